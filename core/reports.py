@@ -1,0 +1,127 @@
+"""One vocabulary for every verdict: a `Report` is a list of `Check`s about one thing."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from prefect_mlops.core import errors, markdown
+from prefect_mlops.core.values import Value
+
+MAX_EXAMPLES = 5  # enough to see the pattern; a report is not a data export
+MAX_ROWS_SHOWN = 100  # passed checks beyond this are counted, not listed; failed ones are always listed first
+
+Kind = Literal["data", "gate", "drift", "performance"]
+Severity = Literal["error", "warning"]
+
+_ERRORS: dict[Kind, type[errors.CheckError]] = {
+    "data": errors.DataCheckError,
+    "gate": errors.GateError,
+    "drift": errors.DriftError,
+    "performance": errors.PerformanceError,
+}
+
+
+class Check(Value):
+    """One question and its answer.
+
+    Attributes:
+        name: what was checked, in words a reader knows.
+        passed: the answer.
+        severity: ``error`` decides the report, ``warning`` only informs.
+        subject: column, metric or slice it is about; empty for the whole.
+        observed: what was seen.
+        expected: what had to be seen.
+        examples: up to `MAX_EXAMPLES` offending values, as text.
+    """
+
+    name: str
+    passed: bool
+    severity: Severity = "error"
+    subject: str = ""
+    observed: str = ""
+    expected: str = ""
+    examples: tuple[str, ...] = Field(default=(), max_length=MAX_EXAMPLES)
+
+    @property
+    def sentence(self) -> str:
+        """The check in one line: subject, question, what was seen and what was expected."""
+        about = f"{self.subject}: " if self.subject else ""
+        seen = f", saw {self.observed}" if self.observed else ""
+        wanted = f", expected {self.expected}" if self.expected else ""
+        shown = f" (e.g. {', '.join(self.examples[:3])})" if self.examples else ""
+        return f"{about}{self.name}{seen}{wanted}{shown}"
+
+
+class Report(Value):
+    """The verdict about one thing. Never raises by itself: `raise_for_failure` does.
+
+    Attributes:
+        kind: what sort of verdict it is.
+        subject: the table, model or pair of tables judged.
+        checks: at least one; a report without checks would be a verdict without evidence.
+        rows: rows looked at, where that is one number.
+        notes: sentences a reader should know that are not checks.
+    """
+
+    kind: Kind
+    subject: str
+    checks: tuple[Check, ...] = Field(min_length=1)
+    rows: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """True when no check of severity ``error`` failed."""
+        return not any(check.severity == "error" for check in self.failures)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The failed checks, errors before warnings."""
+        failed = [check for check in self.checks if not check.passed]
+        return tuple(sorted(failed, key=lambda check: check.severity))
+
+    @property
+    def summary(self) -> str:
+        """The verdict in one line."""
+        count = len(self.checks)
+        noun = "check" if count == 1 else "checks"
+        if self.passed:
+            warnings = f", {len(self.failures)} of them with a warning" if self.failures else ""
+            return f"{self.kind} of {self.subject}: passed {count} {noun}{warnings}"
+        errors_failed = [check for check in self.failures if check.severity == "error"]
+        more = f" (and {len(errors_failed) - 1} more)" if len(errors_failed) > 1 else ""
+        return f"{self.kind} of {self.subject}: failed. {errors_failed[0].sentence}{more}"
+
+    def to_markdown(self) -> str:
+        """Render for an artifact: the verdict, then failures first; every value escaped."""
+        ordered = [*self.failures, *(check for check in self.checks if check.passed)]
+        shown = ordered[: max(MAX_ROWS_SHOWN, len(self.failures))]
+        rows = [
+            (_mark(check), check.subject, check.name, check.observed, check.expected, ", ".join(check.examples))
+            for check in shown
+        ]
+        parts = [
+            f"## {'Passed' if self.passed else 'Failed'}: {self.kind} of {markdown.escape(self.subject)}",
+            markdown.table(("", "Subject", "Check", "Observed", "Expected", "Examples"), rows),
+        ]
+        if len(ordered) > len(shown):
+            parts.append(f"{len(ordered) - len(shown)} more checks passed.")
+        parts += [markdown.escape(note) for note in self.notes]
+        return "\n\n".join(parts) + "\n"
+
+    def raise_for_failure(self) -> None:
+        """Raise the `CheckError` of this kind when the report did not pass.
+
+        Raises:
+            CheckError: `DataCheckError`, `GateError`, `DriftError` or `PerformanceError`, carrying this report.
+        """
+        if not self.passed:
+            raise _ERRORS[self.kind](self.summary, self)
+
+
+def _mark(check: Check) -> str:
+    if check.passed:
+        return "✅"
+    return "❌" if check.severity == "error" else "⚠️"

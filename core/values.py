@@ -1,0 +1,169 @@
+"""The small values that go between tasks, into Prefect results, parameters, events and artifacts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from prefect_mlops.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Value(BaseModel):
+    """A small frozen JSON value: compared by content, refused when a field is unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TableRef(Value):
+    """Where a table is and what it holds, without holding it.
+
+    Attributes:
+        uri: file, folder or dataset; a password in it is masked.
+        version: Delta version, where the table has versions.
+        digest: over every cell (`core.digests`); None where the table has not been read yet.
+        rows: number of rows; None where not read yet.
+        columns: kind of each column by name, in order (`core.digests` names the kinds).
+    """
+
+    uri: str
+    version: int | None = None
+    digest: str | None = None
+    rows: int | None = Field(default=None, ge=0)
+    columns: dict[str, str] = Field(default_factory=dict)
+
+
+Table: TypeAlias = "pd.DataFrame | TableRef"
+"""What a task takes for a table: the rows themselves, or where to read them."""
+
+
+class Evaluation(Value):
+    """Scores of one model on one set of rows; larger is always better.
+
+    Attributes:
+        metrics: value by scikit-learn scorer name.
+        rows: how many rows were scored.
+    """
+
+    metrics: dict[str, float]
+    rows: int = Field(ge=1)
+
+
+class Gate(Value):
+    """One condition for promotion, on one metric (a scikit-learn scorer name, so larger is better).
+
+    Attributes:
+        metric: scorer name, e.g. ``"roc_auc"`` or ``"neg_root_mean_squared_error"``.
+        at_least: lowest score a challenger may have.
+        may_lose: how far it may fall below the champion; ignored while there is no champion.
+        must_gain: how far it must rise above the champion; ignored while there is no champion.
+    """
+
+    metric: str = Field(min_length=1)
+    at_least: float | None = None
+    may_lose: float | None = Field(default=None, ge=0)
+    must_gain: float | None = Field(default=None, ge=0)
+
+    def __init__(
+        self,
+        metric: str,
+        *,
+        at_least: float | None = None,
+        may_lose: float | None = None,
+        must_gain: float | None = None,
+    ) -> None:
+        fields = {"metric": metric, "at_least": at_least, "may_lose": may_lose, "must_gain": must_gain}
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise _plain("Gate", error) from None
+
+    @model_validator(mode="after")
+    def _has_a_condition(self) -> Gate:
+        if self.at_least is None and self.may_lose is None and self.must_gain is None:
+            raise ValueError(f"gate on {self.metric!r} has no condition: give at_least, may_lose or must_gain")
+        return self
+
+
+class LoggedRun(Value):
+    """A candidate as it was written to MLflow.
+
+    Attributes:
+        run_id: MLflow run of the candidate.
+        parent_run_id: MLflow run of the Prefect flow run; None outside a flow.
+        experiment: experiment name.
+        model_uri: address of exactly this model (``models:/m-...``).
+        data_digest: digest of the rows it was trained on; None where the model was not trained by `train_model`.
+        url: MLflow page of the run; None where MLflow has no server.
+    """
+
+    run_id: str
+    parent_run_id: str | None = None
+    experiment: str
+    model_uri: str
+    data_digest: str | None = None
+    url: str | None = None
+
+
+class ModelVersion(Value):
+    """A version in the model registry.
+
+    Attributes:
+        name: registered model.
+        version: its number, counted from 1.
+        run_id: MLflow run that made it.
+        model_uri: address of the model it points at.
+        alias: alias it was found by or given; None otherwise.
+        data_digest: digest of the rows it was trained on.
+        url: MLflow page of the version; None where MLflow has no server.
+    """
+
+    name: str
+    version: int = Field(ge=1)
+    run_id: str
+    model_uri: str
+    alias: str | None = None
+    data_digest: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A registered model, loaded by the safe loader; stays inside the process.
+
+    Attributes:
+        version: which one it is.
+        estimator: the fitted scikit-learn estimator.
+    """
+
+    version: ModelVersion
+    estimator: Any
+
+
+@dataclass(frozen=True)
+class Split:
+    """A table cut into training and test rows; stays inside the process.
+
+    Attributes:
+        X_train: features to learn from, one row each.
+        X_test: features of rows the model must not see before it is judged.
+        y_train: targets of the training rows, same index as ``X_train``.
+        y_test: targets of the test rows, same index as ``X_test``.
+    """
+
+    X_train: pd.DataFrame
+    X_test: pd.DataFrame
+    y_train: pd.Series
+    y_test: pd.Series
+
+
+def _plain(subject: str, error: ValidationError) -> ConfigError:
+    """Say in one line which fields were wrong and how."""
+    problems = "; ".join(
+        ": ".join(filter(None, (".".join(map(str, item["loc"])), item["msg"]))) for item in error.errors()
+    )
+    return ConfigError(f"{subject}: {problems}")
