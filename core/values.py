@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -128,6 +128,36 @@ class ModelVersion(Value):
     model_uri: str
     alias: str | None = None
     data_digest: str | None = None
+    url: str | None = None
+
+
+class Decision(Value):
+    """What became of a challenger.
+
+    Attributes:
+        model: registered model.
+        version: its version; None in a dry run, which registers nothing.
+        decision: ``promoted`` or ``refused``.
+        reason: why, in a sentence.
+        metrics: the challenger's scores by scorer name.
+        rows: rows it was trained on.
+        data_digest: digest of those rows.
+        replaced: version that was champion before; None where there was none.
+        again: True when the same recipe on the same rows had been decided before and nothing was done.
+        dry_run: True when nothing was written.
+        url: MLflow page of the version; None where MLflow has no server.
+    """
+
+    model: str
+    version: int | None = None
+    decision: Literal["promoted", "refused"]
+    reason: str
+    metrics: dict[str, float] = Field(default_factory=dict)
+    rows: int = 0
+    data_digest: str | None = None
+    replaced: int | None = None
+    again: bool = False
+    dry_run: bool = False
     url: str | None = None
 
 

@@ -1,1 +1,1 @@
-"""TBD."""
+"""The sentences: one flow a file, read from top to bottom."""

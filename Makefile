@@ -1,0 +1,47 @@
+# The two commands of the README: `make demo` and `make test`. Each sets up .venv from the lock when it is missing or
+# older than the lock. Needs Python and make only; uv is used where it is installed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ROOMS := cli core data_checks deployments flows tasks
+
+.PHONY: demo test lint setup lock clean
+
+demo: setup ## a model's life on real data
+	$(BIN)/prefect-mlops demo
+
+test: setup ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: setup ## what CI checks besides the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+		{ [ -x $(BIN)/python ] || uv venv --quiet --python $(PYTHON) $(VENV); } && \
+		uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
+		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
+	else \
+		{ [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); } && \
+		$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock && \
+		$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e . ; \
+	fi
+	@# Type checkers cannot see through an editable install of mapped packages: link the rooms for them.
+	@mkdir -p $(VENV)/rooms/prefect_mlops/examples
+	@for room in $(ROOMS); do ln -sfn ../../../$$room $(VENV)/rooms/prefect_mlops/$$room; done
+	@ln -sfn ../../../../examples/flights $(VENV)/rooms/prefect_mlops/examples/flights
+	@touch $@
+
+LOCKED_ON := 2026-10-15 # newest releases of that day work together; move it, then run everything
+lock: ## resolve again; names no package index
+	uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
+		--exclude-newer $(LOCKED_ON) \
+		--extra demo --group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info

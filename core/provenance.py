@@ -1,0 +1,88 @@
+"""Where a model comes from besides its data: code, environment, machine."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from prefect_mlops.core.settings import Settings
+from prefect_mlops.core.values import Value
+
+GIT_TIMEOUT_S = 10  # a repository on a slow network disk answers in seconds; longer means it hangs
+MAX_DIFF_BYTES = 1_000_000  # a larger diff is a data file in the tree; its size is kept instead
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class CodeState(Value):
+    """The state of the git checkout a run started in.
+
+    Attributes:
+        commit: full hash, or None where there is no repository.
+        dirty: whether tracked files differ from the commit.
+        diff: what differs, as text; empty when clean, a sentence when larger than `MAX_DIFF_BYTES`.
+    """
+
+    commit: str | None = None
+    dirty: bool = False
+    diff: str = ""
+
+
+def code_state(folder: Path | None = None) -> CodeState:
+    """Read commit and uncommitted changes of the checkout at ``folder`` (default: the current folder)."""
+    where = folder or Path.cwd()
+    commit = _git(where, "rev-parse", "HEAD")
+    if commit is None:
+        return CodeState()
+    diff = _git(where, "diff", "--no-ext-diff", "--no-color", "HEAD") or ""
+    if len(diff) > MAX_DIFF_BYTES:
+        return CodeState(commit=commit.strip(), dirty=True, diff=f"diff of {len(diff)} bytes, too large to keep\n")
+    return CodeState(commit=commit.strip(), dirty=bool(diff), diff=diff)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    program = shutil.which("git")
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
+            [program, *arguments], cwd=folder, capture_output=True, timeout=GIT_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace")
+
+
+def lock_digest() -> str | None:
+    """Digest the site's lock file: the set one, else ``requirements.lock`` or ``uv.lock`` in the current folder."""
+    chosen = Settings().lock_file
+    candidates = [chosen] if chosen else [Path("requirements.lock"), Path("uv.lock")]
+    for path in candidates:
+        if path.is_file():
+            return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    return None
+
+
+def environment() -> dict[str, str]:
+    """Describe what results can depend on besides code and packages: Python, platform, threads."""
+    described = {"python": platform.python_version(), "platform": platform.platform(), "cpus": str(os.cpu_count())}
+    described.update({name.lower(): os.environ[name] for name in _THREAD_VARIABLES if name in os.environ})
+    return described
+
+
+def pinned_requirements(modules: set[str]) -> list[str]:
+    """Pin the installed distributions that provide top-level modules.
+
+    Args:
+        modules: top-level module names a model is made of, e.g. ``{"sklearn", "lightgbm"}``.
+
+    Returns:
+        ``name==version`` for each, sorted; modules without a distribution (a user's own file) are left out.
+    """
+    providers = importlib.metadata.packages_distributions()
+    names = {providers[module][0] for module in modules if providers.get(module)}
+    return sorted(f"{name}=={importlib.metadata.version(name)}" for name in names)

@@ -1,0 +1,240 @@
+"""A model's whole recipe, declared once, in Python, by the person who understands it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from prefect_mlops.core.errors import ConfigError, unknown_name
+from prefect_mlops.core.lake import table_uri
+from prefect_mlops.core.scoring import require_metrics
+from prefect_mlops.core.values import Gate, Value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+class Drift(Value):
+    """How much of a change matters; the meaning of each is told by `tasks.detect_drift`.
+
+    Attributes:
+        min_change: smallest size of a change in one column that counts.
+        max_drifted_share: largest share of columns that may have drifted.
+    """
+
+    min_change: float = 0.1
+    max_drifted_share: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What to learn, from which data, how, and what it has to reach.
+
+    A wrong spec is refused when it is built, with the field named.
+
+    Attributes:
+        name: registered model in MLflow; letters, digits, ``_ . -``.
+        dataset: a dataset of the lake (lower case letters, digits, ``_ -``), or any address `load_table` takes.
+        target: column to predict.
+        estimator: unfitted scikit-learn compatible estimator or pipeline.
+        suite: Great Expectations suite the data has to meet, before ``prepare``.
+        gates: conditions for promotion; at least one.
+        features: columns to learn from; None takes all but target, ``order_by`` and ``group_by``.
+        metrics: scorer names to record beside those of the gates.
+        prepare: makes the table with features and target out of the dataset's rows; must be importable.
+        order_by: column of time; test rows are then the last ones.
+        group_by: column whose groups stay on one side of the split.
+        stratify: keep the target's shares on both sides.
+        test_share: share of rows to judge on, between 0 and 1.
+        seed: for everything random.
+        experiment: MLflow experiment; the model's name when empty.
+        drift: how much of a change matters.
+        purpose: what the model is for, in a sentence.
+    """
+
+    name: str
+    dataset: str
+    target: str
+    estimator: Any
+    suite: Any
+    gates: Sequence[Gate]
+    features: Sequence[str] | None = None
+    metrics: Sequence[str] = ()
+    prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    order_by: str | None = None
+    group_by: str | None = None
+    stratify: bool = False
+    test_share: float = 0.2
+    seed: int = 0
+    experiment: str = ""
+    drift: Drift = field(default_factory=Drift)
+    purpose: str = ""
+
+    def __post_init__(self) -> None:
+        for wrong in (_wrong_name, _wrong_columns, _wrong_parts, _wrong_split):
+            if problem := wrong(self):
+                raise ConfigError(f"ModelSpec {self.name!r}: {problem}")
+        try:
+            object.__setattr__(self, "metrics", require_metrics([*self.metrics, *(g.metric for g in self.gates)]))
+        except ConfigError as error:
+            raise ConfigError(f"ModelSpec {self.name!r}: metrics: {error}") from None
+        object.__setattr__(self, "gates", tuple(self.gates))
+        object.__setattr__(self, "features", tuple(self.features) if self.features is not None else None)
+        object.__setattr__(self, "experiment", self.experiment or self.name)
+
+    def source(self, data: str | None = None) -> str:
+        """Return the address to read from.
+
+        Args:
+            data: None or empty for the dataset as it is now, ``@3`` for its version 3, or any address instead of it.
+        """
+        if data and not data.startswith("@"):
+            return data
+        version = data or ""
+        return f"{self.dataset if is_address(self.dataset) else _lake_dataset(self.dataset)}{version}"
+
+    def prepared(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Make the table with features and target; where the rows were read from stays known."""
+        if self.prepare is None:
+            return rows
+        attributes = dict(rows.attrs)
+        table = self.prepare(rows)
+        table.attrs.update(attributes)
+        return table
+
+    @property
+    def split_options(self) -> dict[str, Any]:
+        """How the rows are split, as `tasks.split_table` takes it."""
+        names = ("features", "test_share", "order_by", "group_by", "stratify", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def digest(self) -> str:
+        """Name the recipe: the same digest means that training again on the same rows gives the same model."""
+        parts = {
+            "name": self.name,
+            "target": self.target,
+            "estimator": [repr(type(self.estimator)), described_parameters(self.estimator)],
+            "gates": [gate.model_dump() for gate in self.gates],
+            "metrics": self.metrics,
+            "prepare": _code_digest(self.prepare),
+            "split": self.split_options,
+        }
+        return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def described_parameters(estimator: Any) -> dict[str, str]:
+    """Describe every parameter of an estimator, however deep, without memory addresses: they differ each time."""
+    if not hasattr(estimator, "get_params"):
+        return {}
+    return {name: _ADDRESS.sub("", repr(value)) for name, value in estimator.get_params(deep=True).items()}
+
+
+def load_spec(name: str) -> ModelSpec:
+    """Import a spec by its dotted name.
+
+    Args:
+        name: e.g. ``"flights.model"``: the object ``model`` of the module ``flights``.
+
+    Returns:
+        The spec.
+
+    Raises:
+        ConfigError: no such module or object, with the nearest names; or the object is no `ModelSpec`.
+    """
+    module_name, _, attribute = name.strip().rpartition(".")
+    if not module_name:
+        raise ConfigError(f"model {name!r} is not a dotted name: write module.object, e.g. 'flights.model'")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"model {name!r}: there is no module {error.name!r} to import; it has to be installed, or in the folder "
+            "the flow runs in"
+        ) from error
+    if not hasattr(module, attribute):
+        specs = [key for key, value in vars(module).items() if isinstance(value, ModelSpec)]
+        raise unknown_name(f"ModelSpec in {module_name}", attribute, specs)
+    spec = getattr(module, attribute)
+    if not isinstance(spec, ModelSpec):
+        raise ConfigError(f"model {name!r} is a {type(spec).__name__}, not a ModelSpec")
+    return spec
+
+
+def is_address(text: str) -> bool:
+    """Tell an address (a path or URI) from the name of a dataset in the lake."""
+    return "/" in text or "\\" in text or bool(PurePosixPath(text).suffix)
+
+
+def _lake_dataset(name: str) -> str:
+    uri = table_uri("datasets", name)
+    return uri if "://" in uri else f"delta://{uri}"
+
+
+def _code_digest(function: Callable[..., Any] | None) -> str:
+    """Digest a function's compiled code and constants; its name and line numbers do not matter."""
+    if function is None:
+        return ""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return repr(function)
+    return hashlib.sha256(
+        code.co_code + repr([c for c in code.co_consts if not hasattr(c, "co_code")]).encode()
+    ).hexdigest()
+
+
+def _wrong_name(spec: ModelSpec) -> str:
+    if not _NAME.fullmatch(spec.name):
+        return "name: use 1 to 100 letters, digits and '_ . -', beginning with a letter or digit"
+    if not spec.dataset:
+        return "dataset: name a dataset of the lake or give an address"
+    if not is_address(spec.dataset):
+        try:
+            table_uri("datasets", spec.dataset)
+        except ConfigError as error:
+            return f"dataset: {error}"
+    return ""
+
+
+def _wrong_columns(spec: ModelSpec) -> str:
+    if not spec.target:
+        return "target: name the column to predict"
+    if spec.features is None:
+        return ""
+    if isinstance(spec.features, str) or not list(spec.features):
+        return "features: give a list of column names"
+    if spec.target in spec.features:
+        return f"features: {spec.target!r} is the target; a model that sees it has nothing to predict"
+    twice = sorted({name for name in spec.features if list(spec.features).count(name) > 1})
+    return f"features: {', '.join(twice)} named twice" if twice else ""
+
+
+def _wrong_parts(spec: ModelSpec) -> str:
+    if isinstance(spec.estimator, type) or not (
+        hasattr(spec.estimator, "fit") and hasattr(spec.estimator, "get_params")
+    ):
+        return f"estimator: expected a scikit-learn compatible estimator, got {spec.estimator!r:.80}"
+    if not getattr(spec.suite, "expectations", None):
+        return "suite: expected a Great Expectations suite with at least one expectation"
+    if not spec.gates or not all(isinstance(gate, Gate) for gate in spec.gates):
+        return "gates: give at least one Gate, e.g. Gate('roc_auc', at_least=0.7)"
+    return ""
+
+
+def _wrong_split(spec: ModelSpec) -> str:
+    if not 0 < spec.test_share < 1:
+        return f"test_share: {spec.test_share} is not between 0 and 1"
+    if spec.order_by and (spec.group_by or spec.stratify):
+        return "order_by: a split in time leaves no room for group_by or stratify"
+    if spec.group_by and spec.stratify:
+        return "group_by: whole groups cannot also keep the target's shares; choose one"
+    return ""

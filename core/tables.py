@@ -1,0 +1,265 @@
+"""Reading a table from wherever it is, with every failure said in words."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import ValidationError
+
+from prefect_mlops.core import table_formats as formats
+from prefect_mlops.core.errors import ConfigError, DataCheckError
+from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.core.table_errors import bad_content, masked, reading, subject_of
+from prefect_mlops.core.values import Table, TableRef
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SOURCE_ATTRIBUTE = "prefect_mlops.source"
+MAX_NAME = 60  # names of task runs stand in one column of a page
+
+_FORMATS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+_VERSION = re.compile(r"^(?P<path>.+)@(?P<version>\d+)$")
+_DELTA_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"}  # where both fsspec and delta-rs can look
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where to read: ``uri`` may hold a password and never goes into a message as it is."""
+
+    uri: str
+    kind: Literal["file", "delta", "sql"]
+    version: int | None = None
+
+
+def read_table(
+    uri: str | os.PathLike[str], *, columns: Sequence[str] | None = None, query: str | None = None
+) -> pd.DataFrame:
+    """Read a table.
+
+    Args:
+        uri: a CSV, TSV, JSON lines or Parquet file (text also compressed: .gz .bz2 .xz .zst), a folder of Parquet
+            files, a Delta table (``delta://path`` or its folder, ``@3`` at the end for version 3), any of them under
+            an fsspec address such as ``s3://``, or a SQLAlchemy database URL.
+        columns: names to read, in this order; None reads all.
+        query: SQL to run; for a database URL, and only there.
+
+    Returns:
+        The rows, with where they came from in ``attrs`` (`source_of` reads it back).
+
+    Raises:
+        ConfigError: missing source or version, unknown column, suffix or scheme, something not installed.
+        DataCheckError: the source was reached and holds no usable table; ``.report`` says what was seen.
+        BackendError: network, database or permissions; the original error is its cause.
+    """
+    wanted = _wanted(columns)
+    with reading(str(uri)):
+        source = _located(uri)
+        if query is not None and source.kind != "sql":
+            raise ConfigError(f"{subject_of(source.uri)} is not a database, so it takes no query: leave query= out")
+        return _read(source, columns=wanted, query=query)
+
+
+def as_frame(table: Table) -> pd.DataFrame:
+    """Return the rows of a table: a frame as it is, a reference read.
+
+    Args:
+        table: the rows, or where they are.
+
+    Returns:
+        The rows; a frame is neither copied nor checked.
+
+    Raises:
+        ConfigError: the reference cannot be read again (database, masked password), or see `read_table`.
+        DataCheckError: what was read is not what the reference was made of.
+        BackendError: network or permissions.
+    """
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        return table
+    if not isinstance(table, TableRef):
+        raise ConfigError(f"a table is a DataFrame or a TableRef, got {type(table).__name__}")
+    if "***" in table.uri:
+        raise ConfigError(f"{subject_of(table.uri)}: its secret is masked in the reference: read it with load_table")
+    with reading(table.uri):
+        source = _located(table.uri)
+        if source.kind == "sql":
+            raise ConfigError(
+                f"{subject_of(table.uri)}: a reference keeps no query: read it with load_table(..., query=)"
+            )
+        source = _Source(source.uri, source.kind, table.version if table.version is not None else source.version)
+        frame = _read(source, columns=_wanted(list(table.columns) or None), query=None)
+    if table.digest is not None:
+        _require_digest(frame, table)
+    return frame
+
+
+def source_of(frame: pd.DataFrame) -> TableRef | None:
+    """Return where a frame was read from, or None where it was not read by `read_table`."""
+    try:
+        return TableRef.model_validate(frame.attrs[SOURCE_ATTRIBUTE])
+    except (KeyError, ValidationError):
+        return None
+
+
+def table_name(table: object) -> str:
+    """Return a short name for a table or its address: for task runs, reports and pages.
+
+    Args:
+        table: frame, reference or address.
+
+    Returns:
+        The last part of the address without secrets, at most `MAX_NAME` characters; ``"table"`` where none is known.
+    """
+    uri = table
+    if hasattr(table, "attrs"):
+        attributes = table.attrs.get(SOURCE_ATTRIBUTE)
+        uri = attributes.get("uri") if isinstance(attributes, dict) else None
+    elif isinstance(table, TableRef):
+        uri = table.uri
+    if not isinstance(uri, (str, os.PathLike)):
+        return "table"
+    path = masked(os.fspath(uri)).partition("?")[0].rstrip("/")
+    return path.rpartition("/")[2][-MAX_NAME:] or "table"
+
+
+def _wanted(columns: Sequence[str] | None) -> list[str] | None:
+    if columns is None:
+        return None
+    if isinstance(columns, str):
+        raise ConfigError(f"columns is a list of names, got the text {columns!r}: write columns=[{columns!r}]")
+    names = list(columns)
+    if not names or len(set(names)) < len(names):
+        raise ConfigError("columns names each column to read once, and at least one; leave it out to read all")
+    return names
+
+
+def _located(uri: str | os.PathLike[str]) -> _Source:
+    """Find what kind of source an address names."""
+    text = os.fspath(uri) if isinstance(uri, (str, os.PathLike)) else uri
+    if not isinstance(text, str) or not text.strip():
+        raise ConfigError("a table's address is a path or a URI, and not empty")
+    scheme, found, rest = text.partition("://")
+    if scheme == "delta" and found:
+        path, version = _versioned(rest)
+        return _Source(path if "://" in path else _local(path), "delta", version)
+    if not found or scheme == "file":
+        return _local_source(_local(rest if found else text))
+    if not _is_file_system(scheme):
+        return _Source(text, "sql")
+    path, version = _versioned(text)
+    if scheme in _DELTA_STORES and not _suffixes(path)[0] and _is_delta(path):
+        return _Source(path, "delta", version)
+    return _Source(text, "file")
+
+
+def _local_source(path: str) -> _Source:
+    base, version = (path, None) if Path(path).exists() else _versioned(path)
+    if (Path(base) / "_delta_log").is_dir():
+        return _Source(base, "delta", version)
+    if not Path(path).exists():
+        hint = "" if version is None else f", nor a Delta table {base}"
+        raise ConfigError(f"there is no file or folder {subject_of(path)}{hint}: check the path")
+    return _Source(path, "file")
+
+
+def _local(path: str) -> str:
+    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow the user's links
+
+
+def _versioned(path: str) -> tuple[str, int | None]:
+    match = _VERSION.match(path)
+    return (match["path"], int(match["version"])) if match else (path, None)
+
+
+def _is_file_system(scheme: str) -> bool:
+    import fsspec
+
+    return scheme == "abfss" or scheme.partition("::")[0] in fsspec.available_protocols()
+
+
+def _is_delta(uri: str) -> bool:
+    from deltalake import DeltaTable
+
+    return DeltaTable.is_deltatable(uri)
+
+
+def _suffixes(uri: str) -> tuple[str, str]:
+    """Return the format an address ends in, or an empty text, and the compression after it, if any."""
+    path = PurePosixPath(uri.partition("?")[0] if uri.startswith(("http://", "https://")) else uri)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compression = suffixes.pop() if suffixes and suffixes[-1] in formats.COMPRESSIONS else ""
+    return _FORMATS.get(suffixes[-1] if suffixes else "", ""), compression
+
+
+def _read(source: _Source, *, columns: list[str] | None, query: str | None) -> pd.DataFrame:
+    """Read, check what holds for every kind of source, and note where it came from."""
+    from prefect_mlops.core.digests import column_kinds
+
+    uri, version = source.uri, source.version
+    if source.kind == "sql":
+        frame = formats.read_sql(uri, query=query, columns=columns)
+    elif source.kind == "delta":
+        frame, version = formats.read_delta(uri, version=version, columns=columns)
+    else:
+        frame = _read_file(uri, columns)
+    if frame.shape[1] == 0:
+        raise bad_content(uri, name="table has columns", observed="no columns", expected="at least one column")
+    formats.require_unique(uri, frame.columns)
+    if len(frame) == 0:
+        raise bad_content(uri, name="table has rows", observed="0 rows", expected="at least one row")
+    ref = TableRef(uri=masked(uri), version=version, rows=len(frame), columns=column_kinds(frame))
+    frame.attrs[SOURCE_ATTRIBUTE] = ref.model_dump(mode="json")
+    return frame
+
+
+def _read_file(uri: str, columns: list[str] | None) -> pd.DataFrame:
+    kind, compression = _suffixes(uri)
+    if "://" not in uri and Path(uri).is_dir():
+        kind = "parquet"  # a folder is a folder of Parquet files, whatever it is called
+    if kind == "parquet" and not compression:
+        frame = formats.read_parquet(uri, columns=columns)
+        return frame if columns is None else frame[columns]
+    open_ = formats.opener(uri, compression=compression)
+    if kind in ("csv", "tsv"):
+        frame = formats.read_csv(open_, uri, separator="," if kind == "csv" else "\t", columns=columns)
+        return frame if columns is None else frame[columns]
+    if kind == "jsonl":
+        return formats.read_json_lines(open_, uri, columns=columns)
+    if not kind and not compression and "://" in uri and not PurePosixPath(uri).suffix:
+        return formats.read_parquet(uri, columns=columns)
+    known = " ".join(_FORMATS)
+    raise ConfigError(
+        f"{subject_of(uri)}: its suffix names no kind of table: use {known} (text also with "
+        f"{' '.join(formats.COMPRESSIONS)}), a folder of Parquet files or delta://"
+    )
+
+
+def _require_digest(frame: pd.DataFrame, ref: TableRef) -> None:
+    from prefect_mlops.core.digests import table_digest
+
+    seen = table_digest(frame)
+    if seen == ref.digest:
+        return
+    subject = subject_of(ref.uri)
+    check = Check(
+        name="data are what the reference was made of",
+        passed=False,
+        observed=f"{len(frame):,} rows, {seen}",
+        expected=f"{'?' if ref.rows is None else format(ref.rows, ',')} rows, {ref.digest}",
+    )
+    message = f"{subject} has changed since it was referred to: saw {check.observed}, expected {check.expected}"
+    raise DataCheckError(message, Report(kind="data", subject=subject, checks=(check,)))

@@ -1,0 +1,68 @@
+"""Take arriving files into the lake, each content version exactly once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.lake import Arrival
+from prefect_mlops.core.specs import is_address, load_spec
+from prefect_mlops.flows.verdicts import Verdict, verdict
+from prefect_mlops.tasks import ingest_file
+
+
+@flow(name="ingest", flow_run_name="ingest-{model}")
+def ingest(
+    model: Annotated[
+        str,
+        Field(title="Model", description="Dotted name of the ModelSpec whose dataset and suite the files belong to"),
+    ],
+    landing: Annotated[str, Field(title="Landing folder", description="Folder the files arrive in")],
+    files: Annotated[
+        list[str] | None,
+        Field(title="Files", description="Paths under the landing folder; empty takes every file there"),
+    ] = None,
+) -> list[Arrival]:
+    """Check arriving files, put bad rows into quarantine and good ones into the lake.
+
+    Started again, or twice at once, it changes nothing that is done: what counts is a file's path and content.
+
+    Args:
+        model: dotted name of the `ModelSpec`.
+        landing: nothing outside of this folder is read.
+        files: which files; by default all.
+
+    Returns:
+        What became of each file. A refused file does not fail the run; it is in the ledger with its reason.
+
+    Raises:
+        ConfigError: no such spec, folder or file.
+        BackendError: storage failed.
+    """
+    spec = load_spec(model)
+    with verdict("ingest", spec.name) as told:
+        if is_address(spec.dataset):
+            raise ConfigError(f"{spec.name}: dataset {spec.dataset!r} is an address, not a dataset of the lake")
+        waiting = _files(Path(landing)) if files is None else files
+        done = [ingest_file(path, landing=landing, dataset=spec.dataset, suite=spec.suite) for path in waiting]
+        _tell(told, done)
+        return done
+
+
+def _files(landing: Path) -> list[str]:
+    if not landing.is_dir():
+        raise ConfigError(f"there is no landing folder {landing}")
+    found = [path for path in landing.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return sorted(str(path.relative_to(landing)) for path in found)
+
+
+def _tell(told: Verdict, done: list[Arrival]) -> None:
+    new = [arrival for arrival in done if not arrival.again]
+    refused = [arrival for arrival in new if arrival.state == "refused"]
+    told.title = f"{len(new)} new of {len(done)} files, {len(refused)} refused"
+    told.say(f"{sum(arrival.rows for arrival in new):,} rows committed, {sum(a.refused for a in new):,} in quarantine.")
+    told.say(*(f"{arrival.path}: {arrival.state}. {arrival.reason}" for arrival in new if arrival.reason))

@@ -1,0 +1,136 @@
+"""Has the data moved away from what the champion was trained on?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.lake import FILE_COLUMN, arrivals
+from prefect_mlops.core.lineage import Lineage, lineage_of
+from prefect_mlops.core.reports import Report
+from prefect_mlops.core.settings import Settings
+from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
+from prefect_mlops.core.values import LoadedModel, LoggedRun
+from prefect_mlops.flows.verdicts import Verdict, verdict
+from prefect_mlops.tasks import announce, detect_drift, load_model, load_table, split_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@flow(name="monitor", flow_run_name="monitor-{model}")
+def monitor(
+    model: Annotated[
+        str,
+        Field(title="Model", description="Dotted name of the ModelSpec, e.g. prefect_mlops.examples.flights.model"),
+    ],
+    current: Annotated[
+        str,
+        Field(
+            title="Recent data",
+            description="Empty: the rows of the file that arrived last. Or any file, folder or table like the dataset.",
+        ),
+    ] = "",
+) -> Report:
+    """Compare recent data with what the champion was trained on.
+
+    Args:
+        model: dotted name of the `ModelSpec`.
+        current: what to look at; by default the newest file in the lake.
+
+    Returns:
+        A ``drift`` report. Drift does not fail the run; it emits ``prefect-mlops.drift.failed`` for automations.
+
+    Raises:
+        ConfigError: no champion yet, or the rows it was trained on cannot be found again.
+        BackendError: MLflow or storage failed.
+    """
+    spec = load_spec(model)
+    with verdict("monitor", spec.name) as told:
+        champion = load_model(spec.name)
+        reference = _training_rows(spec, champion, told)
+        recent, name = _recent_rows(spec, current)
+        columns = [str(column) for column in reference.columns]
+        report = detect_drift(
+            current=spec.prepared(recent)[columns],
+            reference=reference,
+            subject=f"{spec.name}: {name} against the training data of v{champion.version.version}",
+            html=_page_path(spec, name),
+            run=_run_of(champion, spec),
+            **spec.drift.model_dump(),
+        )
+        told.show(report)
+        announce(report)
+        _tell(told, report, champion, name)
+        return report
+
+
+def _training_rows(spec: ModelSpec, champion: LoadedModel, told: Verdict) -> pd.DataFrame:
+    """Read the champion's training rows again: the same data version, prepared and split in the same way."""
+    name = f"{spec.name} v{champion.version.version}"
+    learned = lineage_of(champion.estimator)
+    if learned is None or learned.source is None:
+        raise ConfigError(f"{name} does not say what it was trained on: train it with the train flow")
+    version = "" if learned.source.version is None else f"@{learned.source.version}"
+    table = spec.prepared(load_table(f"{_address(learned)}{version}"))
+    split = split_table(table, spec.target, **spec.split_options)
+    if not _same_rows(split.X_train, split.y_train, learned):
+        told.say(
+            f"The rows of {name} could not be rebuilt exactly: the spec or its preparation has changed since. What is "
+            "compared with is what today's spec makes of the same data version."
+        )
+    return split.X_train
+
+
+def _address(learned: Lineage) -> str:
+    assert learned.source is not None  # noqa: S101 - checked by the caller
+    uri = learned.source.uri
+    return f"delta://{uri}" if learned.source.version is not None and "://" not in uri else uri
+
+
+def _same_rows(X: pd.DataFrame, y: pd.Series, learned: Lineage) -> bool:
+    from prefect_mlops.core.digests import columns_digest
+
+    return columns_digest([*((str(name), X[name]) for name in X.columns), (str(y.name), y)]) == learned.digest
+
+
+def _recent_rows(spec: ModelSpec, current: str) -> tuple[pd.DataFrame, str]:
+    """Read what is to be looked at, and name it."""
+    if current:
+        return load_table(spec.source(current)), current.rstrip("/").rpartition("/")[2]
+    if is_address(spec.dataset):
+        raise ConfigError(f"{spec.name}: dataset {spec.dataset!r} is an address without arrivals: give current")
+    taken = [arrival for arrival in arrivals(spec.dataset) if arrival.state != "refused"]
+    if not taken:
+        raise ConfigError(f"nothing has arrived in dataset {spec.dataset!r} yet")
+    rows = load_table(spec.source())
+    return rows[rows[FILE_COLUMN] == taken[-1].path], taken[-1].path
+
+
+def _page_path(spec: ModelSpec, name: str) -> Path:
+    """Return where Evidently's page goes; the name of a file may hold anything, so only its letters are used."""
+    plain = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name.partition(".")[0])
+    return Settings().home / "reports" / f"drift-{spec.name}-{plain[:60]}.html"
+
+
+def _run_of(champion: LoadedModel, spec: ModelSpec) -> LoggedRun:
+    version = champion.version
+    return LoggedRun(run_id=version.run_id, experiment=spec.experiment, model_uri=version.model_uri, url=version.url)
+
+
+def _tell(told: Verdict, report: Report, champion: LoadedModel, name: str) -> None:
+    moved = [check for check in report.failures if check.subject]
+    version = f"v{champion.version.version}"
+    told.title = "no drift" if report.passed else f"{name} has drifted"
+    told.say(
+        f"{name} {'looks like' if report.passed else 'no longer looks like'} what {version} was trained on.",
+        f"{len(moved)} findings, most important first:" if moved else "No column moved by more than a trifle.",
+        *(check.sentence for check in moved[:5]),
+        *report.notes[:2],
+    )
+    if champion.version.url:
+        told.links.append((f"Champion {version} in MLflow", champion.version.url))

@@ -1,0 +1,296 @@
+"""Find, load, register and promote models in MLflow's registry."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from prefect_mlops.core.errors import ConfigError, unknown_name
+from prefect_mlops.core.values import Decision, LoadedModel, LoggedRun, ModelVersion
+from prefect_mlops.tasks import _mlflow
+from prefect_mlops.tasks._retry import RETRIES, RETRY_DELAYS_S, backend_failed
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHAMPION = "champion"  # the alias that serves
+MAX_REASON_LENGTH = 2000  # a tag on a model version holds 5,000 characters
+_DATA_TAG = "prefect_mlops.data"
+_DECISION_TAG = "prefect_mlops.decision"
+_RECIPE_TAG = "prefect_mlops.recipe"
+_NAME = re.compile(r"[^\s/:][^/:]{0,199}")  # what a registry can address in models:/name/version
+
+
+@task(
+    name="find-model",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    task_run_name="find-{name}@{alias}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_condition_fn=backend_failed,
+)
+def find_model(name: str, alias: str = CHAMPION) -> LoadedModel | None:
+    """Load the model an alias points at, or return None where there is none yet.
+
+    Args:
+        name: registered model.
+        alias: which version of it.
+
+    Returns:
+        The model, loaded by the safe loader, or None.
+
+    Raises:
+        ConfigError: the stored model is not in skops format or holds types nobody allowed.
+        BackendError: MLflow failed; retried.
+    """
+    client = _mlflow.mlflow_client()
+    found = _by_alias(client, _checked(name), alias)
+    return None if found is None else _loaded(client, found)
+
+
+@task(
+    name="load-model",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    task_run_name="load-{name}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_condition_fn=backend_failed,
+)
+def load_model(name: str, *, alias: str | None = None, version: int | None = None) -> LoadedModel:
+    """Load a model that has to be there.
+
+    Args:
+        name: registered model.
+        alias: which version, by alias; ``champion`` when neither is given.
+        version: which version, by number.
+
+    Returns:
+        The model, loaded by the safe loader.
+
+    Raises:
+        ConfigError: no such model, alias or version, with the nearest names; or a model that may not be loaded.
+        BackendError: MLflow failed; retried.
+    """
+    if alias is not None and version is not None:
+        raise ConfigError(f"model {name!r}: give alias or version, not both")
+    client = _mlflow.mlflow_client()
+    found = _by_version(client, _checked(name), version) if version else _by_alias(client, name, alias or CHAMPION)
+    if found is None:
+        raise _absent(client, name, f"version {version}" if version else f"alias {alias or CHAMPION!r}")
+    return _loaded(client, found)
+
+
+@task(
+    name="register-model",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    task_run_name="register-{name}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_condition_fn=backend_failed,
+)
+def register_model(run: LoggedRun, name: str) -> ModelVersion:
+    """Make a logged model a version in the registry; the same model again gives the same version.
+
+    Args:
+        run: from `log_run`.
+        name: registered model; made when it is new.
+
+    Returns:
+        The version.
+
+    Raises:
+        ConfigError: a name the registry cannot address.
+        BackendError: MLflow failed; retried.
+    """
+    client = _mlflow.mlflow_client()
+    with _mlflow.backend(f"registering {_checked(name)!r}"):
+        _ensure_registered(client, name)
+        for known in client.search_model_versions(f"name = '{_quoted(name)}' and run_id = '{run.run_id}'"):
+            if known.source == run.model_uri:
+                return _value(known)
+        made = client.create_model_version(
+            name,
+            source=run.model_uri,
+            run_id=run.run_id,
+            model_id=run.model_uri.rpartition("/")[2],
+            tags={_DATA_TAG: run.data_digest} if run.data_digest else None,
+        )
+    return _value(made)
+
+
+@task(
+    name="promote-model",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    task_run_name="promote-{version.name}-v{version.version}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_condition_fn=backend_failed,
+)
+def promote_model(version: ModelVersion, alias: str = CHAMPION) -> ModelVersion:
+    """Point an alias at a version.
+
+    Args:
+        version: from `register_model`.
+        alias: which role it takes.
+
+    Returns:
+        The version with its alias.
+
+    Raises:
+        BackendError: MLflow failed; retried.
+    """
+    client = _mlflow.mlflow_client()
+    with _mlflow.backend(f"promoting {version.name} v{version.version}"):
+        client.set_registered_model_alias(version.name, alias, str(version.version))
+    return version.model_copy(update={"alias": alias})
+
+
+@task(
+    name="find-decision",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    task_run_name="find-decision-{name}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_condition_fn=backend_failed,
+)
+def find_decision(name: str, recipe: str) -> Decision | None:
+    """Return what was decided on a recipe before, or None where it was not.
+
+    Args:
+        name: registered model.
+        recipe: what `record_decision` was given.
+
+    Returns:
+        The newest decision.
+
+    Raises:
+        BackendError: MLflow failed; retried.
+    """
+    client = _mlflow.mlflow_client()
+    with _mlflow.backend(f"looking up decisions on {_checked(name)!r}"):
+        wanted = f"name = '{_quoted(name)}' and tags.`{_RECIPE_TAG}` = '{_quoted(recipe)}'"
+        found = client.search_model_versions(wanted, order_by=["version_number DESC"], max_results=1)
+    return Decision.model_validate_json(found[0].tags[_DECISION_TAG]) if found else None
+
+
+@task(
+    name="record-decision",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    task_run_name="record-{version.name}-v{version.version}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_condition_fn=backend_failed,
+)
+def record_decision(version: ModelVersion, decision: Decision, *, recipe: str) -> Decision:
+    """Note on a version what was decided and why; the last step, so that an interrupted decision is made again.
+
+    Args:
+        version: the challenger's.
+        decision: without version and address, which are filled in.
+        recipe: names what the decision rests on, for `find_decision`.
+
+    Returns:
+        The decision with version and address.
+
+    Raises:
+        BackendError: MLflow failed; retried.
+    """
+    reason = decision.reason[:MAX_REASON_LENGTH]
+    done = decision.model_copy(update={"version": version.version, "url": version.url, "reason": reason})
+    client = _mlflow.mlflow_client()
+    with _mlflow.backend(f"noting the decision on {version.name} v{version.version}"):
+        for tag, value in ((_DECISION_TAG, done.model_dump_json()), (_RECIPE_TAG, recipe)):
+            client.set_model_version_tag(version.name, str(version.version), tag, value)
+    return done
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"model name {name!r} cannot be addressed: use 1 to 200 characters without '/' and ':'")
+    return name
+
+
+def _quoted(name: str) -> str:
+    return name.replace("'", "''")
+
+
+def _ensure_registered(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
+    from mlflow.exceptions import MlflowException
+
+    with _mlflow.backend(f"looking up {name}@{alias}"):
+        try:
+            found = client.get_model_version_by_alias(name, alias)
+        except MlflowException as error:
+            # A model without this alias is an invalid parameter to MLflow, a model that is not there is missing.
+            if _mlflow.missing(error) or error.error_code == "INVALID_PARAMETER_VALUE":
+                return None
+            raise
+    return _value(found, alias)
+
+
+def _by_version(client: MlflowClient, name: str, version: int) -> ModelVersion | None:
+    from mlflow.exceptions import MlflowException
+
+    with _mlflow.backend(f"looking up {name} v{version}"):
+        try:
+            return _value(client.get_model_version(name, str(version)))
+        except MlflowException as error:
+            if _mlflow.missing(error):
+                return None
+            raise
+
+
+def _absent(client: MlflowClient, name: str, which: str) -> ConfigError:
+    with _mlflow.backend("listing registered models"):
+        known = [model.name for model in client.search_registered_models(max_results=1000)]
+    if name not in known:
+        return unknown_name("registered model", name, known)
+    return ConfigError(f"registered model {name!r} has no {which}")
+
+
+def _loaded(client: MlflowClient, version: ModelVersion) -> LoadedModel:
+    subject = f"model {version.name} v{version.version}"
+    with _mlflow.backend(f"downloading {subject}"), tempfile.TemporaryDirectory() as scratch:
+        folder = _downloaded(client, version, scratch)
+        return LoadedModel(version=version, estimator=_mlflow.load_model_files(folder, subject=subject))
+
+
+def _downloaded(client: MlflowClient, version: ModelVersion, scratch: str) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    location = client.get_model_version_download_uri(version.name, str(version.version))
+    return Path(download_artifacts(artifact_uri=location, dst_path=scratch))
+
+
+def _value(found: Any, alias: str | None = None) -> ModelVersion:
+    """Translate MLflow's model version into ours."""
+    return ModelVersion(
+        name=found.name,
+        version=int(found.version),
+        run_id=found.run_id or "",
+        model_uri=found.source,
+        alias=alias,
+        data_digest=(found.tags or {}).get(_DATA_TAG),
+        url=_mlflow.page(f"models/{found.name}/versions/{found.version}"),
+    )

@@ -1,0 +1,77 @@
+"""What to do with a report: stop on it, tell others, show it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.reports import Report
+
+
+@task(name="require", cache_policy=NO_CACHE, persist_result=False, task_run_name="require-{report.kind}")
+def require(report: Report) -> Report:
+    """Stop the flow unless the report passed.
+
+    Args:
+        report: any verdict.
+
+    Returns:
+        The report itself, so that calls can be chained.
+
+    Raises:
+        CheckError: of the report's kind, e.g. `GateError`; it carries the report.
+    """
+    report.raise_for_failure()
+    return report
+
+
+@task(name="announce", cache_policy=NO_CACHE, persist_result=False, task_run_name="announce-{report.kind}")
+def announce(report: Report) -> str:
+    """Emit the event ``prefect-mlops.<kind>.<passed|failed>``, for automations to act on.
+
+    The event's resource is ``prefect-mlops.<kind>.<subject>``, with the subject in lower case and dashes.
+
+    Args:
+        report: any verdict.
+
+    Returns:
+        The event's name.
+    """
+    from prefect.events import emit_event
+
+    name = f"prefect-mlops.{report.kind}.{'passed' if report.passed else 'failed'}"
+    emit_event(
+        event=name,
+        resource={
+            "prefect.resource.id": f"prefect-mlops.{report.kind}.{_slug(report.subject)}",
+            "prefect.resource.name": report.subject,
+        },
+        payload={"summary": report.summary, "passed": report.passed, "failures": len(report.failures)},
+    )
+    return name
+
+
+@task(name="publish-report", cache_policy=NO_CACHE, persist_result=False, task_run_name="publish-{report.kind}-report")
+def publish_report(report: Report) -> str:
+    """Show the report as a markdown artifact of the run, failures first, every value escaped.
+
+    Args:
+        report: any verdict.
+
+    Returns:
+        The artifact's id.
+    """
+    from prefect.artifacts import create_markdown_artifact
+
+    key = _slug(f"{report.kind}-{report.subject}")
+    # In a synchronous task the call returns the id itself; its declared type also covers coroutines.
+    return str(create_markdown_artifact(markdown=report.to_markdown(), key=key, description=report.summary[:200]))
+
+
+def _slug(text: str) -> str:
+    """Reduce text to what Prefect allows in artifact keys and resource ids."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:100] or "report"
