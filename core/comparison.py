@@ -194,7 +194,7 @@ def _compare_column(name: str, now: list[pd.Series], before: list[pd.Series], mi
         return _Outcome(findings=[_absent(name, now, before)])
     column, base = read_column(now[0]), read_column(before[0])
     if column.kind != base.kind and "empty" not in (column.kind, base.kind):
-        examples = tuple(show(value) for value in column.values.iloc[:MAX_EXAMPLES])
+        examples = tuple(dict.fromkeys(show(value) for value in column.values.iloc[:100]))[:MAX_EXAMPLES]
         return _Outcome(
             findings=[Finding(name, "type is unchanged", True, column.type_words, base.type_words, examples)]
         )

@@ -77,7 +77,9 @@ def _column_digest(values: pd.Series) -> tuple[str, int, str]:
     import pyarrow as pa
 
     if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype(values.cat.categories.dtype) if len(values.cat.categories) else values.astype(object)
+        # Whole numbers and booleans have no dtype with gaps of their own; objects do, and mean the same.
+        gaps = values.isna().any() or len(values.cat.categories) == 0
+        values = values.astype(object if gaps else values.cat.categories.dtype)
     try:
         column = _as_arrow(values)
         meaning = ":".join(filter(None, _meaning(column.type)))

@@ -90,7 +90,7 @@ def _classes(y: pd.Series) -> int:
 def _one_class(y: pd.Series) -> str:
     import pandas as pd
 
-    return f"the target has one value only, {pd.Series(y).iloc[0]!r}, in {len(y)} rows"
+    return f"the target has one value only, {pd.Series(y).tolist()[0]!r}, in {len(y)} rows"
 
 
 def _undefined(metric: str, why: str) -> DataCheckError:

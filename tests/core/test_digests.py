@@ -132,3 +132,11 @@ def test_two_texts_share_a_digest_only_when_equal(words: list[str | None], place
         pd.DataFrame({"a": pd.Series(changed, dtype="string")})
     )
     assert same == (words == changed)
+
+
+@pytest.mark.parametrize(
+    "values", [[1, 2, None], [True, None, False], [0.5, None, 1.0], ["a", None, "b"], [None, None, None]]
+)
+def test_categories_with_gaps_equal_the_same_values(values: list) -> None:
+    plain = pd.Series(values, dtype=object)
+    assert table_digest(pd.DataFrame({"a": plain.astype("category")})) == table_digest(pd.DataFrame({"a": plain}))

@@ -1,0 +1,96 @@
+"""Split the rows that break a suite off from those that keep it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefect_mlops.core.errors import DataCheckError
+from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.data_checks.engine import Outcome, configurations_of, outcomes
+from prefect_mlops.data_checks.suites import Suite, unusable_table
+from prefect_mlops.data_checks.wording import check_of, question, subject_of, weight_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REASONS = "_reasons"
+
+
+def split_bad_rows(frame: pd.DataFrame, suite: Suite, *, subject: str = "table") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split a table into the rows that keep a suite and those that break it.
+
+    A row is refused when it fails a critical expectation about rows: of one column, of a pair or of several. With
+    ``mostly`` it is refused all the same: that only decides how many may fail before the table does. Expectations
+    about the whole table refuse no row, and those of severity warning or info inform only; `check_table` reports both.
+
+    Args:
+        frame: (rows, columns); left as it is.
+        suite: a ``gx.ExpectationSuite`` or a list of expectations.
+        subject: what errors call the table.
+
+    Returns:
+        Accepted rows, and refused rows with one more column, ``_reasons``: which checks each failed, joined by
+        ``"; "``. Every row is in exactly one of them, in its order, with its index and types.
+
+    Raises:
+        ConfigError: no suite, or one without expectations.
+        DataCheckError: an expectation cannot be computed, so no row can be judged; or the table has a column
+            ``_reasons`` already.
+
+    Source: `great_expectations`.
+    """
+    import numpy as np
+
+    configurations = configurations_of(suite)
+    _require_room(frame, subject)
+    found = outcomes(frame, configurations, rows=True) if len(frame) else []
+    _require_computed(found, frame, subject)
+    reasons: dict[int, list[str]] = {}
+    for outcome in found:
+        words = _reason(outcome)
+        for place in _failing(outcome):
+            reasons.setdefault(place, []).append(words)
+    bad = np.zeros(len(frame), dtype=bool)
+    bad[list(reasons)] = True
+    refused = frame.loc[bad].copy()
+    refused[REASONS] = _text_column(["; ".join(reasons[place]) for place in sorted(reasons)], refused)
+    return frame.loc[~bad].copy(), refused
+
+
+def _failing(outcome: Outcome) -> list[int]:
+    """Return the positions of the rows that fail an expectation; none for one about the whole table."""
+    if weight_of(outcome.configuration) != "error":
+        return []
+    return [int(place) for place in outcome.result.get("unexpected_index_list") or ()]
+
+
+def _reason(outcome: Outcome) -> str:
+    subject = subject_of(outcome.configuration)
+    return f"{subject}: {question(outcome.configuration)}" if subject else question(outcome.configuration)
+
+
+def _text_column(texts: list[str], like: pd.DataFrame) -> pd.Series:
+    import pandas as pd
+
+    return pd.Series(texts, index=like.index, dtype="str")
+
+
+def _require_room(frame: pd.DataFrame, subject: str) -> None:
+    if len(frame) and (unusable := unusable_table(frame, subject)):
+        unusable.raise_for_failure()
+    if REASONS in frame.columns:
+        check = Check(
+            name="room for reasons",
+            passed=False,
+            observed=f"a column {REASONS!r}",
+            expected="no column of that name: drop it, or rename it, before rows are split again",
+        )
+        report = Report(kind="data", subject=subject, checks=(check,), rows=len(frame))
+        raise DataCheckError(report.summary, report)
+
+
+def _require_computed(found: list[Outcome], frame: pd.DataFrame, subject: str) -> None:
+    checks = tuple(check_of(outcome, frame) for outcome in found if outcome.problem)
+    if checks:
+        report = Report(kind="data", subject=subject, checks=checks, rows=len(frame))
+        raise DataCheckError(f"no row can be judged: {report.summary}", report)

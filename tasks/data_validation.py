@@ -1,0 +1,86 @@
+"""Check a table against a suite, and split off the rows that break it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from prefect_mlops import data_checks
+from prefect_mlops.core.tables import as_frame, table_name
+from prefect_mlops.tasks._retry import RETRIES, RETRY_DELAYS_S, backend_failed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prefect_mlops.core.reports import Report
+    from prefect_mlops.core.values import Table
+    from prefect_mlops.data_checks.suites import Suite
+
+
+def _validate_name(parameters: dict[str, Any]) -> str:
+    return f"validate-{table_name(parameters['table'])}"
+
+
+def _split_name(parameters: dict[str, Any]) -> str:
+    return f"split-bad-rows-{table_name(parameters['table'])}"
+
+
+@task(
+    name="validate-table",
+    task_run_name=_validate_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_condition_fn=backend_failed,
+)
+def validate_table(table: Table, suite: Suite) -> Report:
+    """Check a table against a suite; never stops a run by itself.
+
+    Args:
+        table: (rows, columns), or where to read them.
+        suite: a ``gx.ExpectationSuite`` or a list of expectations.
+
+    Returns:
+        One check for each expectation; about the table's source, where it is known.
+
+    Raises:
+        ConfigError: no suite, or one without expectations; the table cannot be found.
+        DataCheckError: the reference cannot be read as a table.
+        BackendError: the table could not be read; tried again.
+
+    Source: `great_expectations`.
+    """
+    return data_checks.check_table(as_frame(table), suite, subject=table_name(table))
+
+
+@task(
+    name="split-bad-rows",
+    task_run_name=_split_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_condition_fn=backend_failed,
+)
+def split_bad_rows(table: Table, suite: Suite) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split a table into the rows that keep a suite and those that break it.
+
+    Args:
+        table: (rows, columns), or where to read them.
+        suite: a ``gx.ExpectationSuite`` or a list of expectations.
+
+    Returns:
+        Accepted rows, and refused rows with one more column, ``_reasons``. Every row is in exactly one of them, in its
+        order, with its index and types. Expectations about the whole table, and warnings, refuse no row.
+
+    Raises:
+        ConfigError: no suite, or one without expectations; the table cannot be found.
+        DataCheckError: an expectation cannot be computed, so no row can be judged.
+        BackendError: the table could not be read; tried again.
+
+    Source: `great_expectations`.
+    """
+    return data_checks.split_bad_rows(as_frame(table), suite, subject=table_name(table))

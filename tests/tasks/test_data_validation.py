@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import great_expectations as gx
+import pandas as pd
+import pytest
+from great_expectations import expectations as gxe
+from prefect import flow
+
+from prefect_mlops.core.tables import read_table, source_of
+from prefect_mlops.tasks import data_validation
+from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.reports import Report
+    from prefect_mlops.core.values import TableRef
+
+
+@pytest.fixture
+def suite() -> gx.ExpectationSuite:
+    return gx.ExpectationSuite(
+        name="rides", expectations=[gxe.ExpectColumnValuesToBeBetween(column="km", min_value=0, max_value=10)]
+    )
+
+
+@pytest.fixture
+def rides(tmp_path: Path) -> TableRef:
+    (tmp_path / "january.csv").write_text("km\n1\n-2\n3\n")
+    ref = source_of(read_table(tmp_path / "january.csv"))
+    assert ref is not None
+    return ref
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_tables_are_validated_and_split_in_a_flow(rides: TableRef, suite: gx.ExpectationSuite) -> None:
+    @flow
+    def check() -> tuple[Report, tuple[pd.DataFrame, pd.DataFrame]]:
+        return validate_table(rides, suite), split_bad_rows(rides, suite)
+
+    report, (accepted, refused) = check()
+    assert report.subject == "january.csv"
+    assert not report.passed
+    assert report.rows == 3
+    assert accepted["km"].tolist() == [1, 3]
+    assert refused["km"].tolist() == [-2]
+    assert refused["_reasons"].tolist() == ["km: values between 0 and 10"]
+
+
+def test_a_frame_is_reported_by_its_source_or_as_table(rides: TableRef, suite: gx.ExpectationSuite) -> None:
+    assert validate_table.fn(read_table(rides.uri), suite).subject == "january.csv"
+    assert validate_table.fn(pd.DataFrame({"km": [1]}), suite).subject == "table"
+
+
+def test_run_names_say_the_table(rides: TableRef) -> None:
+    parameters = {"table": rides, "suite": None}
+    assert data_validation._validate_name(parameters) == "validate-january.csv"
+    assert data_validation._split_name(parameters) == "split-bad-rows-january.csv"
+    assert validate_table.task_run_name is data_validation._validate_name
+    assert split_bad_rows.task_run_name is data_validation._split_name

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+from prefect_mlops.core.errors import DriftError
+from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.tasks import announce, publish_report, require
+
+BAD = Report(
+    kind="drift", subject="Flights of July <b>", checks=(Check(name="share of drifted columns", passed=False),)
+)
+GOOD = Report(kind="data", subject="a.csv", checks=(Check(name="has rows", passed=True),))
+
+
+def test_require_stops_the_flow_and_carries_the_report(prefect_api: None) -> None:
+    @flow
+    def guarded() -> None:
+        require(GOOD)
+        require(BAD)
+
+    with pytest.raises(DriftError) as stopped:
+        guarded()
+    assert stopped.value.report == BAD
+
+
+def test_the_report_is_an_artifact_of_the_run(prefect_api: None) -> None:
+    @flow
+    def published() -> str:
+        return publish_report(BAD)
+
+    identity = published()
+    with get_client(sync_client=True) as client:
+        key = ArtifactFilterKey(any_=["drift-flights-of-july-b"])
+        (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
+    assert str(artifact.id) == identity
+    assert "Flights of July &lt;b&gt;" in artifact.data
+    assert artifact.flow_run_id is not None
+
+
+def test_a_verdict_is_announced_as_an_event(prefect_api: None) -> None:
+    @flow
+    def announced() -> list[str]:
+        return [announce(BAD), announce(GOOD)]
+
+    assert announced() == ["prefect-mlops.drift.failed", "prefect-mlops.data.passed"]
+    event = _event("prefect-mlops.drift.failed")
+    assert event["resource"]["prefect.resource.id"] == "prefect-mlops.drift.flights-of-july-b"
+    assert event["payload"]["passed"] is False
+    assert any(related["prefect.resource.role"] == "flow-run" for related in event["related"])
+
+
+def _event(name: str) -> dict:
+    """Ask the real API until the event, which is sent in the background, has arrived."""
+    deadline = time.monotonic() + 20
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            answer = client._client.post("/events/filter", json={"filter": {"event": {"name": [name]}}})
+            if found := answer.json()["events"]:
+                return found[0]
+            time.sleep(0.3)
+    raise AssertionError(f"{name} did not arrive")
