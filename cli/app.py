@@ -1,0 +1,74 @@
+"""The command ``prefect-mlops``: its frame, its errors, and where commands are registered."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from prefect_mlops.cli.demo import demo
+from prefect_mlops.cli.up import up
+from prefect_mlops.core.errors import ConfigError, MLOpsError
+
+DEBUG = "PREFECT_MLOPS_DEBUG"
+
+HELP = f"""Carry scikit-learn models through their whole life on Prefect.
+
+Start here, then open the address it prints:
+
+    prefect-mlops up
+
+It runs a Prefect server, MLflow and a worker on this machine, until Ctrl-C.
+Every command explains itself with --help. Set {DEBUG}=1 to see where an error came from.
+"""
+
+app = typer.Typer(
+    name="prefect-mlops",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"prefect-mlops {version('prefect-mlops')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _frame(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Take the options that belong to no command; Typer shows the application's own help instead of this."""
+
+
+# One line for each command, in the order --help lists them. A command's module imports nothing heavy at its top.
+app.command()(demo)
+app.command()(up)
+
+
+def main() -> None:
+    """Run the command line: an error a person can act on is one message, not a traceback.
+
+    Exit codes: 0 done, 1 the work or a server failed, 2 the request was wrong.
+    """
+    try:
+        app()
+    except MLOpsError as error:
+        if os.environ.get(DEBUG):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+if __name__ == "__main__":
+    main()
