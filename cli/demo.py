@@ -39,7 +39,7 @@ class Outcome:
     @property
     def changed(self) -> bool:
         """Whether anything was done that had not been done by an earlier run."""
-        return not all(done.again for done in (*self.files, *self.decisions))
+        return not all([*(file.again for file in self.files), *(decision.again for decision in self.decisions)])
 
 
 def demo(

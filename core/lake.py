@@ -7,10 +7,11 @@ writers in the same moment the Delta protocol refuses the second.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
@@ -168,16 +169,35 @@ def _schema_of(table: DeltaTable) -> pa.Schema:
     return pa.schema(table.schema().to_arrow())
 
 
+def require_columns(dataset: str, columns: Iterable[str]) -> None:
+    """Refuse rows whose columns are not those the dataset has so far; a new dataset takes any.
+
+    Raises:
+        DataCheckError: columns are missing or unknown.
+    """
+    from deltalake import DeltaTable
+
+    uri = table_uri("datasets", dataset)
+    with _storage(uri, "read"):
+        have = _schema_of(DeltaTable(uri)).names if DeltaTable.is_deltatable(uri) else None
+    if have is not None:
+        _require_same(uri, have, [*columns, FILE_COLUMN, DIGEST_COLUMN])
+
+
+def _require_same(uri: str, have: list[str], given: list[str]) -> None:
+    missing = sorted(set(have) - set(given))
+    extra = sorted(set(given) - set(have))
+    parts = [f"no column {', '.join(map(repr, missing))}"] if missing else []
+    parts += [f"an unknown column {', '.join(map(repr, extra))}"] if extra else []
+    if parts:
+        raise _misfit(uri, " and ".join(parts))
+
+
 def _fitted(rows: pa.Table, have: pa.Schema, uri: str) -> pa.Table:
     """Bring rows into the columns and types the table has, or say what does not fit."""
     import pyarrow as pa
 
-    missing = sorted(set(have.names) - set(rows.column_names))
-    extra = sorted(set(rows.column_names) - set(have.names))
-    if missing or extra:
-        parts = [f"no column {', '.join(map(repr, missing))}"] if missing else []
-        parts += [f"an unknown column {', '.join(map(repr, extra))}"] if extra else []
-        raise _misfit(uri, " and ".join(parts))
+    _require_same(uri, have.names, rows.column_names)
     try:
         return rows.select(have.names).cast(have)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
@@ -193,12 +213,19 @@ def _misfit(uri: str, seen: str) -> DataCheckError:
 
 def _read(uri: str) -> pa.Table | None:
     from deltalake import DeltaTable
+
+    with _storage(uri, "read"):
+        return DeltaTable(uri).to_pyarrow_table() if DeltaTable.is_deltatable(uri) else None
+
+
+@contextlib.contextmanager
+def _storage(uri: str, done: str) -> Iterator[None]:
     from deltalake.exceptions import DeltaError
 
     try:
-        return DeltaTable(uri).to_pyarrow_table() if DeltaTable.is_deltatable(uri) else None
+        yield
     except (DeltaError, OSError) as error:
-        raise BackendError(f"the lake at {uri} cannot be read: {' '.join(str(error).split())[:300]}") from error
+        raise BackendError(f"the lake at {uri} cannot be {done}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _as_arrow(frame: pd.DataFrame) -> pa.Table:

@@ -23,6 +23,7 @@ class Lineage(Value):
         digest: over every cell of features and target, in order (`core.digests`).
         rows: number of rows.
         columns: kind of each feature by name.
+        gaps: features that had missing values.
         target: name of the target.
         source: where the table was read from, when `load_table` read it.
         seed: what every unset ``random_state`` was set to.
@@ -32,6 +33,7 @@ class Lineage(Value):
     digest: str
     rows: int
     columns: dict[str, str] = Field(default_factory=dict)
+    gaps: tuple[str, ...] = ()
     target: str = ""
     source: TableRef | None = None
     seed: int = 0

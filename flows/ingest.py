@@ -6,35 +6,29 @@ from pathlib import Path
 from typing import Annotated
 
 from prefect import flow
-from pydantic import Field
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import Arrival
 from prefect_mlops.core.specs import is_address, load_spec
+from prefect_mlops.flows.forms import label
 from prefect_mlops.flows.verdicts import Verdict, verdict
 from prefect_mlops.tasks import ingest_file
 
 
 @flow(name="ingest", flow_run_name="ingest-{model}")
 def ingest(
-    model: Annotated[
-        str,
-        Field(title="Model", description="Dotted name of the ModelSpec whose dataset and suite the files belong to"),
-    ],
-    landing: Annotated[str, Field(title="Landing folder", description="Folder the files arrive in")],
-    files: Annotated[
-        list[str] | None,
-        Field(title="Files", description="Paths under the landing folder; empty takes every file there"),
-    ] = None,
+    model: Annotated[str, label("Model")],
+    landing: Annotated[str, label("Landing folder")],
+    files: Annotated[list[str] | None, label("Files")] = None,
 ) -> list[Arrival]:
     """Check arriving files, put bad rows into quarantine and good ones into the lake.
 
     Started again, or twice at once, it changes nothing that is done: what counts is a file's path and content.
 
     Args:
-        model: dotted name of the `ModelSpec`.
-        landing: nothing outside of this folder is read.
-        files: which files; by default all.
+        model: Dotted name of the ModelSpec whose dataset and suite the files belong to.
+        landing: Folder the files arrive in; nothing outside of it is read.
+        files: Paths under the landing folder; empty takes every file there.
 
     Returns:
         What became of each file. A refused file does not fail the run; it is in the ledger with its reason.

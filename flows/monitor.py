@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from prefect import flow
-from pydantic import Field
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import FILE_COLUMN, arrivals
@@ -14,7 +13,8 @@ from prefect_mlops.core.lineage import Lineage, lineage_of
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
-from prefect_mlops.core.values import LoadedModel, LoggedRun
+from prefect_mlops.core.values import LoadedModel, LoggedRun, Split
+from prefect_mlops.flows.forms import label
 from prefect_mlops.flows.verdicts import Verdict, verdict
 from prefect_mlops.tasks import announce, detect_drift, load_model, load_table, split_table
 
@@ -24,23 +24,14 @@ if TYPE_CHECKING:
 
 @flow(name="monitor", flow_run_name="monitor-{model}")
 def monitor(
-    model: Annotated[
-        str,
-        Field(title="Model", description="Dotted name of the ModelSpec, e.g. prefect_mlops.examples.flights.model"),
-    ],
-    current: Annotated[
-        str,
-        Field(
-            title="Recent data",
-            description="Empty: the rows of the file that arrived last. Or any file, folder or table like the dataset.",
-        ),
-    ] = "",
+    model: Annotated[str, label("Model")],
+    current: Annotated[str, label("Recent data")] = "",
 ) -> Report:
     """Compare recent data with what the champion was trained on.
 
     Args:
-        model: dotted name of the `ModelSpec`.
-        current: what to look at; by default the newest file in the lake.
+        model: Dotted name of the ModelSpec, e.g. prefect_mlops.examples.flights.model
+        current: Empty looks at the file that arrived last; or the address of any table like the dataset.
 
     Returns:
         A ``drift`` report. Drift does not fail the run; it emits ``prefect-mlops.drift.failed`` for automations.
@@ -55,9 +46,10 @@ def monitor(
         reference = _training_rows(spec, champion, told)
         recent, name = _recent_rows(spec, current)
         columns = [str(column) for column in reference.columns]
-        report = detect_drift(
-            current=spec.prepared(recent)[columns],
+        report: Report = detect_drift(
+            current=spec.prepared(recent),
             reference=reference,
+            columns=columns,
             subject=f"{spec.name}: {name} against the training data of v{champion.version.version}",
             html=_page_path(spec, name),
             run=_run_of(champion, spec),
@@ -77,7 +69,7 @@ def _training_rows(spec: ModelSpec, champion: LoadedModel, told: Verdict) -> pd.
         raise ConfigError(f"{name} does not say what it was trained on: train it with the train flow")
     version = "" if learned.source.version is None else f"@{learned.source.version}"
     table = spec.prepared(load_table(f"{_address(learned)}{version}"))
-    split = split_table(table, spec.target, **spec.split_options)
+    split: Split = split_table(table, spec.target, **spec.split_options)
     if not _same_rows(split.X_train, split.y_train, learned):
         told.say(
             f"The rows of {name} could not be rebuilt exactly: the spec or its preparation has changed since. What is "

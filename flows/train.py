@@ -6,12 +6,12 @@ import hashlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow
-from pydantic import Field
 
 from prefect_mlops.core.lineage import lineage_of
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs import ModelSpec, load_spec
 from prefect_mlops.core.values import Decision, Evaluation, LoadedModel, Split
+from prefect_mlops.flows.forms import label
 from prefect_mlops.flows.verdicts import Verdict, verdict
 from prefect_mlops.tasks import (
     announce,
@@ -35,23 +35,10 @@ if TYPE_CHECKING:
 
 @flow(name="train", flow_run_name="train-{model}")
 def train(
-    model: Annotated[
-        str,
-        Field(title="Model", description="Dotted name of the ModelSpec, e.g. prefect_mlops.examples.flights.model"),
-    ],
-    data: Annotated[
-        str,
-        Field(
-            title="Data",
-            description="Empty: the spec's dataset as it is now. '@3': its version 3. Or any file, folder or table.",
-        ),
-    ] = "",
-    dry_run: Annotated[
-        bool, Field(title="Dry run", description="Train and judge, but log, register and promote nothing.")
-    ] = False,
-    force: Annotated[
-        bool, Field(title="Force", description="Train again although the same recipe was decided on the same rows.")
-    ] = False,
+    model: Annotated[str, label("Model")],
+    data: Annotated[str, label("Data")] = "",
+    dry_run: Annotated[bool, label("Dry run")] = False,
+    force: Annotated[bool, label("Decide again")] = False,
 ) -> Decision:
     """Train a challenger and let it replace the champion if it passes every gate.
 
@@ -59,10 +46,10 @@ def train(
     nothing. A refused challenger is registered all the same, without the alias, so that the refusal can be looked up.
 
     Args:
-        model: dotted name of the `ModelSpec`.
-        data: what to train on instead of the dataset as it is now.
-        dry_run: write nothing to MLflow.
-        force: decide again.
+        model: Dotted name of the ModelSpec, e.g. prefect_mlops.examples.flights.model
+        data: Empty takes the spec's dataset as it is now, @3 its version 3; or the address of any table like it.
+        dry_run: Train and judge, but log, register and promote nothing.
+        force: Train and judge again, although the same recipe was decided on the same rows before.
 
     Returns:
         The decision; the run is completed whether the challenger was promoted or refused.
@@ -109,9 +96,12 @@ def _recipe(spec: ModelSpec, split: Split) -> str:
 
 
 def _judge(spec: ModelSpec, table: pd.DataFrame, split: Split, challenger: Any, champion: LoadedModel | None) -> Report:
-    """Judge on the test rows, leaving out those the champion was trained on."""
-    X, y, note = _unseen(spec, table, split, champion)
-    if len(X) == 0:
+    """Judge on the test rows, leaving out those the champion was trained on.
+
+    All columns are there, not only the challenger's: a champion of another recipe may need others.
+    """
+    rows, note = _unseen(spec, table.loc[split.X_test.index], champion)
+    if len(rows) == 0:
         nothing = Check(
             name="has rows the champion has not seen",
             passed=False,
@@ -119,37 +109,26 @@ def _judge(spec: ModelSpec, table: pd.DataFrame, split: Split, challenger: Any, 
             expected="rows that arrived after the champion was trained",
         )
         return Report(kind="gate", subject=spec.name, checks=(nothing,), rows=0, notes=(note,))
-    report = judge_model(challenger, champion, X, y, gates=spec.gates)
+    report = judge_model(challenger, champion, rows.drop(columns=spec.target), rows[spec.target], gates=spec.gates)
     return report.model_copy(update={"subject": spec.name, "notes": (*report.notes, note)})
 
 
-def _unseen(
-    spec: ModelSpec, table: pd.DataFrame, split: Split, champion: LoadedModel | None
-) -> tuple[pd.DataFrame, pd.Series, str]:
+def _unseen(spec: ModelSpec, rows: pd.DataFrame, champion: LoadedModel | None) -> tuple[pd.DataFrame, str]:
     """Return the judging rows that are new to both models, and a sentence on how that is known."""
-    X, y = split.X_test, split.y_test
     if champion is None:
-        return X, y, f"Judged on {len(X):,} rows the challenger has not seen; there is no champion yet."
+        return rows, f"Judged on {len(rows):,} rows the challenger has not seen; there is no champion yet."
     learned = lineage_of(champion.estimator)
     if spec.order_by is None or learned is None or learned.until is None:
-        return (
-            X,
-            y,
-            (
-                f"Judged on {len(X):,} rows the challenger has not seen. The champion may have learned from some of "
-                "them: only a spec with order_by can tell."
-            ),
-        )
-    order = table.loc[X.index, spec.order_by]
-    new = order > _as_like(learned.until, order)
-    note = f"Judged on {int(new.sum()):,} rows after {learned.until}, where the champion's training ended."
-    return X[new], y[new], note
+        note = f"Judged on {len(rows):,} rows the challenger has not seen. The champion may have learned from some of "
+        return rows, note + "them: only a spec with order_by can tell."
+    new = rows[rows[spec.order_by] > _as_like(learned.until, rows[spec.order_by])]
+    return new, f"Judged on {len(new):,} rows after {learned.until}, where the champion's training ended."
 
 
 def _as_like(until: str | float, order: pd.Series) -> Any:
     import pandas as pd
 
-    return pd.Timestamp(until) if order.dtype.kind == "M" or isinstance(order.dtype, pd.DatetimeTZDtype) else until
+    return pd.Timestamp(until) if order.dtype.kind == "M" else until
 
 
 def _decision(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 MAX_REASON_LENGTH = 300  # MLflow quotes whole SQL statements and response bodies
 # It warns at each saved model that a virtual environment made by uv has no pip to name; nothing rests on it.
 logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")  # MLflow quotes the address it could not reach, password and all
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 
 
@@ -72,14 +74,8 @@ def missing(error: Exception) -> bool:
 def tracking_uri() -> str:
     """Return where MLflow keeps its records, without the password that may be in it."""
     import mlflow
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
 
-    uri = mlflow.get_tracking_uri()
-    try:
-        return make_url(uri).render_as_string(hide_password=True)
-    except ArgumentError:
-        return uri
+    return _CREDENTIALS.sub("://***@", mlflow.get_tracking_uri())
 
 
 def page(path: str) -> str | None:
@@ -139,5 +135,5 @@ def untrusted_types(subject: str, types: list[str]) -> ConfigError:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = _CREDENTIALS.sub("://***@", " ".join(str(error).split()))
     return text if len(text) <= MAX_REASON_LENGTH else text[: MAX_REASON_LENGTH - 1] + "…"

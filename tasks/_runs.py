@@ -13,7 +13,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import prefect.runtime
+from prefect.utilities.urls import url_for
 
+from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.specs import described_parameters
 from prefect_mlops.core.values import Value
 
@@ -46,7 +48,7 @@ def caller() -> Caller:
         flow_run_name=flow.name if flow_run_id else None,
         flow_name=flow.flow_name if flow_run_id else None,
         task_run_id=prefect.runtime.task_run.id,
-        url=flow.ui_url if flow_run_id else None,
+        url=url_for("flow-run", flow_run_id) if flow_run_id else None,
     )
 
 
@@ -63,8 +65,6 @@ def experiment_id(client: MlflowClient, name: str) -> str:
                 raise
             found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage == "deleted":
-        from prefect_mlops.core.errors import ConfigError
-
         raise ConfigError(f"experiment {name!r} is deleted in MLflow: restore it there, or use another name")
     return str(found.experiment_id)
 

@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.lineage import lineage_of
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.values import Evaluation, Gate, LoadedModel
 
@@ -75,30 +76,29 @@ def judge_model(
 
     Source: `sklearn.metrics.get_scorer`.
     """
-    from prefect_mlops.core.scoring import score_model
-
     if not gates:
         raise ConfigError("no gate was given: a promotion needs at least one, e.g. Gate('roc_auc', at_least=0.8)")
     metrics = [gate.metric for gate in gates]
-    ours = score_model(_estimator(challenger), X, y, metrics=metrics)
-    theirs = None if champion is None else _champion_scores(champion, X, y, metrics)
+    ours = _scores(challenger, X, y, metrics=metrics, role="challenger")
+    theirs = None if champion is None else _scores(champion, X, y, metrics=metrics, role="champion")
     checks = tuple(check for gate in gates for check in _checks(gate, ours, theirs))
     return Report(kind="gate", subject=_subject(challenger, champion), checks=checks, rows=len(X))
 
 
-def _champion_scores(champion: Any, X: pd.DataFrame, y: pd.Series, metrics: list[str]) -> dict[str, float]:
+def _scores(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: list[str], role: str) -> dict[str, float]:
+    """Score a model on the columns it knows, which need not be all the judging rows have."""
     from prefect_mlops.core.scoring import score_model
 
-    model = _estimator(champion)
-    wanted = [str(name) for name in getattr(model, "feature_names_in_", [])]
-    columns = [str(name) for name in getattr(X, "columns", [])]
-    missing = [name for name in wanted if name not in columns]
+    estimator = _estimator(model)
+    learned = lineage_of(estimator)
+    wanted = list(learned.columns) if learned else [str(name) for name in getattr(estimator, "feature_names_in_", [])]
+    missing = sorted(set(wanted) - {str(name) for name in X.columns})
     if missing:
         raise ConfigError(
-            f"the champion {_name(champion)} needs column {', '.join(map(repr, missing))}, which the judging rows do "
-            "not have: judge on rows with the features of both"
+            f"the {role} {_name(model)} needs column {', '.join(map(repr, missing))}, which the judging rows do not "
+            "have: judge on rows with the features of both"
         )
-    return score_model(model, X[wanted] if wanted else X, y, metrics=metrics)
+    return score_model(estimator, X[wanted] if wanted else X, y, metrics=metrics)
 
 
 def _checks(gate: Gate, ours: dict[str, float], theirs: dict[str, float] | None) -> list[Check]:

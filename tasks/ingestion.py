@@ -75,8 +75,9 @@ def _commit(arrival: Arrival, file: Path, suite: Any, max_refused_share: float) 
     from prefect_mlops.data_checks import check_table, split_bad_rows
 
     rows = read_table(file)
+    lake.require_columns(arrival.dataset, map(str, rows.columns))
     report = check_table(rows, suite, subject=arrival.path)
-    accepted, refused = (rows, rows.iloc[:0]) if report.passed else split_bad_rows(rows, suite)
+    accepted, refused = (rows, rows.iloc[:0]) if report.passed else split_bad_rows(rows, suite, subject=arrival.path)
     if len(refused) == 0:
         report.raise_for_failure()  # what failed is not about single rows: columns, types or the table as a whole
         done = arrival.model_copy(update={"state": "committed", "rows": len(rows)})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from prefect_mlops.core.digests import column_kinds
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage import Lineage, lineage_of
 from prefect_mlops.core.provenance import CodeState, code_state, environment, lock_digest, pinned_requirements
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from prefect_mlops.core.reports import Report
 
 MAX_PARAM_LENGTH = 500  # parameters are for comparing runs; a longer one is a nested object
+MAX_REASON_LENGTH = 200
 EXAMPLE_ROWS = 5  # what MLflow shows and serves as an example
 DATASET_DIGEST_LENGTH = 36  # MLflow's limit for a dataset's digest; the whole one is in the tag
 
@@ -143,15 +145,26 @@ def _unstorable(model: Any, error: Exception) -> ConfigError:
 
     name = type(model).__name__
     try:
-        untrusted = set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - trusted_types()
+        untrusted = sorted(set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - trusted_types())
     except Exception as reason:  # noqa: BLE001 - skops raises many kinds for what it cannot write
-        return ConfigError(
-            f"{name} cannot be stored in the skops format: {' '.join(str(reason).split())[:200]}. Functions and "
-            "classes have to be importable from a module, not defined in a notebook or a lambda"
-        )
+        return _not_importable(name, str(reason))
+    homeless = [part for part in untrusted if "<" in part]
+    if homeless:
+        return _not_importable(name, ", ".join(homeless))
     if untrusted:
-        return _mlflow.untrusted_types(name, sorted(untrusted))
-    return ConfigError(f"{name} cannot be stored: {' '.join(str(error).split())[:200]}")
+        return _mlflow.untrusted_types(name, untrusted)
+    return ConfigError(f"{name} cannot be stored: {_one_line(error)}")
+
+
+def _not_importable(name: str, seen: str) -> ConfigError:
+    return ConfigError(
+        f"{name} cannot be stored in the skops format ({_one_line(seen)}): functions and classes have to be importable "
+        "from a module, not a lambda or defined in a notebook or inside a function"
+    )
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:MAX_REASON_LENGTH]
 
 
 def _signature(model: Any, example: pd.DataFrame) -> Any:
@@ -159,20 +172,17 @@ def _signature(model: Any, example: pd.DataFrame) -> Any:
     from mlflow.models import ModelSignature, infer_signature
     from mlflow.types import ColSpec, Schema
 
-    inputs: list[Any] = [
-        ColSpec(_mlflow_type(example.iloc[:, place]), str(name)) for place, name in enumerate(example.columns)
-    ]
+    learned = lineage_of(model)
+    gaps = {*(learned.gaps if learned else ()), *(str(name) for name in example.columns[example.isna().any()])}
+    kinds = column_kinds(example)
+    inputs: list[Any] = [ColSpec(_mlflow_type(kind, gaps=name in gaps), name) for name, kind in kinds.items()]
     outputs = infer_signature(model_output=model.predict(example)).outputs
     return ModelSignature(inputs=Schema(inputs), outputs=outputs)
 
 
-def _mlflow_type(column: pd.Series) -> str:
-    from prefect_mlops.core.digests import column_kind
-
-    kind = column_kind(column)
+def _mlflow_type(kind: str, *, gaps: bool) -> str:
     if kind == "integer":
-        # An integer that can be missing arrives from JSON as a float.
-        return "double" if column.isna().any() else "long"
+        return "double" if gaps else "long"  # an integer that can be missing arrives from JSON as a float
     return {"boolean": "boolean", "float": "double", "decimal": "double", "datetime": "datetime"}.get(kind, "string")
 
 

@@ -101,7 +101,7 @@ def _require_classes(model: Any, y: pd.Series) -> None:
     import pandas as pd
     from sklearn.base import is_classifier
 
-    classes = pd.Series(y).dropna().unique()
+    classes = pd.Series(y).dropna().unique().tolist()
     if is_classifier(model) and len(classes) == 1:
         seen = f"the target has one class only, {classes[0]!r}, in {len(y)} rows"
         check = Check(name="target has two classes", passed=False, observed=seen, expected="at least two classes")
@@ -142,6 +142,7 @@ def _lineage(X: pd.DataFrame, y: pd.Series, seed: int) -> Any:
         digest=columns_digest(itertools.chain(columns, [(target, truth)])),
         rows=len(frame),
         columns=column_kinds(frame),
+        gaps=tuple(str(name) for place, name in enumerate(frame.columns) if frame.iloc[:, place].isna().any()),
         target=target,
         source=source_of(frame),
         seed=seed,
