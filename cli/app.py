@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from prefect_mlops.cli.demo import demo
 from prefect_mlops.cli.up import up
 from prefect_mlops.core.errors import ConfigError, MLOpsError
+from prefect_mlops.core.settings import Settings
 
 DEBUG = "PREFECT_MLOPS_DEBUG"
 
@@ -64,7 +64,7 @@ def main() -> None:
     try:
         app()
     except MLOpsError as error:
-        if os.environ.get(DEBUG):
+        if Settings().debug:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)

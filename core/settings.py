@@ -17,6 +17,7 @@ class Settings(BaseSettings):
         lake: URI of the lake; empty means ``<home>/lake``.
         trusted_types: comma-separated types this site allows in model files, beside the reviewed list.
         lock_file: lock file whose digest is kept with each model; empty means ``requirements.lock`` where there is one.
+        debug: show where an error came from instead of its message alone.
         mlflow_ui: address of MLflow's pages, where tracking itself goes to a database instead of a server.
     """
 
@@ -26,6 +27,7 @@ class Settings(BaseSettings):
     lake: str = ""
     trusted_types: Annotated[tuple[str, ...], NoDecode] = ()
     lock_file: Path | None = None
+    debug: bool = False
     mlflow_ui: str = ""
 
     @field_validator("trusted_types", mode="before")

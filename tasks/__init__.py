@@ -1,5 +1,6 @@
 """The verbs: one Prefect task for each step of a model's life."""
 
+from prefect_mlops.tasks import _plain_logs
 from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
 from prefect_mlops.tasks.drift import detect_drift
 from prefect_mlops.tasks.evaluation import evaluate_model, judge_model
@@ -17,6 +18,8 @@ from prefect_mlops.tasks.splitting import split_table
 from prefect_mlops.tasks.tables import load_table
 from prefect_mlops.tasks.tracking import log_run
 from prefect_mlops.tasks.training import train_model
+
+_plain_logs.install()
 
 __all__ = [
     "announce",

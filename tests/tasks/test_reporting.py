@@ -28,6 +28,32 @@ def test_require_stops_the_flow_and_carries_the_report(prefect_api: None) -> Non
     assert stopped.value.report == BAD
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_our_errors_are_logged_without_a_stack(
+    prefect_api: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, debug: bool
+) -> None:
+    monkeypatch.setenv("PREFECT_MLOPS_DEBUG", str(int(debug)))
+
+    @flow
+    def guarded() -> None:
+        require(BAD)
+
+    with pytest.raises(DriftError):
+        guarded()
+    assert "share of drifted columns" in caplog.text
+    assert ("Traceback" in caplog.text) == debug
+
+
+def test_other_errors_keep_their_stack(prefect_api: None, caplog: pytest.LogCaptureFixture) -> None:
+    @flow
+    def broken() -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        broken()
+    assert "Traceback" in caplog.text
+
+
 def test_the_report_is_an_artifact_of_the_run(prefect_api: None) -> None:
     @flow
     def published() -> str:
