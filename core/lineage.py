@@ -54,3 +54,9 @@ def lineage_of(model: Any) -> Lineage | None:
         return Lineage.model_validate(found)
     except ValidationError:
         return None
+
+
+def estimator_name(model: Any) -> str:
+    """Name a model after the estimator that decides, not after the pipeline around it."""
+    steps = getattr(model, "steps", None)
+    return type(steps[-1][1] if steps else model).__name__

@@ -84,7 +84,7 @@ class ModelSpec:
             if problem := wrong(self):
                 raise ConfigError(f"ModelSpec {self.name!r}: {problem}")
         try:
-            object.__setattr__(self, "metrics", require_metrics([*self.metrics, *(g.metric for g in self.gates)]))
+            object.__setattr__(self, "metrics", require_metrics([*(gate.metric for gate in self.gates), *self.metrics]))
         except ConfigError as error:
             raise ConfigError(f"ModelSpec {self.name!r}: metrics: {error}") from None
         object.__setattr__(self, "gates", tuple(self.gates))

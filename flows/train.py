@@ -103,7 +103,7 @@ def _judge(spec: ModelSpec, table: pd.DataFrame, split: Split, challenger: Any, 
     rows, note = _unseen(spec, table.loc[split.X_test.index], champion)
     if len(rows) == 0:
         nothing = Check(
-            name="has rows the champion has not seen",
+            name="rows the champion has not seen",
             passed=False,
             observed=f"0 of {len(split.X_test):,} judging rows",
             expected="rows that arrived after the champion was trained",

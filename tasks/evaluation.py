@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lineage import lineage_of
+from prefect_mlops.core.lineage import estimator_name, lineage_of
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.values import Evaluation, Gate, LoadedModel
 
@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def _evaluate_name(parameters: dict[str, Any]) -> str:
+    return f"evaluate-{_name(parameters['model'])}-on-{len(parameters['X'])}-rows"
+
+
+def _judge_name(parameters: dict[str, Any]) -> str:
+    return f"judge-{_name(parameters['challenger'])}-on-{len(parameters['X'])}-rows"
+
+
 @task(
     name="evaluate-model",
+    task_run_name=_evaluate_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
     cache_policy=NO_CACHE,
     persist_result=False,
-    task_run_name="evaluate-{model.__class__.__name__}",
 )
 def evaluate_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Sequence[str]) -> Evaluation:
     """Score a fitted model on rows it has not seen.
@@ -46,7 +54,12 @@ def evaluate_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Sequen
     return Evaluation(metrics=score_model(_estimator(model), X, y, metrics=metrics), rows=len(X))
 
 
-@task(name="judge-model", cache_policy=NO_CACHE, persist_result=False)
+@task(
+    name="judge-model",
+    task_run_name=_judge_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def judge_model(
     challenger: Any,
     champion: Any | None,
@@ -106,18 +119,18 @@ def _checks(gate: Gate, ours: dict[str, float], theirs: dict[str, float] | None)
     score = ours[gate.metric]
     checks = []
     if gate.at_least is not None:
-        checks.append(_check(gate, "reaches the minimum", score >= gate.at_least, score, None, f"≥ {gate.at_least:g}"))
+        checks.append(_check(gate, "minimum score", score >= gate.at_least, score, None, f"≥ {gate.at_least:g}"))
     if theirs is None:
-        return checks or [_check(gate, "has no champion to beat", True, score, None, "any score")]
+        return checks or [_check(gate, "no champion to beat", True, score, None, "any score")]
     live = theirs[gate.metric]
     if gate.may_lose is not None:
         floor = live - gate.may_lose
         wanted = f"≥ {floor:.4f} (champion {live:.4f} - {gate.may_lose:g})"
-        checks.append(_check(gate, "does not fall behind the champion", score >= floor, score, live, wanted))
+        checks.append(_check(gate, "not worse than the champion", score >= floor, score, live, wanted))
     if gate.must_gain is not None:
         floor = live + gate.must_gain
         wanted = f"≥ {floor:.4f} (champion {live:.4f} + {gate.must_gain:g})"
-        checks.append(_check(gate, "improves on the champion", score >= floor, score, live, wanted))
+        checks.append(_check(gate, "better than the champion", score >= floor, score, live, wanted))
     return checks
 
 
@@ -133,7 +146,7 @@ def _estimator(model: Any) -> Any:
 def _name(model: Any) -> str:
     if isinstance(model, LoadedModel):
         return f"{model.version.name} v{model.version.version}"
-    return type(model).__name__
+    return estimator_name(model)
 
 
 def _subject(challenger: Any, champion: Any | None) -> str:

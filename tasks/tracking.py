@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from prefect_mlops.core.digests import column_kinds
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lineage import Lineage, lineage_of
+from prefect_mlops.core.lineage import Lineage, estimator_name, lineage_of
 from prefect_mlops.core.provenance import CodeState, code_state, environment, lock_digest, pinned_requirements
 from prefect_mlops.core.trusted_types import trusted_types
 from prefect_mlops.core.values import Evaluation, LoggedRun
@@ -29,15 +29,20 @@ if TYPE_CHECKING:
 
 MAX_PARAM_LENGTH = 500  # parameters are for comparing runs; a longer one is a nested object
 MAX_REASON_LENGTH = 200
+MAX_RUN_NAME_LENGTH = 120
 EXAMPLE_ROWS = 5  # what MLflow shows and serves as an example
 DATASET_DIGEST_LENGTH = 36  # MLflow's limit for a dataset's digest; the whole one is in the tag
+
+
+def _run_name(parameters: dict[str, Any]) -> str:
+    return f"log-{estimator_name(parameters['model'])}-to-{parameters['experiment']}"[:MAX_RUN_NAME_LENGTH]
 
 
 @task(
     name="log-run",
     cache_policy=NO_CACHE,
     persist_result=False,
-    task_run_name="log-{experiment}",
+    task_run_name=_run_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
     retries=RETRIES,
     retry_delay_seconds=RETRY_DELAYS_S,
     retry_condition_fn=backend_failed,
@@ -85,7 +90,7 @@ def log_run(
         where = _runs.experiment_id(client, experiment)
         parent = _runs.open_parent(client, where, who)
         key = _runs.candidate_key(who, model, lineage.digest if lineage else None)
-        run = _runs.open_child(client, where, who, key=key, parent=parent, name=_name(model))
+        run = _runs.open_child(client, where, who, key=key, parent=parent, name=estimator_name(model))
         run_id = str(run.info.run_id)
         try:
             model_id = _log_model(client, where, run_id, model, folder / "model")
@@ -113,12 +118,6 @@ def log_run(
         data_digest=lineage.digest if lineage else None,
         url=_mlflow.page(f"experiments/{where}/runs/{run_id}"),
     )
-
-
-def _name(model: Any) -> str:
-    """Name the run after the estimator that decides, not after the pipeline around it."""
-    steps = getattr(model, "steps", None)
-    return type(steps[-1][1] if steps else model).__name__
 
 
 def _save_model(model: Any, example: pd.DataFrame | None, folder: Path) -> None:
@@ -212,7 +211,9 @@ def _save_evidence(reports: Sequence[Report], lineage: Lineage | None, code: Cod
 def _log_model(client: MlflowClient, experiment: str, run_id: str, model: Any, folder: Path) -> str:
     from mlflow.entities import LoggedModelOutput
 
-    made = client.create_logged_model(experiment, name=_name(model), source_run_id=run_id, model_type="sklearn")
+    made = client.create_logged_model(
+        experiment, name=estimator_name(model), source_run_id=run_id, model_type="sklearn"
+    )
     _stamp(folder / "MLmodel", model_id=made.model_id, run_id=run_id, location=made.artifact_location)
     client.log_model_artifacts(made.model_id, str(folder))
     client.finalize_logged_model(made.model_id, "READY")

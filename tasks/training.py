@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import MissingContextError
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
+from prefect_mlops.core.lineage import UNTIL_ATTRIBUTE, Lineage, attach, estimator_name
 from prefect_mlops.core.reports import Check, Report
 
 if TYPE_CHECKING:
@@ -19,11 +20,15 @@ MAX_REASON_LENGTH = 300  # scikit-learn's messages can quote whole arrays
 MAX_NAMED_COLUMNS = 5
 
 
+def _run_name(parameters: dict[str, Any]) -> str:
+    return f"train-{estimator_name(parameters['estimator'])}-on-{len(parameters['X'])}-rows"
+
+
 @task(
     name="train-model",
+    task_run_name=_run_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
     cache_policy=NO_CACHE,
     persist_result=False,
-    task_run_name="train-{estimator.__class__.__name__}",
 )
 def train_model(estimator: Any, X: pd.DataFrame, y: pd.Series, *, seed: int = 0) -> Any:
     """Fit a copy of an estimator.
@@ -47,8 +52,6 @@ def train_model(estimator: Any, X: pd.DataFrame, y: pd.Series, *, seed: int = 0)
 
     Source: `sklearn.base.clone`, the estimator's own ``fit``.
     """
-    from prefect_mlops.core.lineage import attach
-
     model = _seeded_copy(estimator, seed)
     _require_rows(X, y)
     _require_classes(model, y)
@@ -125,13 +128,12 @@ def _listed(names: list[str]) -> str:
     return ", ".join(repr(name) for name in names[:MAX_NAMED_COLUMNS]) + more
 
 
-def _lineage(X: pd.DataFrame, y: pd.Series, seed: int) -> Any:
+def _lineage(X: pd.DataFrame, y: pd.Series, seed: int) -> Lineage:
     import itertools
 
     import pandas as pd
 
     from prefect_mlops.core.digests import column_kinds, columns_digest
-    from prefect_mlops.core.lineage import UNTIL_ATTRIBUTE, Lineage
     from prefect_mlops.core.tables import source_of
 
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)

@@ -78,7 +78,7 @@ def test_the_first_model_needs_only_the_minimum(binary) -> None:
     assert judge(good, None, X, y, gates=gates).passed
     refused = judge(poor, None, X, y, gates=gates)
     assert not refused.passed
-    assert refused.failures[0].name == "reaches the minimum"
+    assert refused.failures[0].name == "minimum score"
     assert judge(poor, None, X, y, gates=[Gate("roc_auc", must_gain=0.1)]).passed
 
 

@@ -180,7 +180,7 @@ def checkout(tmp_path: Path, mlflow_store: str) -> Path:
 
 def test_the_run_holds_what_the_model_comes_from(prefect_api: None, checkout: Path) -> None:
     X, y = ROWS
-    verdict = Report(kind="gate", subject="m", checks=(Check(name="reaches the minimum", passed=True),))
+    verdict = Report(kind="gate", subject="m", checks=(Check(name="minimum score", passed=True),))
 
     @flow
     def life() -> LoggedRun:
