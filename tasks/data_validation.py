@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from prefect_mlops import data_checks
 from prefect_mlops.core.tables import as_frame, table_name
-from prefect_mlops.tasks._retry import RETRIES, RETRY_DELAYS_S, backend_failed
+from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,15 +24,7 @@ def _split_name(parameters: dict[str, Any]) -> str:
     return f"split-bad-rows-{table_name(parameters['table'])}"
 
 
-@task(
-    name="validate-table",
-    task_run_name=_validate_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=backend_failed,
-)
+@step(_validate_name, backend=True)
 def validate_table(table: Table, suite: Suite) -> Report:
     """Check a table against a suite; never stops a run by itself.
 
@@ -56,15 +45,7 @@ def validate_table(table: Table, suite: Suite) -> Report:
     return data_checks.check_table(as_frame(table), suite, subject=table_name(table))
 
 
-@task(
-    name="split-bad-rows",
-    task_run_name=_split_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=backend_failed,
-)
+@step(_split_name, backend=True)
 def split_bad_rows(table: Table, suite: Suite) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split a table into the rows that keep a suite and those that break it.
 

@@ -9,16 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from prefect_mlops.core import comparison as compare
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.reports import MAX_EXAMPLES, Check, Report
 from prefect_mlops.core.statistics import smallest_visible
 from prefect_mlops.core.tables import as_frame, table_name
 from prefect_mlops.tasks import _mlflow
-from prefect_mlops.tasks._retry import RETRIES, RETRY_DELAYS_S, backend_failed
+from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,18 +32,10 @@ _logger = logging.getLogger(__name__)
 
 
 def _run_name(parameters: dict[str, Any]) -> str:
-    return f"drift-{_subject(parameters)}"[:120]
+    return f"drift-{_subject(parameters)}"
 
 
-@task(
-    name="detect-drift",
-    task_run_name=_run_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=backend_failed,
-)
+@step(_run_name, backend=True)
 def detect_drift(
     *,
     current: Table,

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage import estimator_name, lineage_of
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.values import Evaluation, Gate, LoadedModel
+from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,12 +23,7 @@ def _judge_name(parameters: dict[str, Any]) -> str:
     return f"judge-{_name(parameters['challenger'])}-on-{len(parameters['X'])}-rows"
 
 
-@task(
-    name="evaluate-model",
-    task_run_name=_evaluate_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@step(_evaluate_name)
 def evaluate_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Sequence[str]) -> Evaluation:
     """Score a fitted model on rows it has not seen.
 
@@ -54,12 +47,7 @@ def evaluate_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Sequen
     return Evaluation(metrics=score_model(_estimator(model), X, y, metrics=metrics), rows=len(X))
 
 
-@task(
-    name="judge-model",
-    task_run_name=_judge_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@step(_judge_name)
 def judge_model(
     challenger: Any,
     champion: Any | None,

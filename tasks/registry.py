@@ -7,13 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from prefect_mlops.core.errors import ConfigError, unknown_name
 from prefect_mlops.core.values import Decision, LoadedModel, LoggedRun, ModelVersion
 from prefect_mlops.tasks import _mlflow
-from prefect_mlops.tasks._retry import RETRIES, RETRY_DELAYS_S, backend_failed
+from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,15 +23,7 @@ _RECIPE_TAG = "prefect_mlops.recipe"
 _NAME = re.compile(r"[^\s/:][^/:]{0,199}")  # what a registry can address in models:/name/version
 
 
-@task(
-    name="find-model",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    task_run_name="find-{name}@{alias}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=backend_failed,
-)
+@step("find-{name}@{alias}", backend=True)
 def find_model(name: str, alias: str = CHAMPION) -> LoadedModel | None:
     """Load the model an alias points at, or return None where there is none yet.
 
@@ -54,15 +43,7 @@ def find_model(name: str, alias: str = CHAMPION) -> LoadedModel | None:
     return None if found is None else _loaded(client, found)
 
 
-@task(
-    name="load-model",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    task_run_name="load-{name}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=backend_failed,
-)
+@step("load-{name}", backend=True)
 def load_model(name: str, *, alias: str | None = None, version: int | None = None) -> LoadedModel:
     """Load a model that has to be there.
 
@@ -87,15 +68,7 @@ def load_model(name: str, *, alias: str | None = None, version: int | None = Non
     return _loaded(client, found)
 
 
-@task(
-    name="register-model",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    task_run_name="register-{name}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=backend_failed,
-)
+@step("register-{name}", backend=True)
 def register_model(run: LoggedRun, name: str) -> ModelVersion:
     """Make a logged model a version in the registry; the same model again gives the same version.
 
@@ -126,15 +99,7 @@ def register_model(run: LoggedRun, name: str) -> ModelVersion:
     return _value(made)
 
 
-@task(
-    name="promote-model",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    task_run_name="promote-{version.name}-v{version.version}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=backend_failed,
-)
+@step("promote-{version.name}-v{version.version}", backend=True)
 def promote_model(version: ModelVersion, alias: str = CHAMPION) -> ModelVersion:
     """Point an alias at a version.
 
@@ -154,15 +119,7 @@ def promote_model(version: ModelVersion, alias: str = CHAMPION) -> ModelVersion:
     return version.model_copy(update={"alias": alias})
 
 
-@task(
-    name="find-decision",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    task_run_name="find-decision-{name}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=backend_failed,
-)
+@step("find-decision-{name}", backend=True)
 def find_decision(name: str, recipe: str) -> Decision | None:
     """Return what was decided on a recipe before, or None where it was not.
 
@@ -183,15 +140,7 @@ def find_decision(name: str, recipe: str) -> Decision | None:
     return Decision.model_validate_json(found[0].tags[_DECISION_TAG]) if found else None
 
 
-@task(
-    name="record-decision",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    task_run_name="record-{version.name}-v{version.version}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=backend_failed,
-)
+@step("record-{version.name}-v{version.version}", backend=True)
 def record_decision(version: ModelVersion, decision: Decision, *, recipe: str) -> Decision:
     """Note on a version what was decided and why; the last step, so that an interrupted decision is made again.
 

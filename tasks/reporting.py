@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
+from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     from prefect_mlops.core.reports import Report
 
 
-@task(name="require", cache_policy=NO_CACHE, persist_result=False, task_run_name="require-{report.kind}")
+@step("require-{report.kind}")
 def require(report: Report) -> Report:
     """Stop the flow unless the report passed.
 
@@ -29,7 +28,7 @@ def require(report: Report) -> Report:
     return report
 
 
-@task(name="announce", cache_policy=NO_CACHE, persist_result=False, task_run_name="announce-{report.kind}")
+@step("announce-{report.kind}")
 def announce(report: Report) -> str:
     """Emit the event ``prefect-mlops.<kind>.<passed|failed>``, for automations to act on.
 
@@ -55,7 +54,7 @@ def announce(report: Report) -> str:
     return name
 
 
-@task(name="publish-report", cache_policy=NO_CACHE, persist_result=False, task_run_name="publish-{report.kind}-report")
+@step("publish-{report.kind}-report")
 def publish_report(report: Report) -> str:
     """Show the report as a markdown artifact of the run, failures first, every value escaped.
 

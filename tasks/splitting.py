@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
 from prefect_mlops.core.lineage import UNTIL_ATTRIBUTE
 from prefect_mlops.core.table_errors import bad_content
 from prefect_mlops.core.table_formats import require_unique
 from prefect_mlops.core.tables import as_frame, table_name
 from prefect_mlops.core.values import Split, Table
+from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,15 +23,10 @@ MAX_NAMED = 8  # columns or strata listed in a message; beyond it the count says
 
 def _run_name(parameters: dict[str, Any]) -> str:
     by = parameters["order_by"] or parameters["group_by"] or "chance"
-    return f"split-{table_name(parameters['table'])}-by-{by}"[:120]
+    return f"split-{table_name(parameters['table'])}-by-{by}"
 
 
-@task(
-    name="split-table",
-    task_run_name=_run_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@step(_run_name)
 def split_table(
     table: Table,
     target: str,

@@ -6,11 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from prefect_mlops.core.tables import read_table, table_name
-from prefect_mlops.tasks._retry import RETRIES, RETRY_DELAYS_S, backend_failed
+from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,15 +17,7 @@ def _run_name(parameters: dict[str, Any]) -> str:
     return f"load-{table_name(parameters['uri'])}"
 
 
-@task(
-    name="load-table",
-    task_run_name=_run_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=backend_failed,
-)
+@step(_run_name, backend=True)
 def load_table(
     uri: str | os.PathLike[str], *, columns: Sequence[str] | None = None, query: str | None = None
 ) -> pd.DataFrame:

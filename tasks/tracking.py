@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from prefect_mlops.core.digests import column_kinds
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage import Lineage, estimator_name, lineage_of
@@ -19,7 +16,7 @@ from prefect_mlops.core.provenance import CodeState, code_state, environment, lo
 from prefect_mlops.core.trusted_types import trusted_types
 from prefect_mlops.core.values import Evaluation, LoggedRun
 from prefect_mlops.tasks import _mlflow, _runs
-from prefect_mlops.tasks._retry import RETRIES, RETRY_DELAYS_S, backend_failed
+from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,24 +26,15 @@ if TYPE_CHECKING:
 
 MAX_PARAM_LENGTH = 500  # parameters are for comparing runs; a longer one is a nested object
 MAX_REASON_LENGTH = 200
-MAX_RUN_NAME_LENGTH = 120
 EXAMPLE_ROWS = 5  # what MLflow shows and serves as an example
 DATASET_DIGEST_LENGTH = 36  # MLflow's limit for a dataset's digest; the whole one is in the tag
 
 
 def _run_name(parameters: dict[str, Any]) -> str:
-    return f"log-{estimator_name(parameters['model'])}-to-{parameters['experiment']}"[:MAX_RUN_NAME_LENGTH]
+    return f"log-{estimator_name(parameters['model'])}-to-{parameters['experiment']}"
 
 
-@task(
-    name="log-run",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    task_run_name=_run_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_condition_fn=backend_failed,
-)
+@step(_run_name, backend=True)
 def log_run(
     model: Any,
     evaluation: Evaluation,

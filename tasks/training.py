@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 from prefect.exceptions import MissingContextError
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
 from prefect_mlops.core.lineage import UNTIL_ATTRIBUTE, Lineage, attach, estimator_name
 from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,12 +24,7 @@ def _run_name(parameters: dict[str, Any]) -> str:
     return f"train-{estimator_name(parameters['estimator'])}-on-{len(parameters['X'])}-rows"
 
 
-@task(
-    name="train-model",
-    task_run_name=_run_name,  # type: ignore[arg-type] # Prefect types the callback as a class with a class method
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@step(_run_name)
 def train_model(estimator: Any, X: pd.DataFrame, y: pd.Series, *, seed: int = 0) -> Any:
     """Fit a copy of an estimator.
 

@@ -10,7 +10,6 @@ from great_expectations import expectations as gxe
 from prefect import flow
 
 from prefect_mlops.core.tables import read_table, source_of
-from prefect_mlops.tasks import data_validation
 from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
 
 if TYPE_CHECKING:
@@ -55,7 +54,5 @@ def test_a_frame_is_reported_by_its_source_or_as_table(rides: TableRef, suite: g
 
 def test_run_names_say_the_table(rides: TableRef) -> None:
     parameters = {"table": rides, "suite": None}
-    assert data_validation._validate_name(parameters) == "validate-january.csv"
-    assert data_validation._split_name(parameters) == "split-bad-rows-january.csv"
-    assert validate_table.task_run_name is data_validation._validate_name
-    assert split_bad_rows.task_run_name is data_validation._split_name
+    assert validate_table.task_run_name(parameters) == "validate-january.csv"
+    assert split_bad_rows.task_run_name(parameters) == "split-bad-rows-january.csv"

@@ -10,7 +10,7 @@ from pandas.testing import assert_frame_equal, assert_series_equal
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.tables import read_table, source_of
-from prefect_mlops.tasks.splitting import _run_name, split_table
+from prefect_mlops.tasks.splitting import split_table
 
 if TYPE_CHECKING:
     from prefect_mlops.core.values import Split
@@ -178,9 +178,8 @@ def test_a_feature_that_is_empty_only_in_training_is_refused(rides: pd.DataFrame
 
 def test_run_names_say_table_and_way() -> None:
     parameters = {"table": pd.DataFrame(), "order_by": None, "group_by": None}
-    assert _run_name(parameters) == "split-table-by-chance"
-    assert _run_name(parameters | {"order_by": "hour"}) == "split-table-by-hour"
-    assert split_table.task_run_name is _run_name
+    assert split_table.task_run_name(parameters) == "split-table-by-chance"
+    assert split_table.task_run_name(parameters | {"order_by": "hour"}) == "split-table-by-hour"
 
 
 @pytest.mark.usefixtures("prefect_api")

@@ -68,8 +68,7 @@ def test_a_failing_backend_is_tried_again_and_a_wrong_request_is_not(monkeypatch
     ],
 )
 def test_run_names_are_short_and_without_secrets(uri: object, name: str) -> None:
-    assert tables._run_name({"uri": uri}) == name
-    assert load_table.task_run_name is tables._run_name
+    assert load_table.task_run_name({"uri": uri}) == name
 
 
 def test_tables_are_named_by_their_source() -> None:

@@ -1,0 +1,70 @@
+"""What every task of this library has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+
+from prefect_mlops.core.errors import BackendError
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State, TaskRun
+
+RETRIES = 2
+RETRY_DELAYS_S = [1.0, 5.0]  # a restarting server is back within seconds; longer outages are the schedule's business
+MAX_RUN_NAME_LENGTH = 120  # file names and model names go into run names; the UI cuts longer ones anyway
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step(
+    run_name: str | Callable[[dict[str, Any]], str], *, backend: bool = False
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function a task.
+
+    Tables and models stay in the process: nothing is cached, hashed or written to the result storage.
+
+    Args:
+        run_name: name of a run, as a template of the parameters or made from them.
+        backend: the task talks to MLflow or storage, so it is retried when one of those failed.
+
+    Returns:
+        The decorator.
+    """
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        return Task(
+            function,
+            name=function.__name__.replace("_", "-"),
+            task_run_name=run_name if isinstance(run_name, str) else cast("Any", _bounded(run_name)),
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=RETRIES if backend else 0,
+            retry_delay_seconds=RETRY_DELAYS_S if backend else 0,
+            retry_condition_fn=backend_failed if backend else None,
+        )
+
+    return decorate
+
+
+def _bounded(run_name: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
+    # Prefect hands over the parameters when the callable has exactly one argument of this name.
+    def named(parameters: dict[str, Any]) -> str:
+        return run_name(parameters)[:MAX_RUN_NAME_LENGTH]
+
+    return named
+
+
+def backend_failed(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature
+    """Retry only when a backend failed: a wrong request or a refused table stays wrong."""
+    try:
+        state.result()
+    except BackendError:
+        return True
+    except Exception:  # noqa: BLE001 - any other failure is final, whatever it is
+        return False
+    return False
