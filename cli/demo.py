@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_HOME = Path("prefect-mlops-demo")
 MODEL = "prefect_mlops.examples.flights.model"
 WORSE = "prefect_mlops.examples.flights.worse"
+MAX_WHY = 140  # the ledger keeps the whole reason; a table has to fit a terminal
 Say = Callable[[str], None]
 
 
@@ -203,20 +204,22 @@ def _show(outcome: Outcome, home: Path, seconds: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    assert outcome.drift is not None  # noqa: S101 - the story ends with it or with an error
     console = Console()
-    files = Table("File", "State", "Rows", "Quarantine", "Why", title="What arrived", title_justify="left")
+    files = Table("File", "State", "Rows", "Bad", "Why", title="What arrived", title_justify="left")
     for arrival in outcome.files:
-        cells = (arrival.path, arrival.state, f"{arrival.rows:,}", f"{arrival.refused:,}", arrival.reason[:140])
-        files.add_row(*map(Text, cells))
+        name = arrival.path.removesuffix(".csv.gz")
+        why = arrival.reason if len(arrival.reason) <= MAX_WHY else arrival.reason[: MAX_WHY - 1] + "…"
+        files.add_row(*map(Text, (name, arrival.state, f"{arrival.rows:,}", f"{arrival.refused:,}", why)))
     versions = Table("Version", "Decision", "roc_auc", "Why", title="What was decided", title_justify="left")
     for decision in outcome.decisions:
         score = f"{decision.metrics['roc_auc']:.4f}"
         versions.add_row(*map(Text, (f"v{decision.version}", decision.decision, score, decision.reason)))
     console.print(files)
     console.print(versions)
-    assert outcome.drift is not None  # noqa: S101 - the story ends with it or with an error
-    print(f"Champion: v{outcome.champion}. {outcome.drift.summary}")
-    print(f"Drift report: {outcome.page}")
+    print(f"Champion: v{outcome.champion}")
+    print(f"Drift:    {outcome.drift.summary}")
+    print(f"Report:   {outcome.page}")
     if not outcome.changed:
         print("Everything had been done by an earlier run; nothing was changed.")
-    print(f"{seconds} seconds. See it all in the browser:\n\n    prefect-mlops up --home {home}\n")
+    print(f"\n{seconds} seconds. To see it all in the browser:\n\n    prefect-mlops up --home {home}\n")

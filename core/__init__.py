@@ -1,1 +1,49 @@
 """The ground floor: values, errors, settings, the lake, digests and statistics. Knows no Prefect task and no MLflow."""
+
+from prefect_mlops.core.errors import (
+    BackendError,
+    CheckError,
+    ConfigError,
+    ConflictError,
+    DataCheckError,
+    DriftError,
+    GateError,
+    MLOpsError,
+    PerformanceError,
+)
+from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.core.specs import Drift, ModelSpec
+from prefect_mlops.core.values import (
+    Decision,
+    Evaluation,
+    Gate,
+    LoadedModel,
+    LoggedRun,
+    ModelVersion,
+    Split,
+    TableRef,
+)
+
+__all__ = [
+    "BackendError",
+    "Check",
+    "CheckError",
+    "ConfigError",
+    "ConflictError",
+    "DataCheckError",
+    "Decision",
+    "Drift",
+    "DriftError",
+    "Evaluation",
+    "Gate",
+    "GateError",
+    "LoadedModel",
+    "LoggedRun",
+    "MLOpsError",
+    "ModelSpec",
+    "ModelVersion",
+    "PerformanceError",
+    "Report",
+    "Split",
+    "TableRef",
+]

@@ -116,18 +116,21 @@ def commit_arrival(arrival: Arrival, *, accepted: pd.DataFrame | None, refused: 
         The arrival with its data version.
 
     Raises:
-        DataCheckError: the rows do not fit the dataset's columns; nothing was written to the dataset.
+        DataCheckError: the rows do not fit the dataset's columns; nothing was written.
         BackendError: storage failed.
     """
+    good = None if accepted is None or not len(accepted) else _dataset_rows(arrival, accepted)
     if refused is not None and len(refused):
         _append_once(table_uri("quarantine", arrival.dataset), _quarantine_rows(arrival, refused), arrival.id)
-    version = None
-    if accepted is not None and len(accepted):
-        marked = accepted.assign(**{FILE_COLUMN: arrival.path, DIGEST_COLUMN: arrival.digest})
-        version = _append_once(table_uri("datasets", arrival.dataset), _as_arrow(marked), arrival.id)
+    version = None if good is None else _append_once(table_uri("datasets", arrival.dataset), good, arrival.id)
     done = arrival.model_copy(update={"version": version})
     _append_once(table_uri("arrivals", arrival.dataset), _ledger_line(done), arrival.id)
     return done
+
+
+def without_marks(rows: pd.DataFrame) -> pd.DataFrame:
+    """Drop the columns that say where a row came from: they are the lake's, neither checked nor learned from."""
+    return rows.drop(columns=[FILE_COLUMN, DIGEST_COLUMN], errors="ignore")
 
 
 def _append_once(uri: str, rows: pa.Table, transaction: str) -> int:
@@ -201,7 +204,7 @@ def _fitted(rows: pa.Table, have: pa.Schema, uri: str) -> pa.Table:
     try:
         return rows.select(have.names).cast(have)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise _misfit(uri, f"values of another type ({' '.join(str(error).split())[:200]})") from error
+        raise _misfit(uri, f"values of another type ({_one_line(error)})") from error
 
 
 def _misfit(uri: str, seen: str) -> DataCheckError:
@@ -228,14 +231,48 @@ def _storage(uri: str, done: str) -> Iterator[None]:
         raise BackendError(f"the lake at {uri} cannot be {done}: {' '.join(str(error).split())[:300]}") from error
 
 
+def _dataset_rows(arrival: Arrival, accepted: pd.DataFrame) -> pa.Table:
+    """Make the rows as the dataset takes them, or say why it cannot, before anything is written."""
+    import pyarrow as pa
+    from deltalake import DeltaTable, Schema
+
+    uri = table_uri("datasets", arrival.dataset)
+    if taken := {FILE_COLUMN, DIGEST_COLUMN}.intersection(map(str, accepted.columns)):
+        raise _misfit(uri, f"a column {', '.join(map(repr, sorted(taken)))}, where the lake says which file it was")
+    try:
+        rows = _as_arrow(accepted.assign(**{FILE_COLUMN: arrival.path, DIGEST_COLUMN: arrival.digest}))
+    except pa.ArrowException as error:
+        raise _misfit(uri, f"values of several types in one column ({_one_line(error)})") from error
+    with _storage(uri, "read"):
+        have = _schema_of(DeltaTable(uri)) if DeltaTable.is_deltatable(uri) else None
+    if have is not None:
+        return _fitted(rows, have, uri)
+    try:
+        Schema.from_arrow(rows.schema)
+    except Exception as error:  # deltalake raises nothing more special
+        seen = str(error).splitlines()[0].rpartition("Schema error: ")[2]
+        raise _misfit(uri, f"columns that Delta tables cannot hold ({seen})") from error
+    return rows
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
 def _as_arrow(frame: pd.DataFrame) -> pa.Table:
-    """Convert to Arrow; a column without a single value has no type yet, and text takes any value later."""
+    """Convert to Arrow, times with a zone to UTC.
+
+    A column without a single value has no type yet, and text takes any value later.
+    """
     import pyarrow as pa
 
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     for place, field in enumerate(table.schema):
         if pa.types.is_null(field.type):
             table = table.set_column(place, pa.field(field.name, pa.string()), table.column(place).cast(pa.string()))
+        elif pa.types.is_timestamp(field.type) and field.type.tz is not None:  # Delta knows no other zone
+            utc = pa.timestamp(field.type.unit, "UTC")
+            table = table.set_column(place, pa.field(field.name, utc), table.column(place).cast(utc))
     return table
 
 
@@ -244,7 +281,8 @@ def _quarantine_rows(arrival: Arrival, refused: pd.DataFrame) -> pa.Table:
     import pyarrow as pa
 
     reasons = refused["_reasons"].astype(str).tolist()
-    rows = refused.drop(columns="_reasons").to_json(orient="records", lines=True, date_format="iso").splitlines()
+    kept = refused.drop(columns="_reasons").map(lambda cell: cell.hex() if isinstance(cell, bytes) else cell)
+    rows = kept.to_json(orient="records", lines=True, date_format="iso", double_precision=15).splitlines()
     count = len(refused)
     return pa.table(
         {

@@ -15,6 +15,11 @@ from prefect_mlops.core.values import Value
 
 GIT_TIMEOUT_S = 10  # a repository on a slow network disk answers in seconds; longer means it hangs
 MAX_DIFF_BYTES = 1_000_000  # a larger diff is a data file in the tree; its size is kept instead
+# `git apply` takes the diff whatever a person likes to see, and binary files come back too.
+_DIFF_OPTIONS = (
+    *("--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--binary"),
+    *("--src-prefix=a/", "--dst-prefix=b/"),
+)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -38,7 +43,7 @@ def code_state(folder: Path | None = None) -> CodeState:
     commit = _git(where, "rev-parse", "HEAD")
     if commit is None:
         return CodeState()
-    diff = _git(where, "diff", "--no-ext-diff", "--no-color", "HEAD") or ""
+    diff = _git(where, "diff", *_DIFF_OPTIONS, "HEAD") or ""
     if len(diff) > MAX_DIFF_BYTES:
         return CodeState(commit=commit.strip(), dirty=True, diff=f"diff of {len(diff)} bytes, too large to keep\n")
     return CodeState(commit=commit.strip(), dirty=bool(diff), diff=diff)
@@ -81,8 +86,9 @@ def pinned_requirements(modules: set[str]) -> list[str]:
         modules: top-level module names a model is made of, e.g. ``{"sklearn", "lightgbm"}``.
 
     Returns:
-        ``name==version`` for each, sorted; modules without a distribution (a user's own file) are left out.
+        ``name==version`` for each, sorted; all of those that share a namespace. Modules without a distribution (a
+        user's own file) are left out.
     """
     providers = importlib.metadata.packages_distributions()
-    names = {providers[module][0] for module in modules if providers.get(module)}
+    names = {name for module in modules for name in providers.get(module, ())}
     return sorted(f"{name}=={importlib.metadata.version(name)}" for name in names)

@@ -8,9 +8,11 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.descriptions import described
 from prefect_mlops.core.errors import ConfigError, unknown_name
 from prefect_mlops.core.lake import table_uri
 from prefect_mlops.core.scoring import require_metrics
@@ -19,7 +21,7 @@ from prefect_mlops.core.values import Gate, Value
 if TYPE_CHECKING:
     import pandas as pd
 
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+MAX_SEED = 2**32 - 1  # what NumPy, and so scikit-learn, takes
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -80,7 +82,7 @@ class ModelSpec:
     purpose: str = ""
 
     def __post_init__(self) -> None:
-        for wrong in (_wrong_name, _wrong_columns, _wrong_parts, _wrong_split):
+        for wrong in (_wrong_kind, _wrong_name, _wrong_columns, _wrong_parts, _wrong_numbers, _wrong_split):
             if problem := wrong(self):
                 raise ConfigError(f"ModelSpec {self.name!r}: {problem}")
         try:
@@ -99,8 +101,8 @@ class ModelSpec:
         """
         if data and not data.startswith("@"):
             return data
-        version = data or ""
-        return f"{self.dataset if is_address(self.dataset) else _lake_dataset(self.dataset)}{version}"
+        at = data or ""
+        return f"{self.dataset if is_address(self.dataset) else _lake_dataset(self.dataset)}{at}"
 
     def prepared(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Make the table with features and target; where the rows were read from stays known."""
@@ -119,24 +121,29 @@ class ModelSpec:
 
     @property
     def digest(self) -> str:
-        """Name the recipe: the same digest means that training again on the same rows gives the same model."""
+        """Name the recipe: with the same digest, training again on the same rows has nothing new to offer.
+
+        Functions that ``prepare`` calls, and estimators of your own, are known by name only: after changing one of
+        those, start the flow with ``force``.
+        """
         parts = {
+            "scikit-learn": version("scikit-learn"),
             "name": self.name,
             "target": self.target,
             "estimator": [repr(type(self.estimator)), described_parameters(self.estimator)],
             "gates": [gate.model_dump() for gate in self.gates],
             "metrics": self.metrics,
-            "prepare": _code_digest(self.prepare),
+            "prepare": described(self.prepare),
             "split": self.split_options,
         }
         return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def described_parameters(estimator: Any) -> dict[str, str]:
-    """Describe every parameter of an estimator, however deep, without memory addresses: they differ each time."""
+    """Describe every parameter of an estimator, however deep, the same in every process."""
     if not hasattr(estimator, "get_params"):
         return {}
-    return {name: _ADDRESS.sub("", repr(value)) for name, value in estimator.get_params(deep=True).items()}
+    return {name: described(value) for name, value in estimator.get_params(deep=False).items()}
 
 
 def load_spec(name: str) -> ModelSpec:
@@ -152,7 +159,7 @@ def load_spec(name: str) -> ModelSpec:
         ConfigError: no such module or object, with the nearest names; or the object is no `ModelSpec`.
     """
     module_name, _, attribute = name.strip().rpartition(".")
-    if not module_name:
+    if not module_name or not all(part.isidentifier() for part in name.strip().split(".")):
         raise ConfigError(f"model {name!r} is not a dotted name: write module.object, e.g. 'flights.model'")
     try:
         module = importlib.import_module(module_name)
@@ -180,16 +187,27 @@ def _lake_dataset(name: str) -> str:
     return uri if "://" in uri else f"delta://{uri}"
 
 
-def _code_digest(function: Callable[..., Any] | None) -> str:
-    """Digest a function's compiled code and constants; its name and line numbers do not matter."""
-    if function is None:
-        return ""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return repr(function)
-    return hashlib.sha256(
-        code.co_code + repr([c for c in code.co_consts if not hasattr(c, "co_code")]).encode()
-    ).hexdigest()
+def _wrong_kind(spec: ModelSpec) -> str:
+    """Say which field holds something of another kind, before anything is asked of it."""
+    a_number = (int, float)
+    expected: dict[str, tuple[str, Any]] = {
+        **dict.fromkeys(("name", "dataset", "target", "experiment", "purpose"), ("text", str)),
+        **dict.fromkeys(("order_by", "group_by"), ("a column name or None", (str, type(None)))),
+        "test_share": ("a number", a_number),
+        "seed": ("a whole number", int),
+        "stratify": ("True or False", bool),
+        "drift": ("a Drift, e.g. Drift(min_change=0.2)", Drift),
+        "gates": ("a list of Gate", (list, tuple)),
+        "metrics": ("a list of scorer names", (list, tuple)),
+    }
+    for name, (words, kinds) in expected.items():
+        value = getattr(spec, name)
+        if not isinstance(value, kinds) or isinstance(value, bool) != (kinds is bool):  # True is an int to Python
+            return f"{name}: expected {words}, got {value!r:.80}"
+    prepare: object = spec.prepare  # declared as a function, but Python takes anything
+    if prepare is not None and not callable(prepare):
+        return f"prepare: expected a function from table to table, got {prepare!r:.80}"
+    return ""
 
 
 def _wrong_name(spec: ModelSpec) -> str:
@@ -208,6 +226,9 @@ def _wrong_name(spec: ModelSpec) -> str:
 def _wrong_columns(spec: ModelSpec) -> str:
     if not spec.target:
         return "target: name the column to predict"
+    for name in ("order_by", "group_by"):
+        if getattr(spec, name) == spec.target:
+            return f"{name}: {spec.target!r} is the target, and the sides would have nothing in common to learn"
     if spec.features is None:
         return ""
     if isinstance(spec.features, str) or not list(spec.features):
@@ -230,9 +251,19 @@ def _wrong_parts(spec: ModelSpec) -> str:
     return ""
 
 
-def _wrong_split(spec: ModelSpec) -> str:
+def _wrong_numbers(spec: ModelSpec) -> str:
     if not 0 < spec.test_share < 1:
         return f"test_share: {spec.test_share} is not between 0 and 1"
+    if not 0 <= spec.seed <= MAX_SEED:
+        return f"seed: {spec.seed} is not from 0 to {MAX_SEED}"
+    if not 0 <= spec.drift.min_change < 1:
+        return f"drift: min_change is from 0 to below 1, got {spec.drift.min_change}"
+    if not 0 <= spec.drift.max_drifted_share <= 1:
+        return f"drift: max_drifted_share is from 0 to 1, got {spec.drift.max_drifted_share}"
+    return ""
+
+
+def _wrong_split(spec: ModelSpec) -> str:
     if spec.order_by and (spec.group_by or spec.stratify):
         return "order_by: a split in time leaves no room for group_by or stratify"
     if spec.group_by and spec.stratify:

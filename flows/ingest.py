@@ -28,7 +28,7 @@ def ingest(
     Args:
         model: Dotted name of the ModelSpec whose dataset and suite the files belong to.
         landing: Folder the files arrive in; nothing outside of it is read.
-        files: Paths under the landing folder; empty takes every file there.
+        files: Paths under the landing folder; empty takes every file there, except hidden ones.
 
     Returns:
         What became of each file. A refused file does not fail the run; it is in the ledger with its reason.
@@ -41,7 +41,7 @@ def ingest(
     with verdict("ingest", spec.name) as told:
         if is_address(spec.dataset):
             raise ConfigError(f"{spec.name}: dataset {spec.dataset!r} is an address, not a dataset of the lake")
-        waiting = _files(Path(landing)) if files is None else files
+        waiting = files or _files(Path(landing))
         done = [ingest_file(path, landing=landing, dataset=spec.dataset, suite=spec.suite) for path in waiting]
         _tell(told, done)
         return done
@@ -50,8 +50,8 @@ def ingest(
 def _files(landing: Path) -> list[str]:
     if not landing.is_dir():
         raise ConfigError(f"there is no landing folder {landing}")
-    found = [path for path in landing.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    return sorted(str(path.relative_to(landing)) for path in found)
+    found = [path.relative_to(landing) for path in landing.rglob("*") if path.is_file()]
+    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
 
 
 def _tell(told: Verdict, done: list[Arrival]) -> None:

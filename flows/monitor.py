@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from prefect import flow
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lake import FILE_COLUMN, arrivals
+from prefect_mlops.core.lake import DIGEST_COLUMN, FILE_COLUMN, arrivals, without_marks
 from prefect_mlops.core.lineage import Lineage, lineage_of
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.settings import Settings
@@ -47,7 +47,7 @@ def monitor(
         recent, name = _recent_rows(spec, current)
         columns = [str(column) for column in reference.columns]
         report: Report = detect_drift(
-            current=spec.prepared(recent),
+            current=spec.prepared(without_marks(recent)),
             reference=reference,
             columns=columns,
             subject=f"{spec.name}: {name} against the training data of v{champion.version.version}",
@@ -68,7 +68,7 @@ def _training_rows(spec: ModelSpec, champion: LoadedModel, told: Verdict) -> pd.
     if learned is None or learned.source is None:
         raise ConfigError(f"{name} does not say what it was trained on: train it with the train flow")
     version = "" if learned.source.version is None else f"@{learned.source.version}"
-    table = spec.prepared(load_table(f"{_address(learned)}{version}"))
+    table = spec.prepared(without_marks(load_table(f"{_address(learned)}{version}")))
     split: Split = split_table(table, spec.target, **spec.split_options)
     if not _same_rows(split.X_train, split.y_train, learned):
         told.say(
@@ -100,7 +100,9 @@ def _recent_rows(spec: ModelSpec, current: str) -> tuple[pd.DataFrame, str]:
     if not taken:
         raise ConfigError(f"nothing has arrived in dataset {spec.dataset!r} yet")
     rows = load_table(spec.source())
-    return rows[rows[FILE_COLUMN] == taken[-1].path], taken[-1].path
+    last = taken[-1]
+    # The same name may have arrived before, with other content.
+    return rows[(rows[FILE_COLUMN] == last.path) & (rows[DIGEST_COLUMN] == last.digest)], last.path
 
 
 def _page_path(spec: ModelSpec, name: str) -> Path:

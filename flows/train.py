@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow
 
+from prefect_mlops.core.lake import without_marks
 from prefect_mlops.core.lineage import lineage_of
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs import ModelSpec, load_spec
@@ -61,7 +62,7 @@ def train(
     """
     spec = load_spec(model)
     with verdict("train", spec.name) as told:
-        rows = load_table(spec.source(data))
+        rows = without_marks(load_table(spec.source(data)))
         checks = told.show(validate_table(rows, spec.suite))
         checks.raise_for_failure()
         table = spec.prepared(rows)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from prefect import Task
+from prefect import Task, get_run_logger
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import MissingContextError
 
 from prefect_mlops.core.errors import BackendError
 
@@ -57,6 +59,14 @@ def _bounded(run_name: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, A
         return run_name(parameters)[:MAX_RUN_NAME_LENGTH]
 
     return named
+
+
+def run_logger() -> logging.Logger | logging.LoggerAdapter[Any]:
+    """Return the logger whose lines appear on the run's page; a plain one when a task's function is called by hand."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger("prefect_mlops")
 
 
 def backend_failed(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature

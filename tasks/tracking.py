@@ -16,7 +16,7 @@ from prefect_mlops.core.provenance import CodeState, code_state, environment, lo
 from prefect_mlops.core.trusted_types import trusted_types
 from prefect_mlops.core.values import Evaluation, LoggedRun
 from prefect_mlops.tasks import _mlflow, _runs
-from prefect_mlops.tasks._step import step
+from prefect_mlops.tasks._step import run_logger, step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,13 +98,15 @@ def log_run(
             raise
         client.set_terminated(run_id, "FINISHED")
         parent = _runs.adopt(client, where, who, run_id)
+    url = _mlflow.page(f"experiments/{where}/runs/{run_id}")
+    run_logger().info("%s is in MLflow: %s", estimator_name(model), url or f"run {run_id} of {_mlflow.tracking_uri()}")
     return LoggedRun(
         run_id=run_id,
         parent_run_id=parent,
         experiment=experiment,
         model_uri=f"models:/{model_id}",
         data_digest=lineage.digest if lineage else None,
-        url=_mlflow.page(f"experiments/{where}/runs/{run_id}"),
+        url=url,
     )
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from prefect import get_run_logger
-from prefect.exceptions import MissingContextError
-
 from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
 from prefect_mlops.core.lineage import UNTIL_ATTRIBUTE, Lineage, attach, estimator_name
 from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.tasks._step import step
+from prefect_mlops.tasks._step import run_logger, step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,9 +146,5 @@ def _lineage(X: pd.DataFrame, y: pd.Series, seed: int) -> Lineage:
 
 def _log_once(caught: list[warnings.WarningMessage]) -> None:
     """Show each warning of a fit once, in the run's log, instead of once a thread on stderr."""
-    try:
-        logger = get_run_logger()
-    except MissingContextError:
-        return
     for message in dict.fromkeys(" ".join(str(item.message).split()) for item in caught):
-        logger.warning(message[:MAX_REASON_LENGTH])
+        run_logger().warning(message[:MAX_REASON_LENGTH])

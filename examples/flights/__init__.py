@@ -14,8 +14,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-from prefect_mlops.core.specs import Drift, ModelSpec
-from prefect_mlops.core.values import Gate
+from prefect_mlops.core import Gate, ModelSpec
 from prefect_mlops.data_checks.flights import flights_suite
 
 if TYPE_CHECKING:
@@ -61,7 +60,6 @@ def _spec(estimator: Any) -> ModelSpec:
         estimator=estimator,
         gates=[Gate("roc_auc", at_least=0.62, may_lose=0.005)],
         metrics=["average_precision", "neg_log_loss"],
-        drift=Drift(),
     )
 
 

@@ -207,7 +207,7 @@ def test_the_run_holds_what_the_model_comes_from(prefect_api: None, checkout: Pa
 
 
 def test_prefect_and_mlflow_link_to_each_other(
-    prefect_api: None, mlflow_store: str, monkeypatch: pytest.MonkeyPatch
+    prefect_api: None, mlflow_store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PREFECT_MLOPS_MLFLOW_UI", "http://127.0.0.1:5000")
 
@@ -221,6 +221,7 @@ def test_prefect_and_mlflow_link_to_each_other(
     assert tags["prefect.flow_run_url"] in tags["mlflow.note.content"]
     assert logged.url.startswith("http://127.0.0.1:5000/#/experiments/")
     assert logged.url.endswith(logged.run_id)
+    assert f"LogisticRegression is in MLflow: {logged.url}" in caplog.text
 
 
 def test_requirements_are_pinned_and_the_format_is_skops(mlflow_store: str) -> None:

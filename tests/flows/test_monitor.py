@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
+
+from prefect_mlops.core.errors import ConfigError, DataCheckError
+from prefect_mlops.core.lake import Arrival
+from prefect_mlops.core.reports import Report
+from prefect_mlops.core.specs import load_spec
+from prefect_mlops.core.values import Evaluation
+from prefect_mlops.flows.monitor import monitor
+from prefect_mlops.flows.train import train
+from prefect_mlops.tasks import ingest_file, log_run, promote_model, register_model, train_model
+
+REBUILT = "could not be rebuilt"
+
+
+@pytest.fixture(scope="module")
+def shop():
+    """The module of a shop's specs, importable as a user's own would be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent.parent / "projects"))
+        import shop
+
+        yield shop
+
+
+def move_in(folder: Path, store: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Make a folder a project with lake, registry and landing place of its own."""
+    (folder / "landing").mkdir()
+    shutil.copy(store, folder / "mlflow.db")
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+    patch.delenv("MLFLOW_RUN_ID", raising=False)
+    patch.setenv("PREFECT_MLOPS_HOME", str(folder / "home"))
+    patch.delenv("PREFECT_MLOPS_LAKE", raising=False)
+    patch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def empty(prefect_api: None, shop, migrated_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project to which nothing has happened yet."""
+    return move_in(tmp_path, migrated_store, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def trained(prefect_api: None, shop, migrated_store: Path, tmp_path_factory: pytest.TempPathFactory):
+    """A project with a champion trained on three days out of the lake; the folder and the decision."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        move_in(folder, migrated_store, patch)
+        arrive("first.csv", pd.concat([shop.sales(day) for day in (1, 2, 3)]))
+        decision = train("shop.model")
+    assert (decision.decision, decision.version) == ("promoted", 1), decision.reason
+    return folder, decision
+
+
+@pytest.fixture
+def champion(trained, monkeypatch: pytest.MonkeyPatch):
+    """That project, as current folder, shared by the module: what arrived last is what counts. Returns the decision."""
+    folder, decision = trained
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.setenv("PREFECT_MLOPS_HOME", str(folder / "home"))
+    monkeypatch.delenv("PREFECT_MLOPS_LAKE", raising=False)
+    monkeypatch.chdir(folder)
+    return decision
+
+
+def arrive(name: str, table: pd.DataFrame) -> Arrival:
+    """Let one file arrive in the current project."""
+    table.to_csv(Path("landing", name), index=False)
+    arrival = ingest_file.fn(name, landing="landing", dataset="shop", suite=load_spec("shop.model").suite)
+    assert not arrival.again, "the project is shared: each arrival needs rows or a name of its own"
+    return arrival
+
+
+def last_run() -> tuple[list, str]:
+    """The artifacts of the newest run of the flow, in the order they were made, and the run's final state."""
+    with get_client(sync_client=True) as client:
+        names = FlowRunFilter(name=FlowRunFilterName(like_="monitor-shop"))
+        run = client.read_flow_runs(flow_run_filter=names, sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+        made = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id])),
+            sort=ArtifactSort.CREATED_DESC,
+        )
+    return made[::-1], run.state_name
+
+
+def drifted(report: Report) -> set[str]:
+    return {check.subject for check in report.failures if check.subject}
+
+
+def event(name: str, subject: str) -> dict:
+    """Ask the real API until the event, which is sent in the background, has arrived."""
+    wanted = {"event": {"name": [name]}, "resource": {"labels": {"prefect.resource.name": [subject]}}}
+    deadline = time.monotonic() + 20
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            if found := client._client.post("/events/filter", json={"filter": wanted}).json()["events"]:
+                return found[0]
+            time.sleep(0.2)
+    raise AssertionError(f"{name} about {subject} did not arrive")
+
+
+def test_data_like_the_training_data_has_not_drifted(shop, champion) -> None:
+    arrive("second.csv", shop.sales(4, rows=1000))
+    report = monitor("shop.model")
+    assert report.passed
+    assert drifted(report) == set()
+    assert report.subject == "shop: second.csv against the training data of v1"
+    assert report.rows == 1000
+    assert any(f"1,000 now, {champion.rows:,} in the reference" in note for note in report.notes)
+    made, state = last_run()
+    assert state == "Completed"
+    assert [artifact.key for artifact in made] == ["verdict-monitor-shop", "drift-shop"]
+    assert made[0].data.startswith("# shop: no drift")
+    assert REBUILT not in made[0].data, "the rows it was trained on were found again, cell for cell"
+
+
+def test_real_drift_fails_the_report_is_announced_and_completes_the_run(shop, champion) -> None:
+    dear = shop.sales(5, rows=1000, price=60.0).assign(kind=lambda table: table["kind"].replace("hat", "shoes"))
+    arrive("dear.csv", dear)
+    report = monitor("shop.model")
+    assert not report.passed
+    assert {"price", "kind"} <= drifted(report)
+    assert "weight" not in drifted(report)
+
+    sent = event("prefect-mlops.drift.failed", report.subject)
+    assert sent["resource"]["prefect.resource.id"].startswith("prefect-mlops.drift.shop-dear-csv")
+    assert sent["payload"]["passed"] is False
+    assert any(related["prefect.resource.role"] == "flow-run" for related in sent["related"])
+
+    made, state = last_run()
+    assert state == "Completed"
+    assert made[0].key == "verdict-monitor-shop"
+    assert made[0].data.startswith("# shop: dear.csv has drifted")
+    assert REBUILT not in made[0].data
+    assert len([line for line in made[0].data.splitlines() if line.startswith("- ")]) <= 10
+
+    client = MlflowClient()
+    run = client.get_model_version_by_alias("shop", "champion").run_id
+    page = next(file for file in client.list_artifacts(run, "drift") if "dear" in file.path)
+    local = Path("home", "reports", "drift-shop-dear.html")
+    assert page.path == "drift/drift-shop-dear.html"
+    assert Path(client.download_artifacts(run, page.path)).read_bytes() == local.read_bytes()
+    assert b"price" in local.read_bytes()
+
+
+def test_only_the_file_that_arrived_last_is_looked_at(shop, champion) -> None:
+    """Also where its name arrived before: the earlier content would hide what the later one has become."""
+    arrive("today.csv", shop.sales(4, rows=3000))
+    assert monitor("shop.model").passed
+    arrive("today.csv", shop.sales(5, rows=600, price=60.0))
+    report = monitor("shop.model")
+    assert report.rows == 600
+    assert "price" in drifted(report)
+
+
+def test_a_refused_file_is_not_looked_at(shop, champion) -> None:
+    arrive("second.csv", shop.sales(4))
+    assert arrive("third.csv", pd.DataFrame({"n": [1]})).state == "refused"
+    assert "second.csv against" in monitor("shop.model").subject
+
+
+def test_the_reference_stays_the_champions_when_more_data_arrives(shop, champion) -> None:
+    """What is compared with is the data version it learned from, not the dataset as it is now."""
+    for day in (6, 7):
+        arrive(f"{day}.csv", shop.sales(day, rows=1000, price=60.0))
+    report = monitor("shop.model")
+    assert any(f"{champion.rows:,} in the reference" in note for note in report.notes)
+    assert "price" in drifted(report)
+    made, _ = last_run()
+    assert REBUILT not in made[0].data
+
+
+def test_a_changed_preparation_is_said_and_used(shop, champion) -> None:
+    arrive("eighth.csv", shop.sales(8, rows=1000))
+    report = monitor("shop.changed")
+    assert report.passed, "both sides are prepared in the new way"
+    made, _ = last_run()
+    assert f"The rows of shop v1 {REBUILT} exactly" in made[0].data
+
+
+def test_any_table_can_be_looked_at(shop, champion, tmp_path: Path) -> None:
+    shop.sales(5, rows=800, price=60.0).to_parquet(tmp_path / "a <b> week.parquet")
+    report = monitor("shop.model", current=str(tmp_path / "a <b> week.parquet"))
+    assert report.subject == "shop: a <b> week.parquet against the training data of v1"
+    assert report.rows == 800
+    assert "price" in drifted(report)
+    made, _ = last_run()
+    assert "<b>" not in made[0].data
+    assert Path("home", "reports", "drift-shop-a--b--week.html").is_file()
+
+
+def test_a_version_of_the_dataset_can_be_looked_at(shop, champion) -> None:
+    arrive("newest.csv", shop.sales(5, rows=1000, price=60.0))
+    report = monitor("shop.model", current="@1")
+    assert (report.passed, report.rows) == (True, 1200)
+
+
+def test_a_champion_trained_on_a_file_is_compared_with_that_file(shop, empty) -> None:
+    pd.concat([shop.sales(day) for day in (1, 2, 3)]).to_csv("shop.csv", index=False)
+    assert train("shop.from_a_file").decision == "promoted"
+    shop.sales(4, rows=1000).to_csv("recent.csv", index=False)
+    assert monitor("shop.from_a_file", current="recent.csv").passed
+    made, _ = last_run()
+    assert REBUILT not in made[0].data
+    with pytest.raises(ConfigError, match=r"dataset 'shop.csv' is an address without arrivals: give current"):
+        monitor("shop.from_a_file")
+
+
+def test_without_a_champion_there_is_nothing_to_compare_with(shop, empty) -> None:
+    arrive("first.csv", shop.sales(1))
+    with pytest.raises(ConfigError, match="no registered model is called 'shop'"):
+        monitor("shop.model")
+    made, state = last_run()
+    assert state == "Failed"
+    assert made[0].data.startswith("# shop: stopped")
+
+
+def test_without_arrivals_there_is_nothing_to_look_at(shop, empty, tmp_path: Path) -> None:
+    pd.concat([shop.sales(day) for day in (1, 2, 3)]).to_csv(tmp_path / "old.csv", index=False)
+    train("shop.model", data=str(tmp_path / "old.csv"))
+    with pytest.raises(ConfigError, match="nothing has arrived in dataset 'shop' yet"):
+        monitor("shop.model")
+
+
+def test_a_champion_trained_elsewhere_says_what_to_do(shop, empty) -> None:
+    table = shop.prepare(shop.sales(1))
+    X, y = table.drop(columns=["returned", "sold_at"]), table["returned"]
+    arrive("first.csv", shop.sales(1))
+    scores = Evaluation(metrics={"roc_auc": 0.7}, rows=10)
+    for model in (shop.model.estimator.fit(X, y), train_model.fn(shop.model.estimator, X, y)):
+        run = log_run.fn(model, scores, experiment="elsewhere", example=X.head())
+        promote_model.fn(register_model.fn(run, "shop"))
+        with pytest.raises(ConfigError, match=r"shop v\d does not say what it was trained on: train it with the train"):
+            monitor("shop.model")
+
+
+def test_a_reference_that_was_vacuumed_is_said_in_words(shop, champion, tmp_path: Path) -> None:
+    lake = Path("home", "lake", "datasets", "shop")
+    aside = shutil.copytree(lake, tmp_path / "aside")
+    for file in lake.glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(DataCheckError, match="that the Delta log names and that is gone"):
+        monitor("shop.model")
+    shutil.copytree(aside, lake, dirs_exist_ok=True)
+
+
+def test_parameters_make_a_good_form() -> None:
+    form = monitor.parameters.model_dump()["properties"]
+    assert [field["title"] for field in form.values()] == ["Model", "Recent data"]
+    assert all(field.get("description") for field in form.values())
+    assert monitor.parameters.required == ["model"]

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from sklearn.datasets import load_breast_cancer
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(name: str) -> str:
+    """The code between the markers of that name."""
+    found = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```\n<!-- /{name} -->", README, re.DOTALL)
+    assert found, f"README has no block {name}"
+    return found[1]
+
+
+def test_the_flow_of_the_readme_runs_as_it_stands(
+    prefect_api: None, mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_breast_cancer(as_frame=True).frame.to_parquet(tmp_path / "my-table.parquet")
+    (tmp_path / "my_flow.py").write_text(block("flow"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from my_flow import train_and_promote
+
+    first = train_and_promote("my-table.parquet")
+    assert (first.name, first.version, first.alias) == ("my-model", 1, "champion")
+    assert train_and_promote("my-table.parquet").version == 2, "an equal challenger loses nothing"
+    assert int(MlflowClient().get_model_version_by_alias("my-model", "champion").version) == 2
+
+
+@pytest.mark.slow
+def test_it_also_runs_as_a_script_with_nothing_configured(tmp_path: Path) -> None:
+    load_breast_cancer(as_frame=True).frame.to_parquet(tmp_path / "my-table.parquet")
+    (tmp_path / "my_flow.py").write_text(block("flow"))
+    clean = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
+    done = subprocess.run(
+        [sys.executable, "my_flow.py"], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "name='my-model' version=1" in done.stdout
+    assert (tmp_path / "mlflow.db").exists()
+
+
+def test_the_flow_is_fifteen_lines_or_fewer() -> None:
+    body = block("flow").partition("@flow\n")[2].partition("\n\n\nif __name__")[0]
+    assert len(body.splitlines()) <= 15
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        if not target.startswith("http"):
+            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def test_every_public_task_is_in_the_table() -> None:
+    from prefect_mlops import tasks
+
+    missing = [name for name in tasks.__all__ if f"`{name}(" not in README]
+    assert not missing
+
+
+def test_every_setting_is_in_the_table() -> None:
+    from prefect_mlops.core.settings import Settings
+
+    assert not [name for name in Settings.model_fields if f"`PREFECT_MLOPS_{name.upper()}`" not in README]
+
+
+def test_commands_of_the_readme_exist() -> None:
+    from prefect_mlops.cli.app import app
+
+    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    named = set(re.findall(r"prefect-mlops (\w+)", README)) - {"is", "demo]"}
+    assert {"demo", "up"} <= named <= known
