@@ -21,6 +21,7 @@ lint: setup ## what CI checks besides the tests
 
 setup: $(VENV)/.ready
 
+# pip before 23.3 refuses the lock: it does not find the hashes of `pandas` for somebody's `pandas[parquet]`.
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
 		{ [ -x $(BIN)/python ] || uv venv --quiet --python $(PYTHON) $(VENV); } && \
@@ -28,6 +29,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 		uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
 	else \
 		{ [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); } && \
+		$(BIN)/python -m pip install --quiet 'pip>=23.3' && \
 		$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock && \
 		$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e . ; \
 	fi

@@ -6,11 +6,11 @@ Kinds are about meaning, not storage: 32 or 64 bits, nullable or not, strings as
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 Kind = Literal["numeric", "boolean", "datetime", "datetime with time zone", "string", "mixed", "empty"]
 
@@ -178,9 +178,9 @@ def _holds_timedeltas(cells: pd.Series) -> bool:
     return types.is_object_dtype(cells.dtype) and types.infer_dtype(cells, skipna=True).startswith("timedelta")
 
 
-def _seconds(moments: pd.Series) -> np.ndarray:
+def _seconds(moments: pd.Series) -> NDArray[Any]:
     """Turn UTC datetimes of any resolution into seconds since 1970, missing as NaN."""
     import numpy as np
 
     plain = np.asarray(moments.dt.tz_localize(None), dtype="datetime64")
-    return cast("np.ndarray", (plain - np.datetime64(0, "s")) / np.timedelta64(1, "s"))
+    return cast("NDArray[Any]", (plain - np.datetime64(0, "s")) / np.timedelta64(1, "s"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefect_mlops.core import statistics
 from prefect_mlops.core.columns import Column, ColumnKind, joint_kind, read_column, show
@@ -12,8 +12,8 @@ from prefect_mlops.core.errors import ConfigError, unknown_name
 from prefect_mlops.core.reports import MAX_EXAMPLES
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 ALPHA = 0.01  # chance that a report without any change names a column: a daily one cries wolf about 3 times a year
 MIN_CHANGE = 0.1  # a tenth of the rows elsewhere: below this, models rarely notice and people never do
@@ -269,7 +269,7 @@ def _tested_numbers(name: str, kind: ColumnKind, column: Column, base: Column, m
         )  # fmt: skip
 
 
-def _span_words(now: np.ndarray, before: np.ndarray) -> str:
+def _span_words(now: NDArray[Any], before: NDArray[Any]) -> str:
     import numpy as np
 
     def day(seconds: float) -> str:

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from prefect_mlops.core.settings import Settings
@@ -89,6 +90,10 @@ def pinned_requirements(modules: set[str]) -> list[str]:
         ``name==version`` for each, sorted; all of those that share a namespace. Modules without a distribution (a
         user's own file) are left out.
     """
-    providers = importlib.metadata.packages_distributions()
+    if sys.version_info >= (3, 11):
+        from importlib.metadata import packages_distributions
+    else:  # 3.10's own knows only wheels with a top_level.txt: not scikit-learn, skops, numpy, pandas or scipy
+        from importlib_metadata import packages_distributions
+    providers = packages_distributions()
     names = {name for module in modules for name in providers.get(module, ())}
     return sorted(f"{name}=={importlib.metadata.version(name)}" for name in names)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 MIN_ROWS = 50  # values a side; below, after correction, a distance of 0.4 could be chance, so "no change" says nothing
 _MIN_EXPECTED = 5.0  # Cochran's rule: chi-squared is off in cells where fewer rows than this are expected
@@ -37,7 +37,7 @@ class Measure:
     words: str = ""
 
 
-def measure_numbers(*, current: np.ndarray, reference: np.ndarray) -> Measure:
+def measure_numbers(*, current: NDArray[Any], reference: NDArray[Any]) -> Measure:
     """Measure how far a numeric distribution moved.
 
     Args:
@@ -194,7 +194,7 @@ def _too_few(statistic: str, rows: int, reference_rows: int) -> Measure:
     return Measure(statistic, 0.0, None, f"too few rows to judge: {seen}, {MIN_ROWS} a side are needed")
 
 
-def _table_p_value(counts: np.ndarray) -> float:
+def _table_p_value(counts: NDArray[Any]) -> float:
     """Test whether two rows of counts, shape (2, categories), come from the same shares."""
     import numpy as np
     from scipy import stats
@@ -213,7 +213,7 @@ def _table_p_value(counts: np.ndarray) -> float:
     return float(stats.fisher_exact(np.column_stack([counts[:, 0], counts[:, 1:].sum(axis=1)]).astype(int)).pvalue)
 
 
-def _shift(*, current: np.ndarray, reference: np.ndarray) -> str:
+def _shift(*, current: NDArray[Any], reference: NDArray[Any]) -> str:
     """Say how the mean moved; infinite values are left out, they have no place in a mean."""
     import numpy as np
 
@@ -227,7 +227,7 @@ def _shift(*, current: np.ndarray, reference: np.ndarray) -> str:
     return words + (f" ({moved:+.2f} standard deviations)" if math.isfinite(moved) else "")
 
 
-def _movers(names: pd.Index, *, now: np.ndarray, before: np.ndarray) -> str:
+def _movers(names: pd.Index, *, now: NDArray[Any], before: NDArray[Any]) -> str:
     """Name the categories whose share moved most, largest first."""
     import numpy as np
 

@@ -250,7 +250,8 @@ def _plain_integers(values: pd.Series) -> pd.Series | None:
 
 def _as_objects(values: pd.Series) -> pd.Series:
     plain = values.astype(object)
-    return plain.where(values.notna(), None)
+    plain[values.isna()] = None
+    return plain
 
 
 def _in_nanoseconds(values: pd.Series) -> pd.Series | None:

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from prefect_mlops.deployments import processes
+from prefect_mlops.deployments.home import remember
 from prefect_mlops.deployments.serving import _ask as ask  # Prefect on SQLite is busy now and then
 
 COMMAND = str(Path(sys.executable).with_name("prefect-mlops"))
@@ -88,11 +89,18 @@ def start(project: Path) -> Up:
     return Up(process, project, json.loads(line or process.stderr.read()))
 
 
+def free_ports() -> dict[str, int]:
+    with processes.reserved_port() as prefect, processes.reserved_port() as mlflow:
+        return {"prefect": prefect, "mlflow": mlflow}
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     project = tmp_path_factory.mktemp("project")
     (project / "greeting.py").write_text(FLOW)
     (project / "prefect.yaml").write_text(PROJECT)
+    (project / "home").mkdir(mode=0o700)
+    remember(project / "home", ports=free_ports())  # a stack of another test would take 4200 while this one restarts
     running = start(project)
     yield running
     if running.process.poll() is None:
