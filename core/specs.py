@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import json
+import pkgutil
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -165,8 +167,8 @@ def load_spec(name: str) -> ModelSpec:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"model {name!r}: there is no module {error.name!r} to import; it has to be installed, or in the folder "
-            "the flow runs in"
+            f"model {name!r}: there is no module {error.name!r} to import{_nearest_modules(error.name or '')}; it has "
+            "to be installed, or in the folder the flow runs in"
         ) from error
     if not hasattr(module, attribute):
         specs = [key for key, value in vars(module).items() if isinstance(value, ModelSpec)]
@@ -175,6 +177,14 @@ def load_spec(name: str) -> ModelSpec:
     if not isinstance(spec, ModelSpec):
         raise ConfigError(f"model {name!r} is a {type(spec).__name__}, not a ModelSpec")
     return spec
+
+
+def _nearest_modules(name: str) -> str:
+    """Name the modules beside a missing one that are written alike."""
+    parent, _, leaf = name.rpartition(".")
+    folders = getattr(importlib.import_module(parent), "__path__", []) if parent else None
+    near = difflib.get_close_matches(leaf, {module.name for module in pkgutil.iter_modules(folders)}, n=2)
+    return f" (did you mean {' or '.join(repr(other) for other in near)}?)" if near else ""
 
 
 def is_address(text: str) -> bool:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 MAX_REASON_LENGTH = 300  # MLflow quotes whole SQL statements and response bodies
-# It warns at each saved model that a virtual environment made by uv has no pip to name; nothing rests on it.
+# Said at each saved model where a virtual environment has no pip to name, and at each version that is there at once.
 logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")  # MLflow quotes the address it could not reach, password and all
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 
@@ -28,9 +29,10 @@ def mlflow_client() -> MlflowClient:
     """Return a client for the ambient tracking URI.
 
     MLflow's own retries wait for minutes before they say that a server is away; Prefect retries our tasks anyway and
-    shows that it does, so the default is cut short. Its progress bars would end up in the run's log. A site's own
-    settings win.
+    shows that it does, so the default is cut short. Its progress bars and links would end up between the lines of the
+    run's log, which has its own. A site's own settings win.
     """
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")

@@ -160,7 +160,7 @@ def test_damaged_tables_stop_with_a_plain_error(
     ("model", "data", "says"),
     [
         ("bundled.cancr", "", "did you mean 'cancer'"),
-        ("bundeld.cancer", "", "there is no module 'bundeld'"),
+        ("bundeld.cancer", "", "there is no module 'bundeld' to import (did you mean 'bundled'?)"),
         ("cancer", "", "is not a dotted name"),
         ("bundled.not_a_spec", "", "is a dict, not a ModelSpec"),
         ("bundled.cancer", "nowhere.parquet", "nowhere.parquet"),
