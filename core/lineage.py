@@ -6,11 +6,16 @@ So `train_model` leaves its lineage on the estimator as a fitted attribute, as s
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
+from prefect_mlops.core.digests import columns_digest
 from prefect_mlops.core.values import TableRef, Value
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ATTRIBUTE = "trained_on_"
 UNTIL_ATTRIBUTE = "prefect_mlops.until"  # on the attrs of a split's training rows
@@ -38,6 +43,13 @@ class Lineage(Value):
     source: TableRef | None = None
     seed: int = 0
     until: str | float | None = None
+
+
+def training_digest(X: pd.DataFrame, y: pd.Series) -> str:
+    """Digest the rows a model learns from: every cell of features and target, in order."""
+    columns = ((str(name), X.iloc[:, place]) for place, name in enumerate(X.columns))
+    target = "" if y.name is None else str(y.name)
+    return columns_digest(itertools.chain(columns, [(target, y)]))
 
 
 def attach(model: Any, lineage: Lineage) -> None:

@@ -9,7 +9,7 @@ from prefect import flow
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import DIGEST_COLUMN, FILE_COLUMN, arrivals, without_marks
-from prefect_mlops.core.lineage import Lineage, lineage_of
+from prefect_mlops.core.lineage import Lineage, lineage_of, training_digest
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
@@ -70,7 +70,7 @@ def _training_rows(spec: ModelSpec, champion: LoadedModel, told: Verdict) -> pd.
     version = "" if learned.source.version is None else f"@{learned.source.version}"
     table = spec.prepared(without_marks(load_table(f"{_address(learned)}{version}")))
     split: Split = split_table(table, spec.target, **spec.split_options)
-    if not _same_rows(split.X_train, split.y_train, learned):
+    if training_digest(split.X_train, split.y_train) != learned.digest:
         told.say(
             f"The rows of {name} could not be rebuilt exactly: the spec or its preparation has changed since. What is "
             "compared with is what today's spec makes of the same data version."
@@ -82,12 +82,6 @@ def _address(learned: Lineage) -> str:
     assert learned.source is not None  # noqa: S101 - checked by the caller
     uri = learned.source.uri
     return f"delta://{uri}" if learned.source.version is not None and "://" not in uri else uri
-
-
-def _same_rows(X: pd.DataFrame, y: pd.Series, learned: Lineage) -> bool:
-    from prefect_mlops.core.digests import columns_digest
-
-    return columns_digest([*((str(name), X[name]) for name in X.columns), (str(y.name), y)]) == learned.digest
 
 
 def _recent_rows(spec: ModelSpec, current: str) -> tuple[pd.DataFrame, str]:

@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
-from prefect_mlops.core.lineage import UNTIL_ATTRIBUTE, Lineage, attach, estimator_name
+from prefect_mlops.core.lineage import UNTIL_ATTRIBUTE, Lineage, attach, estimator_name, training_digest
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.tasks._step import run_logger, step
 
@@ -121,23 +121,19 @@ def _listed(names: list[str]) -> str:
 
 
 def _lineage(X: pd.DataFrame, y: pd.Series, seed: int) -> Lineage:
-    import itertools
-
     import pandas as pd
 
-    from prefect_mlops.core.digests import column_kinds, columns_digest
+    from prefect_mlops.core.digests import column_kinds
     from prefect_mlops.core.tables import source_of
 
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
     truth = y if isinstance(y, pd.Series) else pd.Series(y)
-    target = str(truth.name) if truth.name is not None else ""
-    columns = ((str(name), frame.iloc[:, place]) for place, name in enumerate(frame.columns))
     return Lineage(
-        digest=columns_digest(itertools.chain(columns, [(target, truth)])),
+        digest=training_digest(frame, truth),
         rows=len(frame),
         columns=column_kinds(frame),
         gaps=tuple(str(name) for place, name in enumerate(frame.columns) if frame.iloc[:, place].isna().any()),
-        target=target,
+        target="" if truth.name is None else str(truth.name),
         source=source_of(frame),
         seed=seed,
         until=frame.attrs.get(UNTIL_ATTRIBUTE),
