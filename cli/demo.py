@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shlex
+import shutil
 import sys
 import threading
 import time
@@ -195,8 +197,15 @@ def _as_json(outcome: Outcome, home: Path, seconds: float) -> dict[str, Any]:
         },
         "changed": outcome.changed,
         "seconds": seconds,
-        "show": f"prefect-mlops up --home {home}",
+        "show": _show_command(home),
     }
+
+
+def _show_command(home: Path) -> str:
+    """Give the command as it can be typed: by its path where the environment is not on the search path."""
+    name = Path(sys.argv[0])
+    command = name.name if shutil.which(name.name) else os.path.relpath(name)
+    return f"{command} up --home {shlex.quote(str(home))}"
 
 
 def _show(outcome: Outcome, home: Path, seconds: float) -> None:
@@ -218,8 +227,8 @@ def _show(outcome: Outcome, home: Path, seconds: float) -> None:
     console.print(files)
     console.print(versions)
     print(f"Champion: v{outcome.champion}")
-    print(f"Drift:    {outcome.drift.summary}")
-    print(f"Report:   {outcome.page}")
+    print(outcome.drift.summary.capitalize())
+    print(f"Drift report: {outcome.page}")
     if not outcome.changed:
         print("Everything had been done by an earlier run; nothing was changed.")
-    print(f"\n{seconds} seconds. To see it all in the browser:\n\n    prefect-mlops up --home {home}\n")
+    print(f"\n{seconds} seconds. To see it all in the browser:\n\n    {_show_command(home)}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -92,7 +93,7 @@ def test_again_changes_nothing_and_says_so(told: dict[str, Any], home: Path) -> 
 @pytest.fixture(scope="module")
 def stack(told: dict[str, Any], home: Path) -> Iterator[dict[str, str]]:
     """The one command the demo ends with; its addresses."""
-    command = [COMMAND, *told["show"].split()[1:], "--json", "--project", str(home.parent)]
+    command = [COMMAND, *shlex.split(told["show"])[1:], "--json", "--project", str(home.parent)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     yield json.loads(process.stdout.readline())
