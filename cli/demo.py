@@ -227,7 +227,8 @@ def _show(outcome: Outcome, home: Path, seconds: float) -> None:
     console.print(files)
     console.print(versions)
     print(f"Champion: v{outcome.champion}")
-    print(outcome.drift.summary.capitalize())
+    summary = outcome.drift.summary
+    print(summary[0].upper() + summary[1:])
     print(f"Drift report: {outcome.page}")
     if not outcome.changed:
         print("Everything had been done by an earlier run; nothing was changed.")
