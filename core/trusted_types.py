@@ -53,6 +53,7 @@ REVIEWED = frozenset(
         "sklearn.feature_selection._univariate_selection.f_classif",
         "sklearn.feature_selection._univariate_selection.f_regression",
         "sklearn.metrics._classification.accuracy_score",
+        "sklearn.metrics._classification.balanced_accuracy_score",
         "sklearn.metrics._classification.f1_score",
         "sklearn.metrics._ranking.roc_auc_score",
         "sklearn.utils.validation.check_array",

@@ -34,15 +34,22 @@ def ingest(
         What became of each file. A refused file does not fail the run; it is in the ledger with its reason.
 
     Raises:
-        ConfigError: no such spec, folder or file.
+        ConfigError: no such spec or folder, or a named file that is not there or leads out of the folder. A link that
+            leads out and was only found there is not read, and the verdict says so.
         BackendError: storage failed.
     """
     spec = load_spec(model)
     with verdict("ingest", spec.name) as told:
         if is_address(spec.dataset):
             raise ConfigError(f"{spec.name}: dataset {spec.dataset!r} is an address, not a dataset of the lake")
-        waiting = files or _files(Path(landing))
-        done = [ingest_file(path, landing=landing, dataset=spec.dataset, suite=spec.suite) for path in waiting]
+        done = []
+        for path in files or _files(Path(landing)):
+            try:
+                done.append(ingest_file(path, landing=landing, dataset=spec.dataset, suite=spec.suite))
+            except ConfigError as error:
+                if files:  # asked for by name: the request is wrong
+                    raise
+                told.say(f"Not read: {error}")  # found by looking: one link or odd name must not hold up the others
         _tell(told, done)
         return done
 

@@ -49,7 +49,10 @@ class Verdict:
     def to_markdown(self) -> str:
         """Render; every value escaped, links only those we made."""
         parts = [f"# {markdown.escape(self.subject)}: {markdown.escape(self.title)}"]
-        parts += [f"- {markdown.escape(line)}" for line in self.lines[:MAX_LINES]]
+        shown = self.lines if len(self.lines) <= MAX_LINES else self.lines[: MAX_LINES - 1]
+        parts += [f"- {markdown.escape(line)}" for line in shown]
+        if len(shown) < len(self.lines):
+            parts.append(f"- and {len(self.lines) - len(shown)} more")
         parts += [f"- [{label}]({address})" for label, address in self.links]
         return parts[0] + "\n\n" + "\n".join(parts[1:]) + "\n"
 

@@ -65,6 +65,7 @@ ON_NUMBERS = [
     make_pipeline(SimpleImputer(), LogisticRegression()),
     CalibratedClassifierCV(LogisticRegression(), cv=2),
     VotingClassifier([("a", LogisticRegression())]),
+    TunedThresholdClassifierCV(LogisticRegression(), cv=2),
     TunedThresholdClassifierCV(LogisticRegression(), cv=2, scoring="f1"),
     search(),
     search(scoring="roc_auc", cv=KFold(2)),

@@ -99,6 +99,17 @@ def test_a_refused_file_fails_neither_the_run_nor_the_files_after_it(shop, landi
     assert "e.csv" not in made[0].data, "a good file needs no words"
 
 
+def test_a_link_that_leads_out_is_not_read_and_holds_nobody_up(shop, landing: Path, tmp_path: Path) -> None:
+    put(tmp_path / "secret.csv", shop.sales(9))
+    (landing / "a.csv").symlink_to(tmp_path / "secret.csv")
+    put(landing / "b.csv", shop.sales(1))
+    assert [arrival.path for arrival in ingest("shop.model", str(landing))] == ["b.csv"]
+    verdict = last_run()[0][0].data
+    assert "Not read: 'a.csv' leads out of the landing folder" in verdict
+    with pytest.raises(ConfigError, match="leads out of the landing folder"):
+        ingest("shop.model", str(landing), ["a.csv"])
+
+
 def test_the_verdict_is_the_first_artifact_and_names_cannot_add_markup(shop, landing: Path) -> None:
     name = "<img src=x onerror=alert(1)> [here](http:x) **bold**\n# new heading.csv"
     put(landing / name, shop.sales(1).drop(columns="price"))
@@ -121,7 +132,8 @@ def test_many_refused_files_keep_the_verdict_short(shop, landing: Path) -> None:
     made, _ = last_run()
     assert made[0].data.startswith("# shop: 14 new of 14 files, 14 refused")
     lines = [line for line in made[0].data.splitlines() if line.startswith("- ")]
-    assert len(lines) <= 10
+    assert len(lines) == 10
+    assert lines[-1] == "- and 6 more"
 
 
 def test_running_twice_changes_nothing_and_says_so(shop, landing: Path) -> None:
