@@ -71,8 +71,8 @@ ON_NUMBERS = [
     search(scoring="roc_auc", cv=KFold(2)),
     search(scoring="accuracy", cv=StratifiedKFold(2)),
     search(scoring="f1", cv=TimeSeriesSplit(2)),
-    search(HalvingGridSearchCV),
-    search(HalvingRandomSearchCV),
+    search(HalvingGridSearchCV, min_resources=60, random_state=0),  # its draws of few rows can miss a class
+    search(HalvingRandomSearchCV, min_resources=60, random_state=0),
     *(
         make_pipeline(SelectKBest(function, k=2), LogisticRegression())
         for function in (chi2, f_classif, f_regression, mutual_info_classif, mutual_info_regression)
