@@ -14,6 +14,11 @@ from pathlib import Path
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.values import Value
 
+if sys.version_info >= (3, 11):
+    from importlib.metadata import packages_distributions
+else:  # 3.10's own knows only wheels with a top_level.txt: not scikit-learn, skops, numpy, pandas or scipy
+    from importlib_metadata import packages_distributions
+
 GIT_TIMEOUT_S = 10  # a repository on a slow network disk answers in seconds; longer means it hangs
 MAX_DIFF_BYTES = 1_000_000  # a larger diff is a data file in the tree; its size is kept instead
 # `git apply` takes the diff whatever a person likes to see, and binary files come back too.
@@ -90,10 +95,6 @@ def pinned_requirements(modules: set[str]) -> list[str]:
         ``name==version`` for each, sorted; all of those that share a namespace. Modules without a distribution (a
         user's own file) are left out.
     """
-    if sys.version_info >= (3, 11):
-        from importlib.metadata import packages_distributions
-    else:  # 3.10's own knows only wheels with a top_level.txt: not scikit-learn, skops, numpy, pandas or scipy
-        from importlib_metadata import packages_distributions
     providers = packages_distributions()
     names = {name for module in modules for name in providers.get(module, ())}
     return sorted(f"{name}=={importlib.metadata.version(name)}" for name in names)

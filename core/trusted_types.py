@@ -29,6 +29,7 @@ REVIEWED = frozenset(
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         # Parts of calibrated classifiers, column selectors and splines: attributes only.
         "scipy.interpolate._bsplines.BSpline",
+        "scipy.interpolate._bsplines._BSpline",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
         "sklearn.compose._column_transformer.make_column_selector",

@@ -156,7 +156,5 @@ def test_modules_are_pinned_by_the_distribution_that_brings_them() -> None:
 
 def test_a_namespace_shared_by_several_distributions_is_pinned_by_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """A namespace such as google is filled by many; the first alone would leave out the one that is needed."""
-    monkeypatch.setattr(
-        provenance.importlib.metadata, "packages_distributions", lambda: {"shared": ["numpy", "pandas", "numpy"]}
-    )
+    monkeypatch.setattr(provenance, "packages_distributions", lambda: {"shared": ["numpy", "pandas", "numpy"]})
     assert [pin.partition("==")[0] for pin in pinned_requirements({"shared"})] == ["numpy", "pandas"]
