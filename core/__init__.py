@@ -1,5 +1,6 @@
 """The ground floor: values, errors, settings, the lake, digests and statistics. Knows no Prefect task and no MLflow."""
 
+from prefect_mlops.core.datasets import DatasetSpec
 from prefect_mlops.core.errors import (
     BackendError,
     CheckError,
@@ -31,6 +32,7 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "DataCheckError",
+    "DatasetSpec",
     "Decision",
     "Drift",
     "DriftError",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import importlib
 import json
-import pkgutil
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +12,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.descriptions import described
-from prefect_mlops.core.errors import ConfigError, unknown_name
+from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import table_uri
+from prefect_mlops.core.loading import load_object
 from prefect_mlops.core.scoring import require_metrics
 from prefect_mlops.core.values import Gate, Value
 
@@ -160,31 +158,7 @@ def load_spec(name: str) -> ModelSpec:
     Raises:
         ConfigError: no such module or object, with the nearest names; or the object is no `ModelSpec`.
     """
-    module_name, _, attribute = name.strip().rpartition(".")
-    if not module_name or not all(part.isidentifier() for part in name.strip().split(".")):
-        raise ConfigError(f"model {name!r} is not a dotted name: write module.object, e.g. 'flights.model'")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"model {name!r}: there is no module {error.name!r} to import{_nearest_modules(error.name or '')}; it has "
-            "to be installed, or in the folder the flow runs in"
-        ) from error
-    if not hasattr(module, attribute):
-        specs = [key for key, value in vars(module).items() if isinstance(value, ModelSpec)]
-        raise unknown_name(f"ModelSpec in {module_name}", attribute, specs)
-    spec = getattr(module, attribute)
-    if not isinstance(spec, ModelSpec):
-        raise ConfigError(f"model {name!r} is a {type(spec).__name__}, not a ModelSpec")
-    return spec
-
-
-def _nearest_modules(name: str) -> str:
-    """Name the modules beside a missing one that are written alike."""
-    parent, _, leaf = name.rpartition(".")
-    folders = getattr(importlib.import_module(parent), "__path__", []) if parent else None
-    near = difflib.get_close_matches(leaf, {module.name for module in pkgutil.iter_modules(folders)}, n=2)
-    return f" (did you mean {' or '.join(repr(other) for other in near)}?)" if near else ""
+    return load_object(name, ModelSpec, word="model")
 
 
 def is_address(text: str) -> bool:

@@ -14,7 +14,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-from prefect_mlops.core import Gate, ModelSpec
+from prefect_mlops.core import DatasetSpec, Gate, ModelSpec
 from prefect_mlops.data_checks.flights import flights_suite
 
 if TYPE_CHECKING:
@@ -47,16 +47,19 @@ def boosted_trees(**settings: Any) -> Any:
     return make_pipeline(columns, HistGradientBoostingClassifier(**settings))
 
 
+flights = DatasetSpec(name="flights", suite=flights_suite())
+
+
 def _spec(estimator: Any) -> ModelSpec:
     return ModelSpec(
         name="flights-late",
         purpose="Tell before departure whether a flight from New York will arrive more than 15 minutes late.",
-        dataset="flights",
+        dataset=flights.name,
         target="late",
         features=(*CATEGORIES, *NUMBERS),
         order_by="scheduled_departure",
         prepare=prepare,
-        suite=flights_suite(),
+        suite=flights.suite,
         estimator=estimator,
         gates=[Gate("roc_auc", at_least=0.62, may_lose=0.005)],
         metrics=["average_precision", "neg_log_loss"],

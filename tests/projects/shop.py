@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from prefect_mlops.core import Gate, ModelSpec
+from prefect_mlops.core import DatasetSpec, Gate, ModelSpec
 
 KINDS = ["shoes", "shirt", "hat"]
 NUMBERS = ["price", "weight", "hour"]
@@ -55,6 +55,7 @@ suite = ExpectationSuite(
         gxe.ExpectColumnValuesToBeBetween(column="price", min_value=0, max_value=1000),
     ],
 )
+sales_files = DatasetSpec(name="shop", landing="landing", suite=suite, settle_seconds=0)
 model = ModelSpec(
     name="shop",
     dataset="shop",
