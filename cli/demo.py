@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.lake import Arrival
+    from prefect_mlops.core.ledger import Arrival
     from prefect_mlops.core.reports import Report
     from prefect_mlops.core.values import Decision
 
 DEFAULT_HOME = Path("prefect-mlops-demo")
+DATASET = "prefect_mlops.examples.flights.flights"
 MODEL = "prefect_mlops.examples.flights.model"
 WORSE = "prefect_mlops.examples.flights.worse"
 MAX_WHY = 140  # the ledger keeps the whole reason; a table has to fit a terminal
@@ -117,12 +118,12 @@ def _tell(home: Path, say: Say) -> Outcome:
     from prefect_mlops.flows.train import train
     from prefect_mlops.tasks import load_model
 
-    landing = home / "landing"
+    landing = home / "landing" / "flights"
     outcome = Outcome()
 
     def arrive(*paths: Path) -> int:
         names = [path.name for path in paths]
-        taken = ingest(MODEL, str(landing), names)
+        taken = ingest(DATASET, names)
         outcome.files += taken
         for arrival in taken:
             say(f"  {arrival.path}: {_state(arrival)}")

@@ -1,316 +1,327 @@
-"""The lake is the ledger: Delta tables in which each content version of each file is committed exactly once.
+"""The lake: each content version of each file is committed exactly once, or kept aside with its reason.
 
-Events get lost and doubled, so what is true is decided here. Every write carries an app transaction named after the
-arrival (dataset, path, content digest): a transaction that is already in the log is not written again, and of two
-writers in the same moment the Delta protocol refuses the second.
+Events get lost and doubled, so what is true is decided here. One commit of a dataset takes the rows of one or many
+files and carries their lines of the ledger. It is exactly the version after the one the ledger was compared with, or
+it fails and looks again: two writers never take the same file, and a crash at any line leaves nothing half done.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
-from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.core.settings import Settings
-from prefect_mlops.core.values import Value
+from prefect_mlops.core.delta import (
+    Beaten,
+    append_next,
+    attempts,
+    first_columns,
+    open_or_make,
+    open_table,
+    rows_where,
+    schema_of,
+    table_uri,
+)
+from prefect_mlops.core.errors import ConfigError, DataCheckError
+from prefect_mlops.core.lake_rows import (
+    DIGEST_COLUMN,
+    FILE_COLUMN,
+    MARKS,
+    content_digest,
+    dataset_rows,
+    fit,
+    quarantine_rows,
+    quarantine_schema,
+    require_columns,
+    without_marks,
+)
+from prefect_mlops.core.ledger import (
+    Arrival,
+    Ledger,
+    arrivals,
+    find_arrival,
+    lines_note,
+    read_ledger,
+    write_lines,
+)
+from prefect_mlops.core.values import TableRef
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from deltalake import DeltaTable
 
-ATTEMPTS = 10  # a commit is retried when another one came between; ten in a row means something else is wrong
-FILE_COLUMN = "_file"
-DIGEST_COLUMN = "_digest"
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
+__all__ = [
+    "DIGEST_COLUMN",
+    "FILE_COLUMN",
+    "Arrival",
+    "Checked",
+    "Ledger",
+    "arrivals",
+    "checked",
+    "commit_arrivals",
+    "dataset_columns",
+    "find_arrival",
+    "read_ledger",
+    "table_ref",
+    "table_uri",
+    "version_digest",
+    "without_marks",
+]
 
-State = Literal["committed", "partly", "refused"]
+MAX_REASON_LENGTH = 500
 
 
-class Arrival(Value):
-    """What became of one content version of one file.
+@dataclass(frozen=True)
+class Checked:
+    """One file, checked and ready to be committed; stays inside the process.
 
     Attributes:
-        dataset: where it belongs.
-        path: its path under the landing place.
-        digest: of its bytes.
-        state: ``committed`` whole, ``partly`` (bad rows are in quarantine), or ``refused`` as a whole.
-        rows: rows committed.
-        refused: rows in quarantine.
-        reason: why rows or file were refused; empty otherwise.
-        version: data version it became part of; None for a refused file.
-        flow_run: id of the Prefect flow run that did it.
-        at: when, in UTC.
-        again: True when this content was already in the ledger and nothing was done; never stored.
+        arrival: what is to be written of it.
+        accepted: good rows in the lake's shape, or None.
+        refused: bad rows in the lake's shape, or None.
+    """
+
+    arrival: Arrival
+    accepted: pa.Table | None = None
+    refused: pa.Table | None = None
+
+
+def checked(arrival: Arrival, *, accepted: pd.DataFrame, refused: pd.DataFrame | None = None) -> Checked:
+    """Bring a file's rows into the lake's shape.
+
+    Args:
+        arrival: what is known of it.
+        accepted: good rows; the index counts the rows of the file from 0.
+        refused: bad rows with the column ``_reasons``.
+
+    Raises:
+        DataCheckError: columns or values no table can hold.
+    """
+    good = dataset_rows(arrival.dataset, accepted, path=arrival.path, digest=arrival.digest)
+    if refused is None or not len(refused):
+        return Checked(arrival, good)
+    bad = quarantine_rows(refused, path=arrival.path, digest=arrival.digest, flow_run=arrival.flow_run)
+    return Checked(arrival, good, bad)
+
+
+def commit_arrivals(
+    dataset: str, files: Iterable[Checked], *, new_columns: bool = False, copies: str = "skip", again: bool = False
+) -> list[Arrival]:
+    """Commit files: bad rows to quarantine, good rows of all of them in one commit, then the ledger's lines.
+
+    Called again after a crash at any line, or by two workers at once, it writes each file once.
+
+    Args:
+        dataset: dataset of the lake.
+        files: from `checked`; a refused or duplicate one without rows.
+        new_columns: whether files may bring columns the dataset has not.
+        copies: ``skip`` makes a file with content that was committed under another name a duplicate.
+        again: take files that were refused before.
+
+    Returns:
+        What became of each, in their order; with ``again`` set where it had been decided before.
+
+    Raises:
+        BackendError: storage failed.
+    """
+    wanted = list(files)
+    uri = table_uri("datasets", dataset)
+    for lost in attempts(uri):
+        with lost:
+            rows = open_table(uri)  # looked at before the ledger: what is committed after it makes the commit fail
+            ledger = read_ledger(dataset)
+            decided = _Decided(ledger, copies=copies, again=again)
+            todo = [decided.of(file) for file in wanted]
+            done = _commit(dataset, rows, todo, new_columns=new_columns)
+            write_lines(dataset, [*ledger.unwritten, *(file.arrival for file in done if not file.arrival.again)])
+            return [file.arrival for file in done]
+    raise AssertionError("attempts end with an error")
+
+
+def table_ref(dataset: str, version: int | None = None) -> TableRef:
+    """Refer to a data version; its digest is known from the ledger, without reading a row.
+
+    Args:
+        dataset: dataset of the lake.
+        version: data version; None takes the newest.
+
+    Returns:
+        Where it is, and a digest over every cell that depends neither on how the rows are stored nor on the order
+        in which files arrived.
+
+    Raises:
+        ConfigError: no such dataset or version.
+        BackendError: storage failed.
+    """
+    uri = table_uri("datasets", dataset)
+    table = open_table(uri)
+    if table is None:
+        raise ConfigError(f"there is no dataset {dataset!r} in the lake: nothing was committed yet")
+    newest = table.version()
+    if version is not None and not 0 <= version <= newest:
+        raise ConfigError(f"dataset {dataset!r} has no version {version}: there are versions up to {newest}")
+    at = newest if version is None else version
+    lines = read_ledger(dataset).at_version(at)
+    return TableRef(uri=uri, version=at, digest=version_digest(lines), rows=sum(line.rows for line in lines))
+
+
+def version_digest(lines: Iterable[Arrival]) -> str:
+    """Digest a data version from the digests of what was committed: their sum, so that order does not matter.
+
+    Source: additive multiset hashing, Clarke et al. 2003, "Incremental Multiset Hash Functions".
+    """
+    total = sum(int(line.content.removeprefix("sha256:"), 16) for line in lines if line.content)
+    return f"sum-sha256:{total % 2**256:064x}"
+
+
+def dataset_columns(dataset: str, *, new_columns: bool = False) -> Columns:
+    """Look at a dataset's columns once, to compare many files with them.
+
+    Raises:
+        BackendError: storage failed.
+    """
+    return _columns_of(dataset, open_table(table_uri("datasets", dataset)), new_columns=new_columns)
+
+
+def _columns_of(dataset: str, table: DeltaTable | None, *, new_columns: bool) -> Columns:
+    if table is None:
+        return Columns(dataset, None, [], new_columns)
+    return Columns(dataset, schema_of(table), first_columns(table), new_columns)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns a dataset has so far; it takes any while it has none.
+
+    Attributes:
+        dataset: for messages.
+        have: the columns and their types; None while there are none.
+        first: those it was made with; every file has to have them.
+        new_columns: whether files may bring others.
     """
 
     dataset: str
-    path: str
-    digest: str
-    state: State
-    rows: int = Field(default=0, ge=0)
-    refused: int = Field(default=0, ge=0)
-    reason: str = ""
-    version: int | None = None
-    flow_run: str = ""
-    at: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
-    again: bool = False
+    have: pa.Schema | None
+    first: list[str]
+    new_columns: bool
 
-    @property
-    def id(self) -> str:
-        """The arrival's identity: never an event's id, so one file told of three times is one arrival."""
-        return arrival_id(self.dataset, path=self.path, digest=self.digest)
+    def require(self, names: Sequence[str]) -> None:
+        """Refuse a file by the names of its columns.
 
+        Raises:
+            DataCheckError: columns are missing or unknown.
+        """
+        if self.have is not None:
+            have, given = self.have.names, [*names, *MARKS]
+            require_columns(self.dataset, given, have=have, first=self.first, new_columns=self.new_columns)
 
-def arrival_id(dataset: str, *, path: str, digest: str) -> str:
-    """Name an arrival by what it is."""
-    return hashlib.sha256(json.dumps([dataset, path, digest]).encode()).hexdigest()
+    def fit(self, rows: pa.Table) -> tuple[Columns, pa.Table]:
+        """Bring rows into these columns; returns also what the columns are with them.
 
-
-def table_uri(kind: Literal["datasets", "quarantine", "arrivals"], name: str) -> str:
-    """Return the address of one of the lake's tables.
-
-    Raises:
-        ConfigError: a name that is not lower case letters, digits, dashes and underscores; no path is built from it.
-    """
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"dataset {name!r}: use 1 to 100 lower case letters, digits, '-' and '_'")
-    return f"{Settings().lake_uri.rstrip('/')}/{kind}/{name}"
+        Raises:
+            DataCheckError: they do not fit.
+        """
+        if self.have is None:
+            return replace(self, have=rows.schema, first=rows.schema.names), rows
+        fitted = fit(self.dataset, rows, self.have, first=self.first, new_columns=self.new_columns)
+        return replace(self, have=fitted.schema), fitted
 
 
-def find_arrival(dataset: str, *, path: str, digest: str) -> Arrival | None:
-    """Return what the ledger says of a content version, or None when it has not arrived yet."""
-    wanted = arrival_id(dataset, path=path, digest=digest)
-    return next((arrival for arrival in arrivals(dataset) if arrival.id == wanted), None)
+class _Decided:
+    """What the ledger says of files that are about to be committed."""
+
+    def __init__(self, ledger: Ledger, *, copies: str, again: bool) -> None:
+        self.ledger, self.copies, self.again = ledger, copies, again
+        self.taken: dict[str, str] = {}  # content to path, within this commit
+
+    def of(self, file: Checked) -> Checked:
+        """Return a file as it is to be committed: as it came, as one that was decided before, or as a duplicate."""
+        arrival = file.arrival
+        if arrival.state == "duplicate":
+            return file
+        before = self.ledger.find(arrival.path, arrival.digest)
+        if before is not None and not (self.again and before.state == "refused"):
+            return Checked(before.model_copy(update={"again": True}))
+        if self.copies == "take" or file.accepted is None:
+            return file
+        owner = self.ledger.owner(arrival.digest)
+        path = owner.path if owner else self.taken.setdefault(arrival.digest, arrival.path)
+        return file if path == arrival.path else Checked(duplicate_of(path, arrival))
 
 
-def arrivals(dataset: str) -> list[Arrival]:
-    """Return the ledger of a dataset, oldest first; empty where nothing has arrived."""
-    rows = _read(table_uri("arrivals", dataset))
-    if rows is None:
-        return []
-    found = [Arrival.model_validate({**row, "at": row["at"]}) for row in rows.to_pylist()]
-    return sorted(found, key=lambda arrival: arrival.at)
+def duplicate_of(path: str, arrival: Arrival) -> Arrival:
+    """Make the line of a file whose content is there already."""
+    same = path == arrival.path
+    reason = "delivered again; nothing was done" if same else f"the same content as {path}; nothing was done"
+    return arrival.model_copy(update={"state": "duplicate", "reason": reason, "rows": 0, "refused": 0})
 
 
-def commit_arrival(arrival: Arrival, *, accepted: pd.DataFrame | None, refused: pd.DataFrame | None) -> Arrival:
-    """Write one arrival: bad rows to quarantine, good rows to the dataset, then the ledger's line.
-
-    Each of the three steps is idempotent by the arrival's id, so after a crash at any line the same call completes
-    the rest, and of two callers at once one writes.
-
-    Args:
-        arrival: what is known of the file.
-        accepted: good rows (rows, columns), or None for a file refused as a whole.
-        refused: bad rows with their reasons in the column ``_reasons``, or None.
-
-    Returns:
-        The arrival with its data version.
-
-    Raises:
-        DataCheckError: the rows do not fit the dataset's columns; nothing was written.
-        BackendError: storage failed.
-    """
-    good = None if accepted is None or not len(accepted) else _dataset_rows(arrival, accepted)
-    if refused is not None and len(refused):
-        _append_once(table_uri("quarantine", arrival.dataset), _quarantine_rows(arrival, refused), arrival.id)
-    version = None if good is None else _append_once(table_uri("datasets", arrival.dataset), good, arrival.id)
-    done = arrival.model_copy(update={"version": version})
-    _append_once(table_uri("arrivals", arrival.dataset), _ledger_line(done), arrival.id)
-    return done
+def _commit(dataset: str, table: DeltaTable | None, files: list[Checked], *, new_columns: bool) -> list[Checked]:
+    """Fit, keep bad rows aside, commit good ones; returns the files with what became of them."""
+    columns = _columns_of(dataset, table, new_columns=new_columns)
+    fitting = []
+    for file in files:
+        columns, fitted = _fitted(columns, file)
+        fitting.append(fitted)
+    _keep_refused(dataset, [file.refused for file in fitting if file.refused is not None])
+    good = [(file, file.accepted) for file in fitting if file.accepted is not None]
+    if not good or columns.have is None:
+        return fitting
+    if table is None:
+        open_or_make(table_uri("datasets", dataset), columns.have, first=columns.first)
+        raise Beaten("the dataset was only just made, perhaps by somebody else and with other columns")
+    version = table.version() + 1
+    lines = {id(file): _committed(file, rows, version) for file, rows in good}
+    joined = _joined([rows for _, rows in good], columns.have)
+    append_next(table, joined, note=lines_note(lines.values()), new_columns=new_columns)
+    return [replace(file, arrival=lines.get(id(file), file.arrival)) for file in fitting]
 
 
-def without_marks(rows: pd.DataFrame) -> pd.DataFrame:
-    """Drop the columns that say where a row came from: they are the lake's, neither checked nor learned from."""
-    return rows.drop(columns=[FILE_COLUMN, DIGEST_COLUMN], errors="ignore")
-
-
-def _append_once(uri: str, rows: pa.Table, transaction: str) -> int:
-    """Append rows under an app transaction unless it is in the log already; return the version they are in.
-
-    Without commit retries a commit becomes exactly the version after the one looked at, or fails: so the version can
-    be written into the transaction and is known from the log ever after.
-    """
-    from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-    from deltalake.exceptions import DeltaError
-
-    last: Exception | None = None
-    for _ in range(ATTEMPTS):
-        try:
-            # Made empty first: a write that makes the table could land on top of another maker's, unseen.
-            if not DeltaTable.is_deltatable(uri):
-                DeltaTable.create(uri, schema=rows.schema, mode="ignore")
-            table = DeltaTable(uri)
-            done = table.transaction_version(transaction)
-            if done is not None:
-                return int(done)
-            version = table.version() + 1
-            marks = CommitProperties(app_transactions=[Transaction(transaction, version)], max_commit_retries=0)
-            fitting = _fitted(rows, _schema_of(table), uri)
-            write_deltalake(table, fitting, mode="append", commit_properties=marks)
-        except DeltaError as error:  # somebody else's commit came between, or storage failed: look again
-            last = error
-        except OSError as error:
-            raise BackendError(f"the lake at {uri} cannot be written: {error}") from error
-        else:
-            return version
-    raise BackendError(f"the lake at {uri} took no commit: {' '.join(str(last).split())[:300]}") from last
-
-
-def _schema_of(table: DeltaTable) -> pa.Schema:
-    """Return a Delta table's columns as pyarrow knows them."""
-    import pyarrow as pa
-
-    return pa.schema(table.schema().to_arrow())
-
-
-def require_columns(dataset: str, columns: Iterable[str]) -> None:
-    """Refuse rows whose columns are not those the dataset has so far; a new dataset takes any.
-
-    Raises:
-        DataCheckError: columns are missing or unknown.
-    """
-    from deltalake import DeltaTable
-
-    uri = table_uri("datasets", dataset)
-    with _storage(uri, "read"):
-        have = _schema_of(DeltaTable(uri)).names if DeltaTable.is_deltatable(uri) else None
-    if have is not None:
-        _require_same(uri, have, [*columns, FILE_COLUMN, DIGEST_COLUMN])
-
-
-def _require_same(uri: str, have: list[str], given: list[str]) -> None:
-    missing = sorted(set(have) - set(given))
-    extra = sorted(set(given) - set(have))
-    parts = [f"no column {', '.join(map(repr, missing))}"] if missing else []
-    parts += [f"an unknown column {', '.join(map(repr, extra))}"] if extra else []
-    if parts:
-        raise _misfit(uri, " and ".join(parts))
-
-
-def _fitted(rows: pa.Table, have: pa.Schema, uri: str) -> pa.Table:
-    """Bring rows into the columns and types the table has, or say what does not fit."""
-    import pyarrow as pa
-
-    _require_same(uri, have.names, rows.column_names)
+def _fitted(columns: Columns, file: Checked) -> tuple[Columns, Checked]:
+    """Bring a file's rows into the dataset's columns; one that does not fit is refused as a whole."""
+    if file.accepted is None:
+        return columns, file
     try:
-        return rows.select(have.names).cast(have)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise _misfit(uri, f"values of another type ({_one_line(error)})") from error
+        columns, rows = columns.fit(file.accepted)
+    except DataCheckError as error:
+        refused = {"state": "refused", "reason": str(error)[:MAX_REASON_LENGTH], "rows": 0, "refused": 0}
+        return columns, Checked(file.arrival.model_copy(update=refused))
+    return columns, replace(file, accepted=rows)
 
 
-def _misfit(uri: str, seen: str) -> DataCheckError:
-    dataset = uri.rpartition("/")[2]
-    check = Check(name="fits the dataset's columns", passed=False, observed=seen, expected="the columns it has so far")
-    report = Report(kind="data", subject=dataset, checks=(check,))
-    return DataCheckError(f"the rows do not fit dataset {dataset!r}: they have {seen}", report)
+def _committed(file: Checked, rows: pa.Table, version: int) -> Arrival:
+    return file.arrival.model_copy(update={"version": version, "content": content_digest(rows)})
 
 
-def _read(uri: str) -> pa.Table | None:
-    from deltalake import DeltaTable
-
-    with _storage(uri, "read"):
-        return DeltaTable(uri).to_pyarrow_table() if DeltaTable.is_deltatable(uri) else None
-
-
-@contextlib.contextmanager
-def _storage(uri: str, done: str) -> Iterator[None]:
-    from deltalake.exceptions import DeltaError
-
-    try:
-        yield
-    except (DeltaError, OSError) as error:
-        raise BackendError(f"the lake at {uri} cannot be {done}: {' '.join(str(error).split())[:300]}") from error
-
-
-def _dataset_rows(arrival: Arrival, accepted: pd.DataFrame) -> pa.Table:
-    """Make the rows as the dataset takes them, or say why it cannot, before anything is written."""
-    import pyarrow as pa
-    from deltalake import DeltaTable, Schema
-
-    uri = table_uri("datasets", arrival.dataset)
-    if taken := {FILE_COLUMN, DIGEST_COLUMN}.intersection(map(str, accepted.columns)):
-        raise _misfit(uri, f"a column {', '.join(map(repr, sorted(taken)))}, where the lake says which file it was")
-    try:
-        rows = _as_arrow(accepted.assign(**{FILE_COLUMN: arrival.path, DIGEST_COLUMN: arrival.digest}))
-    except pa.ArrowException as error:
-        raise _misfit(uri, f"values of several types in one column ({_one_line(error)})") from error
-    with _storage(uri, "read"):
-        have = _schema_of(DeltaTable(uri)) if DeltaTable.is_deltatable(uri) else None
-    if have is not None:
-        return _fitted(rows, have, uri)
-    try:
-        Schema.from_arrow(rows.schema)
-    except Exception as error:  # deltalake raises nothing more special
-        seen = str(error).splitlines()[0].rpartition("Schema error: ")[2]
-        raise _misfit(uri, f"columns that Delta tables cannot hold ({seen})") from error
-    return rows
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def _as_arrow(frame: pd.DataFrame) -> pa.Table:
-    """Convert to Arrow, times with a zone to UTC.
-
-    A column without a single value has no type yet, and text takes any value later.
-    """
+def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    for place, field in enumerate(table.schema):
-        if pa.types.is_null(field.type):
-            table = table.set_column(place, pa.field(field.name, pa.string()), table.column(place).cast(pa.string()))
-        elif pa.types.is_timestamp(field.type) and field.type.tz is not None:  # Delta knows no other zone
-            utc = pa.timestamp(field.type.unit, "UTC")
-            table = table.set_column(place, pa.field(field.name, utc), table.column(place).cast(utc))
-    return table
+    def whole(rows: pa.Table) -> pa.Table:
+        for field in schema:
+            if field.name not in rows.column_names:  # a later file of the same commit brought the column
+                rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+        return rows.select(schema.names)
+
+    return pa.concat_tables([whole(rows) for rows in tables])
 
 
-def _quarantine_rows(arrival: Arrival, refused: pd.DataFrame) -> pa.Table:
-    """Keep bad rows as JSON: whatever is wrong with their columns, they can be written and looked at."""
+def _keep_refused(dataset: str, tables: list[pa.Table]) -> None:
+    """Append bad rows to quarantine, each file's once."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    reasons = refused["_reasons"].astype(str).tolist()
-    kept = refused.drop(columns="_reasons").map(lambda cell: cell.hex() if isinstance(cell, bytes) else cell)
-    rows = kept.to_json(orient="records", lines=True, date_format="iso", double_precision=15).splitlines()
-    count = len(refused)
-    return pa.table(
-        {
-            "path": [arrival.path] * count,
-            "digest": [arrival.digest] * count,
-            "reasons": reasons,
-            "row": rows,
-            "flow_run": [arrival.flow_run] * count,
-        }
-    )
-
-
-def _ledger_line(arrival: Arrival) -> pa.Table:
-    import pyarrow as pa
-
-    fields: Mapping[str, object] = arrival.model_dump(exclude={"again"})
-    schema = pa.schema(
-        [
-            ("dataset", pa.string()),
-            ("path", pa.string()),
-            ("digest", pa.string()),
-            ("state", pa.string()),
-            ("rows", pa.int64()),
-            ("refused", pa.int64()),
-            ("reason", pa.string()),
-            ("version", pa.int64()),
-            ("flow_run", pa.string()),
-            ("at", pa.timestamp("us", tz="UTC")),
-        ]
-    )
-    return pa.Table.from_pylist([dict(fields)], schema=schema)
+    if not tables:
+        return
+    uri = table_uri("quarantine", dataset)
+    wanted = pa.concat_tables(tables)
+    for lost in attempts(uri):
+        with lost:
+            table = open_or_make(uri, quarantine_schema())
+            there = rows_where(table, "digest", pc.unique(wanted["digest"]).to_pylist(), ["path", "digest"])
+            known = {(row["path"], row["digest"]) for row in there.to_pylist()}
+            keys = zip(wanted["path"].to_pylist(), wanted["digest"].to_pylist(), strict=True)
+            fresh = wanted.filter(pa.array([key not in known for key in keys]))
+            if len(fresh):
+                append_next(table, fresh)
+            return

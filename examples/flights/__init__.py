@@ -7,6 +7,7 @@ the same file and predict lateness almost perfectly; they are leaks, because nob
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sklearn.compose import make_column_transformer
@@ -47,7 +48,12 @@ def boosted_trees(**settings: Any) -> Any:
     return make_pipeline(columns, HistGradientBoostingClassifier(**settings))
 
 
-flights = DatasetSpec(name="flights", suite=flights_suite())
+flights = DatasetSpec(
+    name="flights",
+    suite=flights_suite(),
+    settle_seconds=0.5,  # a few megabytes on a local disk are written in less
+    late_after=timedelta(days=35),  # a file each month
+)
 
 
 def _spec(estimator: Any) -> ModelSpec:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pandas as pd
@@ -8,10 +11,12 @@ from deltalake import DeltaTable
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
+from prefect.events.worker import EventsWorker
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import arrivals, table_uri
 from prefect_mlops.flows.ingest import ingest
+from prefect_mlops.tasks import ingestion
 
 
 @pytest.fixture
@@ -21,6 +26,7 @@ def shop(prefect_api: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "projects"))
     import shop
 
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "landing").mkdir()
     return shop
 
@@ -35,7 +41,7 @@ def put(path: Path, table: pd.DataFrame) -> None:
     table.to_csv(path, index=False)
 
 
-def last_run(name: str = "ingest-shop.model") -> tuple[list, str]:
+def last_run(name: str = "ingest-shop.sales_files") -> tuple[list, str]:
     """The artifacts of the newest flow run of that name, in the order they were made, and the run's final state."""
     with get_client(sync_client=True) as client:
         names = FlowRunFilter(name=FlowRunFilterName(any_=[name]))
@@ -45,6 +51,19 @@ def last_run(name: str = "ingest-shop.model") -> tuple[list, str]:
             sort=ArtifactSort.CREATED_DESC,
         )
     return made[::-1], run.state_name
+
+
+def events(name: str, *, since: datetime, count: int) -> list[dict]:
+    """Events that reached the server; they are sent in the background, so it may take a moment."""
+    EventsWorker.drain_all(timeout=20)
+    wanted = {"filter": {"event": {"name": [name]}, "occurred": {"since": since.isoformat()}}}
+    with get_client(sync_client=True) as client:
+        for _ in range(40):
+            found = client._client.post("/events/filter", json=wanted).json()["events"]
+            if len(found) >= count:
+                break
+            time.sleep(0.25)
+    return found
 
 
 def rows_in_lake() -> int:
@@ -57,7 +76,7 @@ def test_every_file_of_the_folder_is_taken(shop, landing: Path, files: list[str]
     put(landing / "day-2.csv", shop.sales(2))
     put(landing / "day-1.csv", shop.sales(1))
     put(landing / "south" / "day-1.csv", shop.sales(3))
-    done = ingest("shop.model", str(landing), files)
+    done = ingest("shop.sales_files", files)
     assert [(arrival.path, arrival.state) for arrival in done] == [
         ("day-1.csv", "committed"),
         ("day-2.csv", "committed"),
@@ -69,7 +88,7 @@ def test_every_file_of_the_folder_is_taken(shop, landing: Path, files: list[str]
 def test_only_the_named_files_are_taken(shop, landing: Path) -> None:
     for day in (1, 2):
         put(landing / f"day-{day}.csv", shop.sales(day))
-    assert [arrival.path for arrival in ingest("shop.model", str(landing), ["day-2.csv"])] == ["day-2.csv"]
+    assert [arrival.path for arrival in ingest("shop.sales_files", ["day-2.csv"])] == ["day-2.csv"]
     assert rows_in_lake() == 400
 
 
@@ -77,7 +96,7 @@ def test_hidden_files_and_folders_are_left_alone(shop, landing: Path) -> None:
     for name in (".day-1.csv.part", ".uploading/day-1.csv", "south/.trash/day-1.csv", "south/.day.csv"):
         put(landing / name, shop.sales(1))
     put(landing / "day-1.csv", shop.sales(1))
-    assert [arrival.path for arrival in ingest("shop.model", str(landing))] == ["day-1.csv"]
+    assert [arrival.path for arrival in ingest("shop.sales_files")] == ["day-1.csv"]
 
 
 def test_a_refused_file_fails_neither_the_run_nor_the_files_after_it(shop, landing: Path) -> None:
@@ -86,7 +105,7 @@ def test_a_refused_file_fails_neither_the_run_nor_the_files_after_it(shop, landi
     (landing / "c.csv.gz").write_bytes(b"\x1f\x8b\x08cut")
     put(landing / "d.csv", shop.sales(2).assign(price=lambda table: table["price"].where(table.index > 3, -1.0)))
     put(landing / "e.csv", shop.sales(3))
-    done = ingest("shop.model", str(landing))
+    done = ingest("shop.sales_files")
     assert [arrival.state for arrival in done] == ["refused", "refused", "refused", "partly", "committed"]
     made, state = last_run()
     assert state == "Completed"
@@ -103,17 +122,17 @@ def test_a_link_that_leads_out_is_not_read_and_holds_nobody_up(shop, landing: Pa
     put(tmp_path / "secret.csv", shop.sales(9))
     (landing / "a.csv").symlink_to(tmp_path / "secret.csv")
     put(landing / "b.csv", shop.sales(1))
-    assert [arrival.path for arrival in ingest("shop.model", str(landing))] == ["b.csv"]
+    assert [arrival.path for arrival in ingest("shop.sales_files")] == ["b.csv"]
     verdict = last_run()[0][0].data
-    assert "Not read: 'a.csv' leads out of the landing folder" in verdict
+    assert "Left: 'a.csv' leads out of the landing folder" in verdict
     with pytest.raises(ConfigError, match="leads out of the landing folder"):
-        ingest("shop.model", str(landing), ["a.csv"])
+        ingest("shop.sales_files", ["a.csv"])
 
 
 def test_the_verdict_is_the_first_artifact_and_names_cannot_add_markup(shop, landing: Path) -> None:
     name = "<img src=x onerror=alert(1)> [here](http:x) **bold**\n# new heading.csv"
     put(landing / name, shop.sales(1).drop(columns="price"))
-    (arrival,) = ingest("shop.model", str(landing))
+    (arrival,) = ingest("shop.sales_files")
     assert (arrival.path, arrival.state) == (name, "refused")
     made, _ = last_run()
     assert made[0].key == "verdict-ingest-shop"
@@ -128,7 +147,7 @@ def test_the_verdict_is_the_first_artifact_and_names_cannot_add_markup(shop, lan
 def test_many_refused_files_keep_the_verdict_short(shop, landing: Path) -> None:
     for number in range(14):
         (landing / f"{number}.csv").write_text("n\n")
-    ingest("shop.model", str(landing))
+    ingest("shop.sales_files")
     made, _ = last_run()
     assert made[0].data.startswith("# shop: 14 new of 14 files, 14 refused")
     lines = [line for line in made[0].data.splitlines() if line.startswith("- ")]
@@ -139,44 +158,104 @@ def test_many_refused_files_keep_the_verdict_short(shop, landing: Path) -> None:
 def test_running_twice_changes_nothing_and_says_so(shop, landing: Path) -> None:
     put(landing / "a.csv", shop.sales(1))
     put(landing / "b.csv", shop.sales(2).rename(columns={"price": "cost"}))
-    first = ingest("shop.model", str(landing))
+    first = ingest("shop.sales_files")
     ledger = arrivals("shop")
-    again = ingest("shop.model", str(landing))
+    assert ingest("shop.sales_files") == []
+    assert last_run()[0][0].data.startswith("# shop: 0 new of 0 files, 0 refused")
+    again = ingest("shop.sales_files", verify=True)
     assert [arrival.again for arrival in again] == [True, True]
     assert [arrival.model_copy(update={"again": False}) for arrival in again] == first
     assert (rows_in_lake(), arrivals("shop")) == (400, ledger)
-    made, _ = last_run()
-    assert made[0].data.startswith("# shop: 0 new of 2 files, 0 refused")
+    assert last_run()[0][0].data.startswith("# shop: 0 new of 2 files, 0 refused")
+
+
+def test_a_copy_is_a_duplicate_and_said_so(shop, landing: Path) -> None:
+    put(landing / "a.csv", shop.sales(1))
+    ingest("shop.sales_files")
+    put(landing / "b.csv", shop.sales(1))
+    assert [arrival.state for arrival in ingest("shop.sales_files")] == ["duplicate"]
+    assert "- b.csv: duplicate. the same content as a.csv; nothing was done" in last_run()[0][0].data
+    assert ingest("shop.sales_files") == [], "a duplicate is not looked into again"
+
+
+def test_a_dry_run_checks_and_writes_nothing(shop, landing: Path, tmp_path: Path) -> None:
+    put(landing / "a.csv", shop.sales(1))
+    (arrival,) = ingest("shop.sales_files", dry_run=True)
+    assert (arrival.state, arrival.rows, arrival.version) == ("committed", 400, None)
+    assert not (tmp_path / "lake").exists()
+    assert "dry run: nothing was written" in last_run()[0][0].data
+
+
+def test_a_commit_is_announced_with_what_came(shop, landing: Path) -> None:
+    started = datetime.now(timezone.utc)
+    put(landing / "a.csv", shop.sales(1))
+    put(landing / "b.csv", shop.sales(2).drop(columns="price"))
+    ingest("shop.sales_files")
+    ingest("shop.sales_files", verify=True)  # nothing new is no news
+    put(landing / "c.csv", shop.sales(3))
+    ingest("shop.sales_files")
+    newer, event = events("prefect-mlops.data.committed", since=started, count=2)
+    assert newer["payload"]["paths"] == ["c.csv"]
+    assert event["resource"]["prefect.resource.id"] == "prefect-mlops.data.shop"
+    assert event["payload"] == {
+        "dataset": "shop",
+        "version": 1,
+        "files": 1,
+        "rows": 400,
+        "refused": 0,
+        "paths": ["a.csv"],
+    }
+
+
+def test_a_file_that_cannot_be_read_now_waits_and_holds_nobody_up(shop, landing: Path) -> None:
+    put(landing / "a.csv", shop.sales(1))
+    put(landing / "b.csv", shop.sales(2))
+    real = ingestion.digest_of
+
+    def unreadable(file: Path) -> str:
+        if file.name == "a.csv":
+            raise PermissionError(13, "Permission denied", str(file))
+        return real(file)
+
+    with pytest.MonkeyPatch.context() as patch:  # root reads everything, so the system cannot be asked to refuse
+        patch.setattr(ingestion, "digest_of", unreadable)
+        assert [arrival.path for arrival in ingest("shop.sales_files")] == ["b.csv"]
+    assert "Left: a.csv cannot be read now" in last_run()[0][0].data
+    assert [arrival.path for arrival in ingest("shop.sales_files")] == ["a.csv"]
 
 
 def test_the_ledger_says_which_run_did_it(shop, landing: Path) -> None:
     put(landing / "a.csv", shop.sales(1))
-    ingest("shop.model", str(landing))
+    ingest("shop.sales_files")
     with get_client(sync_client=True) as client:
-        assert client.read_flow_run(arrivals("shop")[0].flow_run).name == "ingest-shop.model"
+        assert client.read_flow_run(arrivals("shop")[0].flow_run).name == "ingest-shop.sales_files"
 
 
 @pytest.mark.parametrize(
-    ("model", "folder", "files", "says"),
+    ("dataset", "paths", "says"),
     [
-        ("shop.model", "nowhere", None, "there is no landing folder"),
-        ("shop.model", "landing", ["b.csv"], "there is no file 'b.csv'"),
-        ("shop.model", "landing", ["../landing/a.csv"], "leads out of the landing folder"),
-        ("shop.from_a_file", "landing", None, "is an address, not a dataset of the lake"),
+        ("shop.lost_files", None, "there is no landing folder"),
+        ("shop.sales_files", ["b.csv"], "there is no file 'b.csv'"),
+        ("shop.sales_files", ["../landing/a.csv"], "leads out of the landing folder"),
+        ("shop.model", None, "dataset 'shop.model' is a ModelSpec, not a DatasetSpec"),
+        ("shop.sale_files", None, "did you mean 'sales_files'"),
     ],
 )
 def test_a_wrong_request_is_said_in_words(
-    shop, tmp_path: Path, model: str, folder: str, files: list[str] | None, says: str
+    shop, tmp_path: Path, dataset: str, paths: list[str] | None, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        shop, "lost_files", dataclasses.replace(shop.sales_files, landing=str(tmp_path / "nowhere")), raising=False
+    )
     put(tmp_path / "landing" / "a.csv", shop.sales(1))
     with pytest.raises(ConfigError) as refused:
-        ingest(model, str(tmp_path / folder), files)
+        ingest(dataset, paths)
     assert says in str(refused.value)
     assert not (tmp_path / "lake").exists()
 
 
 def test_parameters_make_a_good_form() -> None:
     form = ingest.parameters.model_dump()["properties"]
-    assert [field["title"] for field in form.values()] == ["Model", "Landing folder", "Files"]
+    assert [field["title"] for field in form.values()] == ["Dataset", "Files", "Read all files again", "Dry run"]
     assert all(field.get("description") for field in form.values())
-    assert ingest.parameters.required == ["model", "landing"]
+    assert ingest.parameters.required == ["dataset"]

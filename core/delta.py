@@ -1,0 +1,221 @@
+"""Delta tables as the lake uses them: one commit is exactly the version after the one looked at, or it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Literal
+
+from prefect_mlops.core.errors import BackendError, ConfigError
+from prefect_mlops.core.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+TableKind = Literal["datasets", "quarantine", "arrivals"]
+
+# One id for all our commits to a table: the protocol refuses the second of two writers that carry it, and the newest
+# of our commits is found in one look-up, however many there were and whatever other commits came after it.
+APP = "prefect-mlops"
+SPARE_COMMITS = 50  # as many as other writers may make between two reads
+COLUMNS_PROPERTY = "prefect_mlops.columns"
+ATTEMPTS = 40  # a commit is tried again when another one came between; so many in a row mean something else is wrong
+PAUSE_SECONDS = 0.02
+# Delta forgets versions after thirty days. What a model was trained on has to stay, so nothing is forgotten by itself;
+# `prefect-mlops lake optimize` gives back what nobody needs.
+_FOR_EVER = "interval 36500 days"
+_PROPERTIES = {"delta.logRetentionDuration": _FOR_EVER, "delta.deletedFileRetentionDuration": _FOR_EVER}
+_NOTE = "prefect_mlops.note"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
+
+
+class Beaten(Exception):  # noqa: N818 - not an error: somebody was faster, and the caller looks again
+    """Somebody else's commit came between."""
+
+
+def table_uri(kind: TableKind, name: str) -> str:
+    """Return the address of one of the lake's tables.
+
+    Raises:
+        ConfigError: a name that is not lower case letters, digits, dashes and underscores; no path is built from it.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"dataset {name!r}: use 1 to 100 lower case letters, digits, '-' and '_'")
+    return f"{Settings().lake_uri.rstrip('/')}/{kind}/{name}"
+
+
+def open_table(uri: str, *, version: int | None = None) -> DeltaTable | None:
+    """Open a table at a version, the newest by default; None where there is none.
+
+    Raises:
+        BackendError: storage failed.
+    """
+    from deltalake import DeltaTable
+
+    with storage(uri, "read"):
+        return DeltaTable(uri, version=version) if DeltaTable.is_deltatable(uri) else None
+
+
+def open_or_make(uri: str, schema: pa.Schema, *, first: list[str] | None = None) -> DeltaTable:
+    """Open a table, made empty where there is none.
+
+    Made empty first: a write that makes the table could land on top of another maker's, unseen.
+
+    Args:
+        uri: where it is.
+        schema: its columns.
+        first: those of them that every row has to have; all by default.
+
+    Raises:
+        BackendError: storage failed.
+    """
+    from deltalake import DeltaTable
+
+    table = open_table(uri)
+    if table is None:
+        properties = {**_PROPERTIES, COLUMNS_PROPERTY: json.dumps(first or schema.names)}
+        with storage(uri, "made"):
+            DeltaTable.create(
+                uri, schema=schema, mode="ignore", configuration=properties, raise_if_key_not_exists=False
+            )
+        table = DeltaTable(uri)
+    return table
+
+
+def append_next(table: DeltaTable, rows: pa.Table, *, note: str = "", new_columns: bool = False) -> int:
+    """Append rows as exactly the version after the one the table was opened at, and return it.
+
+    Args:
+        table: as it was looked at; what was decided from it holds for this commit.
+        rows: in the table's columns and types.
+        note: kept in the commit, for `notes_since`.
+        new_columns: whether rows may have columns the table has not.
+
+    Raises:
+        Beaten: another commit came between: look again, then decide again.
+        BackendError: storage failed.
+    """
+    from deltalake import CommitProperties, Transaction, write_deltalake
+    from deltalake.exceptions import DeltaError
+
+    version = table.version() + 1
+    kept = json.dumps({"version": version, "before": last_commit(table), "note": note})
+    marks = CommitProperties(
+        app_transactions=[Transaction(APP, version)], max_commit_retries=0, custom_metadata={_NOTE: kept}
+    )
+    uri = table.table_uri
+    try:
+        write_deltalake(
+            table, rows, mode="append", schema_mode="merge" if new_columns else None, commit_properties=marks
+        )
+    except DeltaError as error:  # delta-rs has one error for a lost race and for storage that failed
+        raise Beaten(f"the lake at {uri} took no commit: {_brief(error)}") from error
+    except OSError as error:
+        raise BackendError(f"the lake at {uri} cannot be written: {_brief(error)}") from error
+    return version
+
+
+def attempts(uri: str) -> Iterator[Lost]:
+    """Give attempts at a commit, with growing pauses, until one is made.
+
+        for lost in attempts(uri):
+            with lost:
+                return append_next(...)
+
+    Raises:
+        BackendError: none was made in `ATTEMPTS`.
+    """
+    last: Beaten | None = None
+    for attempt in range(ATTEMPTS):
+        lost = Lost()
+        yield lost
+        last = lost.why
+        time.sleep(random.uniform(0, PAUSE_SECONDS * min(attempt + 1, 10)))  # noqa: S311 - keeps racers apart
+    raise BackendError(str(last or f"the lake at {uri} took no commit"))
+
+
+class Lost(contextlib.AbstractContextManager["Lost"]):
+    """One attempt: a lost race ends the block instead of the program."""
+
+    why: Beaten | None = None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        """Swallow `Beaten`, remember why."""
+        if isinstance(error, Beaten):
+            self.why = error
+            return True
+        return False
+
+
+def last_commit(table: DeltaTable) -> int:
+    """Return the version of our newest commit to a table; 0 where there was none."""
+    return int(table.transaction_version(APP) or 0)
+
+
+def notes_since(table: DeltaTable, version: int) -> list[str]:
+    """Return the note of each of our commits after a version, oldest first.
+
+    Raises:
+        BackendError: storage failed, or the log does not reach back so far.
+    """
+    last = last_commit(table)
+    if last <= version:
+        return []
+    with storage(table.table_uri, "read"):
+        # delta-rs counts back from the newest commit of the log, which may be newer than the one looked at: a few
+        # more are read, and what the commits say of themselves decides.
+        found = table.history(table.version() - version + SPARE_COMMITS)
+    notes = {kept["version"]: kept for kept in (json.loads(commit[_NOTE]) for commit in found if _NOTE in commit)}
+    chain = []
+    while last > version:
+        if last not in notes:
+            raise BackendError(f"the log of {table.table_uri} has no commit {last}: look again")
+        chain.append(notes[last]["note"])
+        last = notes[last]["before"]
+    return chain[::-1]
+
+
+@contextlib.contextmanager
+def storage(uri: str, done: str) -> Iterator[None]:
+    """Translate failures of storage.
+
+    Raises:
+        BackendError: the lake could not be ``done``.
+    """
+    from deltalake.exceptions import DeltaError
+
+    try:
+        yield
+    except (DeltaError, OSError) as error:
+        raise BackendError(f"the lake at {uri} cannot be {done}: {_brief(error)}") from error
+
+
+def schema_of(table: DeltaTable) -> pa.Schema:
+    """Return a table's columns as pyarrow knows them."""
+    import pyarrow as pa
+
+    return pa.schema(table.schema().to_arrow())
+
+
+def first_columns(table: DeltaTable) -> list[str]:
+    """Return the columns a table was made with: those every row has."""
+    kept = table.metadata().configuration.get(COLUMNS_PROPERTY)
+    return list(json.loads(kept)) if kept else schema_of(table).names
+
+
+def rows_where(table: DeltaTable, column: str, values: Iterable[str], columns: list[str]) -> pa.Table:
+    """Read some columns of the rows whose text column has one of some values."""
+    import pyarrow.dataset as ds
+
+    wanted = list(values)
+    with storage(table.table_uri, "read"):
+        return table.to_pyarrow_dataset().to_table(columns=columns, filter=ds.field(column).isin(wanted))
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

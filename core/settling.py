@@ -1,0 +1,93 @@
+"""Half-written files: which of those that arrived are complete."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.landing import Landed, local_file, look
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.datasets import DatasetSpec
+
+
+def settle(spec: DatasetSpec, files: list[Landed], *, patience: float) -> tuple[list[Landed], list[str]]:
+    """Wait until files are complete, but not for ever.
+
+    A file counts as complete when neither size nor time changed for `DatasetSpec.settle_seconds`: for so long since
+    its last change as its storage tells, or for so long while we looked, where clocks differ. With a marker, when
+    the marker is there. Manifests are compared by content, once the file is read: `promised`.
+
+    Args:
+        spec: whose files.
+        files: as they were listed.
+        patience: seconds to wait at most.
+
+    Returns:
+        Complete files, as they were when that was seen, and a sentence for each that is still being written.
+    """
+    done: list[Landed] = []
+    waiting = {file.path: (file, time.monotonic()) for file in files}
+    deadline = time.monotonic() + patience
+    while True:
+        for path, (file, since) in list(waiting.items()):
+            if not _complete(spec, file, since):
+                continue
+            done.append(file)
+            del waiting[path]
+        left = deadline - time.monotonic()
+        if not waiting or left <= 0 or spec.marker:
+            break
+        time.sleep(min(max(spec.settle_seconds / 4, 0.05), left))
+        for path, (file, since) in list(waiting.items()):
+            try:
+                now = look(spec, path)
+            except ConfigError:  # gone again: nobody's loss
+                del waiting[path]
+                continue
+            waiting[path] = (now, since if now.stamp == file.stamp else time.monotonic())
+    why = f"its marker {spec.marker!r} is not there yet" if spec.marker else "still being written"
+    return sorted(done, key=lambda file: file.path), [f"{path}: {why}" for path in sorted(waiting)]
+
+
+def promised(spec: DatasetSpec, file: Landed) -> str | None:
+    """Return the digest a manifest lists for a file; None without manifest, empty where the file is not listed.
+
+    Raises:
+        BackendError: storage failed.
+    """
+    if not spec.manifest:
+        return None
+    folder, _, name = file.path.rpartition("/")
+    manifest = f"{folder}/{spec.manifest}".lstrip("/")
+    try:
+        with local_file(spec, look(spec, manifest)) as listed:
+            lines = listed.read_text(encoding="utf-8", errors="replace").splitlines()
+    except ConfigError:
+        return ""
+    for line in lines:  # as `sha256sum` writes them: digest, blank, blank or asterisk, name
+        digest, _, listed_name = line.strip().partition(" ")
+        if listed_name.strip().lstrip("*").removeprefix("./") == name:
+            return f"sha256:{digest.lower()}"
+    return ""
+
+
+def _complete(spec: DatasetSpec, file: Landed, since: float) -> bool:
+    if spec.marker:
+        return _marked(spec, file)
+    if spec.manifest:
+        return True  # content decides
+    age = (datetime.now(timezone.utc) - file.modified).total_seconds()
+    return max(age, time.monotonic() - since) >= spec.settle_seconds
+
+
+def _marked(spec: DatasetSpec, file: Landed) -> bool:
+    folder, _, name = file.path.rpartition("/")
+    marker = f"{folder}/{spec.marker.replace('{name}', name)}".lstrip("/")
+    try:
+        look(spec, marker)
+    except ConfigError:
+        return False
+    return True

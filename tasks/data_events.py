@@ -1,0 +1,64 @@
+"""Tell others what became of a dataset's files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from prefect_mlops.tasks._step import step
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.ledger import Arrival
+    from prefect_mlops.core.reports import Report
+
+MAX_PATHS = 100  # an event is a message, not a ledger
+
+
+@step("announce-{dataset}")
+def announce_data(dataset: str, arrivals: Sequence[Arrival]) -> str:
+    """Emit ``prefect-mlops.data.committed``, for automations to act on.
+
+    The event's resource is ``prefect-mlops.data.<dataset>``; the payload has the data version, counts and paths.
+
+    Args:
+        dataset: dataset of the lake.
+        arrivals: what was just committed; others among them are left out.
+
+    Returns:
+        The event's name.
+    """
+    new = [arrival for arrival in arrivals if arrival.version is not None and not arrival.again]
+    payload = {
+        "dataset": dataset,
+        "version": max((arrival.version or 0 for arrival in new), default=None),
+        "files": len(new),
+        "rows": sum(arrival.rows for arrival in new),
+        "refused": sum(arrival.refused for arrival in new),
+        "paths": [arrival.path for arrival in new[:MAX_PATHS]],
+    }
+    return _emit("committed", dataset, payload)
+
+
+@step("announce-late-{dataset}")
+def announce_late(dataset: str, report: Report) -> str:
+    """Emit ``prefect-mlops.data.late``: a freshness promise is broken.
+
+    The event's resource is ``prefect-mlops.data.<dataset>``.
+
+    Args:
+        dataset: dataset of the lake.
+        report: what was promised and what was seen.
+
+    Returns:
+        The event's name.
+    """
+    return _emit("late", dataset, {"dataset": dataset, "summary": report.summary})
+
+
+def _emit(what: str, dataset: str, payload: dict[str, Any]) -> str:
+    from prefect.events import emit_event
+
+    name = f"prefect-mlops.data.{what}"
+    resource = {"prefect.resource.id": f"prefect-mlops.data.{dataset}", "prefect.resource.name": dataset}
+    emit_event(event=name, resource=resource, payload=payload)
+    return name
