@@ -113,8 +113,8 @@ def stop_children(children: Iterable[Child], *, grace: float = GRACE_SECONDS) ->
     """
     running = [child for child in children if child.alive]
     deadline = time.monotonic() + grace
-    _end(_descendants(child.process.pid for child in running), deadline=deadline)
-    late = _descendants(child.process.pid for child in running)
+    _end(descendants(child.process.pid for child in running), deadline=deadline)
+    late = descendants(child.process.pid for child in running)
     for child in running:
         child.process.terminate()
     for child in running:
@@ -129,7 +129,7 @@ def stop_children(children: Iterable[Child], *, grace: float = GRACE_SECONDS) ->
 def end_sessions(leaders: Iterable[int], *, grace: float = GRACE_SECONDS) -> None:
     """End what a parent that was killed left running, named by the session ids it wrote down."""
     leaders = list(leaders)
-    family = _descendants(leaders)
+    family = descendants(leaders)
     for leader in leaders:
         _signal_session(leader, signal.SIGTERM)
     _end([*family, *leaders], deadline=time.monotonic() + grace)
@@ -201,7 +201,7 @@ def _free_port(wanted: int) -> int | None:
         return int(probe.getsockname()[1])
 
 
-def _descendants(roots: Iterable[int]) -> list[int]:
+def descendants(roots: Iterable[int]) -> list[int]:
     """Find children's children; no library, and slim images have no ``ps``, so Linux reads /proc."""
     children: dict[int, list[int]] = {}
     for child, parent in _parents():

@@ -1,0 +1,107 @@
+"""Files of every kind arrive while a real server, worker, watcher and flow are killed: each row is there once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from deltalake import DeltaTable
+
+from prefect_mlops.core.lake import checked, commit_arrivals, table_uri
+from prefect_mlops.core.ledger import Arrival, read_ledger
+from prefect_mlops.deployments import chaos
+from prefect_mlops.deployments.chaos_files import Dropper, digest
+
+
+@pytest.mark.slow
+def test_each_row_is_there_once_whatever_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "prefect_mlops.cli.app", "chaos", "--rounds", "8", "--seed", "5", "--json"]
+    done = subprocess.run([*command, "--home", str(tmp_path / "chaos")], capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["passed"]
+    assert sum(told["faults"].values()) == 8
+    assert told["counts"]["rows committed"] == told["counts"]["rows expected"] > 0
+
+
+def test_a_folder_that_holds_something_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    command = [sys.executable, "-m", "prefect_mlops.cli.app", "chaos", "--home", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, "is not empty" in done.stderr) == (2, True)
+
+
+# The verdict itself: a lake in which something is wrong has to be told from a good one.
+
+
+class Silent:
+    """A stack that is not there: only its files and lake count here."""
+
+    def __init__(self, home: Path) -> None:
+        self.environment = {"MLFLOW_TRACKING_URI": "sqlite://"}
+        self.landing = home / "landing"
+        self.landing.mkdir()
+
+    def ask(self, *_: object) -> int:
+        return 0
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PREFECT_MLOPS_LAKE", str(tmp_path / "lake"))
+    return tmp_path
+
+
+def verdict(stack: Silent, dropper: Dropper) -> dict[str, bool]:
+    report = chaos._judge(stack, dropper.expected, chaos.Tally(1, 0))  # type: ignore[arg-type]
+    return {check.name: check.passed for check in report.checks}
+
+
+def take(stack: Silent, name: str, *, rows: int = 20, again: bool = False) -> None:
+    content = (stack.landing / name).read_bytes()
+    suffix = "-again" if again else ""
+    arrival = Arrival(dataset="chaos", path=name, digest=digest(content) + suffix, state="committed", rows=rows)
+    commit_arrivals("chaos", [checked(arrival, accepted=pd.DataFrame({"id": range(rows)}))])
+
+
+def test_the_verdict_of_a_good_lake_is_good(lake: Path) -> None:
+    stack = Silent(lake)
+    dropper = Dropper(stack.landing, 0)
+    dropper._good("a.csv", dropper._content())
+    take(stack, "a.csv")
+    assert all(verdict(stack, dropper).values())
+
+
+def test_the_verdict_sees_lost_doubled_and_foreign_rows_and_silence(lake: Path) -> None:
+    stack = Silent(lake)
+    dropper = Dropper(stack.landing, 0)
+    dropper._good("a.csv", dropper._content())
+    wrong = {name for name, passed in verdict(stack, dropper).items() if not passed}
+    assert wrong == {
+        "rows committed",
+        "contents with another number of rows than arrived",
+        "files that are not in the ledger",
+    }
+    take(stack, "a.csv")
+    table = DeltaTable(table_uri("datasets", "chaos"))
+    from deltalake import write_deltalake
+
+    write_deltalake(table, table.to_pyarrow_table(), mode="append")
+    wrong = {name for name, passed in verdict(stack, dropper).items() if not passed}
+    assert wrong == {"rows committed", "rows committed twice", "contents with another number of rows than arrived"}
+
+
+def test_the_verdict_wants_a_reason_for_each_file_that_is_not_committed(lake: Path) -> None:
+    from prefect_mlops.core.lake import Checked
+
+    stack = Silent(lake)
+    dropper = Dropper(stack.landing, 0)
+    dropper._bad("a.csv", b"")
+    refused = Arrival(dataset="chaos", path="a.csv", digest=digest(b""), state="refused")
+    commit_arrivals("chaos", [Checked(refused)])
+    assert not verdict(stack, dropper)["files without a reason"]
+    assert len(read_ledger("chaos").lines) == 1
