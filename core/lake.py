@@ -44,6 +44,7 @@ from prefect_mlops.core.ledger import (
     read_ledger,
     write_lines,
 )
+from prefect_mlops.core.tables import LAKE_DIGEST
 from prefect_mlops.core.values import TableRef
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def version_digest(lines: Iterable[Arrival]) -> str:
     Source: additive multiset hashing, Clarke et al. 2003, "Incremental Multiset Hash Functions".
     """
     total = sum(int(line.content.removeprefix("sha256:"), 16) for line in lines if line.content)
-    return f"sum-sha256:{total % 2**256:064x}"
+    return f"{LAKE_DIGEST}{total % 2**256:064x}"
 
 
 def dataset_columns(dataset: str, *, new_columns: bool = False) -> Columns:

@@ -14,6 +14,7 @@ from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
 from prefect_mlops.core.lake import Checked, checked, commit_arrivals, table_ref, table_uri
 from prefect_mlops.core.lake_rows import content_digest, dataset_rows
 from prefect_mlops.core.ledger import Arrival, arrivals, find_arrival, read_ledger
+from prefect_mlops.core.tables import as_frame
 
 
 @pytest.fixture
@@ -167,6 +168,15 @@ def test_a_version_is_known_by_its_digest_without_reading_a_row(home: Path) -> N
     for file in (home / "datasets").rglob("*.parquet"):
         file.unlink()
     assert table_ref("flights") == second
+
+
+def test_a_reference_to_a_version_is_a_table_as_any_task_takes_it(home: Path) -> None:
+    commit()
+    ref = table_ref("flights")
+    commit(digest="sha256:2")
+    assert len(as_frame(ref)) == 2
+    with pytest.raises(DataCheckError, match="has changed since it was referred to"):
+        as_frame(ref.model_copy(update={"version": 2}))
 
 
 def test_the_digest_knows_every_cell_and_neither_order_nor_storage(tmp_path: Path, monkeypatch) -> None:
