@@ -13,7 +13,7 @@ from prefect_mlops.core.errors import (
     PerformanceError,
 )
 from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.core.specs import Drift, ModelSpec
+from prefect_mlops.core.specs import Drift, ModelSpec, Retrain
 from prefect_mlops.core.values import (
     Decision,
     Evaluation,
@@ -46,6 +46,7 @@ __all__ = [
     "ModelVersion",
     "PerformanceError",
     "Report",
+    "Retrain",
     "Split",
     "TableRef",
 ]

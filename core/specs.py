@@ -7,12 +7,14 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.descriptions import described
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.history import history_uri
 from prefect_mlops.core.lake import table_uri
 from prefect_mlops.core.loading import load_object
 from prefect_mlops.core.scoring import require_metrics
@@ -35,6 +37,20 @@ class Drift(Value):
 
     min_change: float = 0.1
     max_drifted_share: float = 0.2
+
+
+class Retrain(Value):
+    """What holds back trainings that triggers and schedules start.
+
+    Attributes:
+        cool_down: shortest time from one decision to the next training.
+        refused_in_a_row: after so many refused challengers no more are trained until a person has looked; 0 for never.
+        lease: longest time a training may take; after it another one may start, as after a killed run.
+    """
+
+    cool_down: timedelta = timedelta(0)
+    refused_in_a_row: int = 3
+    lease: timedelta = timedelta(hours=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +76,7 @@ class ModelSpec:
         seed: for everything random.
         experiment: MLflow experiment; the model's name when empty.
         drift: how much of a change matters.
+        retrain: what holds back trainings that triggers and schedules start.
         purpose: what the model is for, in a sentence.
     """
 
@@ -79,6 +96,7 @@ class ModelSpec:
     seed: int = 0
     experiment: str = ""
     drift: Drift = field(default_factory=Drift)
+    retrain: Retrain = field(default_factory=Retrain)
     purpose: str = ""
 
     def __post_init__(self) -> None:
@@ -181,6 +199,7 @@ def _wrong_kind(spec: ModelSpec) -> str:
         "seed": ("a whole number", int),
         "stratify": ("True or False", bool),
         "drift": ("a Drift, e.g. Drift(min_change=0.2)", Drift),
+        "retrain": ("a Retrain, e.g. Retrain(cool_down=timedelta(hours=6))", Retrain),
         "gates": ("a list of Gate", (list, tuple)),
         "metrics": ("a list of scorer names", (list, tuple)),
     }
@@ -197,6 +216,10 @@ def _wrong_kind(spec: ModelSpec) -> str:
 def _wrong_name(spec: ModelSpec) -> str:
     if not _NAME.fullmatch(spec.name):
         return "name: use 1 to 100 letters, digits and '_ . -', beginning with a letter or digit"
+    try:
+        history_uri(spec.name)
+    except ConfigError as error:
+        return f"name: {error}"
     if not spec.dataset:
         return "dataset: name a dataset of the lake or give an address"
     if not is_address(spec.dataset):
@@ -244,6 +267,16 @@ def _wrong_numbers(spec: ModelSpec) -> str:
         return f"drift: min_change is from 0 to below 1, got {spec.drift.min_change}"
     if not 0 <= spec.drift.max_drifted_share <= 1:
         return f"drift: max_drifted_share is from 0 to 1, got {spec.drift.max_drifted_share}"
+    return _wrong_retrain(spec.retrain)
+
+
+def _wrong_retrain(retrain: Retrain) -> str:
+    if retrain.cool_down < timedelta(0):
+        return f"retrain: cool_down is not negative, got {retrain.cool_down}"
+    if retrain.refused_in_a_row < 0:
+        return f"retrain: refused_in_a_row is 0 or more, got {retrain.refused_in_a_row}"
+    if retrain.lease <= timedelta(0):
+        return f"retrain: lease is a positive time, got {retrain.lease}"
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -132,12 +133,13 @@ class ModelVersion(Value):
 
 
 class Decision(Value):
-    """What became of a challenger.
+    """What became of a challenger, or why there was none.
 
     Attributes:
         model: registered model.
-        version: its version; None in a dry run, which registers nothing.
-        decision: ``promoted`` or ``refused``.
+        version: its version; None where nothing was registered.
+        decision: ``promoted`` or ``refused``; ``braked`` when nothing was trained because something held it back,
+            ``waiting`` when there is nothing to learn from yet.
         reason: why, in a sentence.
         metrics: the challenger's scores by scorer name.
         rows: rows it was trained on.
@@ -150,7 +152,7 @@ class Decision(Value):
 
     model: str
     version: int | None = None
-    decision: Literal["promoted", "refused"]
+    decision: Literal["promoted", "refused", "braked", "waiting"]
     reason: str
     metrics: dict[str, float] = Field(default_factory=dict)
     rows: int = 0
@@ -159,6 +161,41 @@ class Decision(Value):
     again: bool = False
     dry_run: bool = False
     url: str | None = None
+
+
+State = Literal["planned", "passed", "refused", "promoted", "failed"]
+
+
+class Backfilled(Value):
+    """What training on one data version, long after it came, came to.
+
+    Attributes:
+        data: data version.
+        at: when it was committed, in UTC.
+        state: ``passed`` (it would have become champion), ``refused``, ``promoted``, ``failed`` (its data was
+            refused, nothing was trained), or ``planned`` in a dry run.
+        version: version in the registry; None where nothing was trained.
+        metrics: scores by scorer name.
+        rows: rows it was trained on.
+        reason: why, in a sentence.
+        again: True when it had been done before.
+    """
+
+    data: int
+    at: datetime
+    state: State
+    version: int | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    rows: int = 0
+    reason: str = ""
+    again: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The line in a sentence: data version, what became of it, scores."""
+        version = f" v{self.version}" if self.version else ""
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items()) or self.reason
+        return f"@{self.data}{version} {self.state}{' before' if self.again else ''}: {scores}"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ FAULTS = {
     "kill the server": 2,
     "kill the worker": 2,
     "kill the watcher": 2,
-    "kill the running flow": 3,
+    "kill the running flow": 2,
+    "kill the flow that commits": 5,
     "kill the server within 50 ms of an accepted event": 2,
     "pause the automations": 2,
     "send an event five times": 2,
@@ -38,6 +39,7 @@ FAULTS = {
     "kill the training": 1,
 }
 UNFINISHED = ("RUNNING", "PENDING", "CANCELLING")
+COMMIT_SECONDS = 15.0  # a run that is just starting gets there in half of it
 SETTLE_SECONDS = 300.0  # several sweeps
 TIDY_SECONDS = 900.0  # a run that was killed while it started is given up after five minutes, by a flow of its own
 Tell = Callable[[str], None]
@@ -132,6 +134,13 @@ def _break(stack: ChaosStack, fault: str, chance: random.Random) -> None:
         if fault == "kill the training":
             time.sleep(chance.uniform(3, 12))
             stack.kill("run")
+    elif fault == "kill the flow that commits":
+        stack.announce()
+        if _await_commit(stack.home / "lake"):
+            time.sleep(chance.choice((0.0, 0.0, chance.uniform(0, 0.03))))
+            stack.kill("run")
+    elif fault == "nothing":
+        _await_commit(stack.home / "lake")
     elif fault == "kill the running flow":
         stack.announce()
         time.sleep(chance.uniform(1, 6))
@@ -139,6 +148,22 @@ def _break(stack: ChaosStack, fault: str, chance: random.Random) -> None:
     elif fault.startswith("kill the "):
         time.sleep(chance.uniform(0, 2))
         stack.kill(fault.removeprefix("kill the "))
+
+
+def _await_commit(lake: Path) -> bool:
+    """Wait until a file appears in the tables of the dataset, which is when a run is between two of its commits."""
+    before = _files(lake)
+    deadline = time.monotonic() + COMMIT_SECONDS
+    while time.monotonic() < deadline:
+        if _files(lake) != before:
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def _files(lake: Path) -> int:
+    folders = [lake / kind / DATASET for kind in ("quarantine", "datasets", "arrivals")]
+    return sum(len(os.listdir(part)) for folder in folders for part in (folder, folder / "_delta_log") if part.exists())  # noqa: PTH208 - several hundred times a second
 
 
 def _replaceable(stack: ChaosStack, expected: Expected) -> list[str]:

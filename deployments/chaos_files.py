@@ -52,7 +52,7 @@ class Dropper:
         self._writers: list[threading.Thread] = []
 
     def drop(self, *, known: list[str]) -> str:
-        """Deliver one file and return its kind; ``known`` are paths whose content is in the ledger and may be replaced."""
+        """Deliver one file and return its kind; ``known`` are paths that may be replaced: their content has arrived."""
         kinds = ["new", "new", "partly", "odd", "slow", "duplicate", "copy", "changed", "truncated", "damaged", "empty"]
         kind = self._random.choice(kinds if known else kinds[:5] + kinds[8:])
         getattr(self, f"_{kind}")(known)

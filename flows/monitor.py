@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from prefect import flow
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lake import DIGEST_COLUMN, FILE_COLUMN, arrivals, without_marks
+from prefect_mlops.core.lake import DIGEST_COLUMN, FILE_COLUMN, Arrival, arrivals, without_marks
 from prefect_mlops.core.lineage import Lineage, lineage_of, training_digest
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.settings import Settings
@@ -16,7 +16,15 @@ from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
 from prefect_mlops.core.values import LoadedModel, LoggedRun, Split
 from prefect_mlops.flows.forms import label
 from prefect_mlops.flows.verdicts import Verdict, verdict
-from prefect_mlops.tasks import announce, detect_drift, load_model, load_table, split_table
+from prefect_mlops.tasks import (
+    announce,
+    detect_drift,
+    find_model,
+    load_table,
+    note_entry,
+    repair_alias,
+    split_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,25 +34,31 @@ if TYPE_CHECKING:
 def monitor(
     model: Annotated[str, label("Model")],
     current: Annotated[str, label("Recent data")] = "",
-) -> Report:
+) -> Report | None:
     """Compare recent data with what the champion was trained on.
 
     Args:
         model: Dotted name of the ModelSpec, e.g. prefect_mlops.examples.flights.model
-        current: Empty looks at the file that arrived last; or the address of any table like the dataset.
+        current: Empty looks at the files that were committed last; or the address of any table like the dataset.
 
     Returns:
-        A ``drift`` report. Drift does not fail the run; it emits ``prefect-mlops.drift.failed`` for automations.
+        A ``drift`` report; None when there is nothing to compare yet, because nothing was promoted or nothing has
+        arrived. Drift does not fail the run: it is written into the model's history, and emits
+        ``prefect-mlops.drift.failed`` for automations.
 
     Raises:
-        ConfigError: no champion yet, or the rows it was trained on cannot be found again.
+        ConfigError: the rows the champion was trained on cannot be found again.
         BackendError: MLflow or storage failed.
     """
     spec = load_spec(model)
     with verdict("monitor", spec.name) as told:
-        champion = load_model(spec.name)
+        told.say(*filter(None, [repair_alias(spec.name)]))
+        champion, newest = find_model(spec.name), [] if current else _newest(spec)
+        if champion is None or not (current or newest):
+            _tell_none(told, spec, champion)
+            return None
         reference = _training_rows(spec, champion, told)
-        recent, name = _recent_rows(spec, current)
+        recent, name = _recent_rows(spec, current, newest)
         columns = [str(column) for column in reference.columns]
         report: Report = detect_drift(
             current=spec.prepared(without_marks(recent)),
@@ -56,9 +70,18 @@ def monitor(
             **spec.drift.model_dump(),
         )
         told.show(report)
-        announce(report)
+        if not report.passed:  # before others are told: whoever is woken finds it in the history
+            note_entry(spec.name, "drifted", version=champion.version.version, reason=report.summary)
+        announce(report, about=spec.name)
         _tell(told, report, champion, name)
         return report
+
+
+def _tell_none(told: Verdict, spec: ModelSpec, champion: LoadedModel | None) -> None:
+    """Say what is missing: the first data of a new model wakes this flow before there can be an answer."""
+    told.title = "nothing to compare yet"
+    missing = f"Nothing has arrived in dataset {spec.dataset!r}"
+    told.say(f"{missing}." if champion else f"{spec.name} has no champion yet: start train to make the first one.")
 
 
 def _training_rows(spec: ModelSpec, champion: LoadedModel, told: Verdict) -> pd.DataFrame:
@@ -84,19 +107,26 @@ def _address(learned: Lineage) -> str:
     return f"delta://{uri}" if learned.source.version is not None and "://" not in uri else uri
 
 
-def _recent_rows(spec: ModelSpec, current: str) -> tuple[pd.DataFrame, str]:
-    """Read what is to be looked at, and name it."""
-    if current:
-        return load_table(spec.source(current)), current.rstrip("/").rpartition("/")[2]
+def _newest(spec: ModelSpec) -> list[Arrival]:
+    """Find the files that were committed last, often one."""
     if is_address(spec.dataset):
         raise ConfigError(f"{spec.name}: dataset {spec.dataset!r} is an address without arrivals: give current")
-    taken = [arrival for arrival in arrivals(spec.dataset) if arrival.state != "refused"]
-    if not taken:
-        raise ConfigError(f"nothing has arrived in dataset {spec.dataset!r} yet")
+    taken = [arrival for arrival in arrivals(spec.dataset) if arrival.version is not None]
+    return [arrival for arrival in taken if arrival.version == max(one.version or 0 for one in taken)]
+
+
+def _recent_rows(spec: ModelSpec, current: str, newest: list[Arrival]) -> tuple[pd.DataFrame, str]:
+    """Read what is to be looked at, and name it."""
+    import pandas as pd
+
+    if current:
+        return load_table(spec.source(current)), current.rstrip("/").rpartition("/")[2]
     rows = load_table(spec.source())
-    last = taken[-1]
     # The same name may have arrived before, with other content.
-    return rows[(rows[FILE_COLUMN] == last.path) & (rows[DIGEST_COLUMN] == last.digest)], last.path
+    wanted = [(arrival.path, arrival.digest) for arrival in newest]
+    keys = pd.MultiIndex.from_frame(rows[[FILE_COLUMN, DIGEST_COLUMN]])
+    name = newest[-1].path if len(newest) == 1 else f"{len(newest)} files up to {newest[-1].path}"
+    return rows[keys.isin(wanted)], name
 
 
 def _page_path(spec: ModelSpec, name: str) -> Path:

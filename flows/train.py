@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import datetime, timezone
+from typing import Annotated
 
+import prefect.runtime
 from prefect import flow
 
-from prefect_mlops.core.lake import without_marks
-from prefect_mlops.core.lineage import lineage_of
-from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.core.specs import ModelSpec, load_spec
-from prefect_mlops.core.values import Decision, Evaluation, LoadedModel, Split
+from prefect_mlops.core.brakes import Brake, breaker, find_brake
+from prefect_mlops.core.delta import open_table, table_uri
+from prefect_mlops.core.history import Entry, read_history
+from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
+from prefect_mlops.core.values import Decision, ModelVersion
+from prefect_mlops.flows.challengers import Judged, Trial, judge_trial, prepare_trial, register_challenger, turn
 from prefect_mlops.flows.forms import label
 from prefect_mlops.flows.verdicts import Verdict, verdict
 from prefect_mlops.tasks import (
     announce,
-    evaluate_model,
+    announce_stop,
     find_decision,
     find_model,
-    judge_model,
-    load_table,
-    log_run,
+    note_entry,
+    open_breaker,
     promote_model,
     record_decision,
-    register_model,
-    split_table,
-    train_model,
-    validate_table,
+    refuse_model,
+    repair_alias,
+    take_lease,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @flow(name="train", flow_run_name="train-{model}")
@@ -40,17 +37,21 @@ def train(
     data: Annotated[str, label("Data")] = "",
     dry_run: Annotated[bool, label("Dry run")] = False,
     force: Annotated[bool, label("Decide again")] = False,
+    automatic: Annotated[bool, label("Started by a trigger or schedule")] = False,
 ) -> Decision:
     """Train a challenger and let it replace the champion if it passes every gate.
 
     The same recipe on the same rows is decided once: started again, the flow says what was decided and changes
     nothing. A refused challenger is registered all the same, without the alias, so that the refusal can be looked up.
+    One training of a model runs at a time; a run that is held back is completed and says what holds it.
 
     Args:
         model: Dotted name of the ModelSpec, e.g. prefect_mlops.examples.flights.model
         data: Empty takes the spec's dataset as it is now, @3 its version 3; or the address of any table like it.
         dry_run: Train and judge, but log, register and promote nothing.
         force: Train and judge again, although the same recipe was decided on the same rows before.
+        automatic: Honour the cool-down and the breaker of the spec's retrain. A person is not held back by them, and
+            a decision on a person's request closes the breaker.
 
     Returns:
         The decision; the run is completed whether the challenger was promoted or refused.
@@ -58,102 +59,77 @@ def train(
     Raises:
         ConfigError: the spec or the request is wrong.
         DataCheckError: the data does not meet the spec's suite.
+        ConflictError: the run worked past its lease and another one took over, or a champion was made by hand
+            meanwhile. Nothing was decided.
         BackendError: MLflow or storage failed.
     """
     spec = load_spec(model)
     with verdict("train", spec.name) as told:
-        rows = without_marks(load_table(spec.source(data)))
-        checks = told.show(validate_table(rows, spec.suite))
-        checks.raise_for_failure()
-        table = spec.prepared(rows)
-        split = split_table(table, spec.target, **spec.split_options)
-        recipe = _recipe(spec, split)
-        champion = find_model(spec.name)
-        known = None if force or dry_run else find_decision(spec.name, recipe)
-        if known is not None:
-            return _tell(told, known.model_copy(update={"again": True}))
-        challenger = train_model(spec.estimator, split.X_train, split.y_train, seed=spec.seed)
-        scores = evaluate_model(challenger, split.X_test, split.y_test, metrics=spec.metrics)
-        gate = told.show(_judge(spec, table, split, challenger, champion))
-        decision = _decision(spec, scores, gate, champion, trained=challenger, dry_run=dry_run)
-        if not dry_run:
-            example = split.X_test.head()
-            run = log_run(challenger, scores, experiment=spec.experiment, example=example, reports=told.reports)
-            version = register_model(run, spec.name)
-            if gate.passed:
-                version = promote_model(version)
-            decision = record_decision(version, decision, recipe=recipe)
-            announce(gate)
-        return _tell(told, decision)
+        if automatic and not dry_run and (held := _held_back(spec, data, told)):
+            return held
+        told.say(*([] if dry_run else filter(None, [repair_alias(spec.name)])))
+        trial = prepare_trial(spec, data, told)
+        if dry_run:
+            judged = judge_trial(trial, find_model(spec.name), told)
+            return _tell(told, judged.decision.model_copy(update={"dry_run": True}))
+        known = None if force else find_decision(spec.name, trial.recipe)
+        taken = known or take_lease(spec.name, spec.retrain, automatic=automatic, recipe="" if force else trial.recipe)
+        if isinstance(taken, Brake):
+            return _braked(told, spec, taken)
+        if isinstance(taken, Decision):
+            if not automatic:
+                _close_breaker(spec)
+            return _tell(told, taken.model_copy(update={"again": True}))
+        with turn(taken) as lease:
+            return _tell(told, _decide(trial, lease, told))
 
 
-def _recipe(spec: ModelSpec, split: Split) -> str:
-    """Name what a decision rests on: the recipe, and every cell of the rows on both sides."""
-    from prefect_mlops.core.digests import columns_digest
-
-    sides = (split.X_train, split.y_train.to_frame(), split.X_test, split.y_test.to_frame())
-    rows = columns_digest((str(name), values) for side in sides for name, values in side.items())
-    return "sha256:" + hashlib.sha256(f"{spec.digest} {rows}".encode()).hexdigest()
-
-
-def _judge(spec: ModelSpec, table: pd.DataFrame, split: Split, challenger: Any, champion: LoadedModel | None) -> Report:
-    """Judge on the test rows, leaving out those the champion was trained on.
-
-    All columns are there, not only the challenger's: a champion of another recipe may need others.
-    """
-    rows, note = _unseen(spec, table.loc[split.X_test.index], champion)
-    if len(rows) == 0:
-        nothing = Check(
-            name="rows the champion has not seen",
-            passed=False,
-            observed=f"0 of {len(split.X_test):,} judging rows",
-            expected="rows that arrived after the champion was trained",
-        )
-        return Report(kind="gate", subject=spec.name, checks=(nothing,), rows=0, notes=(note,))
-    report = judge_model(challenger, champion, rows.drop(columns=spec.target), rows[spec.target], gates=spec.gates)
-    return report.model_copy(update={"subject": spec.name, "notes": (*report.notes, note)})
+def _decide(trial: Trial, lease: Entry, told: Verdict) -> Decision:
+    """Judge against the champion as it is in our turn, write the decision, tell others."""
+    name = trial.spec.name
+    judged = judge_trial(trial, find_model(name), told)
+    version = register_challenger(trial, judged, told)
+    _conclude(trial, judged, version, lease)
+    decision: Decision = record_decision(version, judged.decision, recipe=trial.recipe)
+    announce(judged.gate, about=name)
+    if decision.decision == "refused" and (opened := open_breaker(name, trial.spec.retrain)):
+        told.say(f"Automatic training of {name} is stopped: {opened.reason}.", opened.advice)
+        announce_stop(name, opened.reason)
+    return decision
 
 
-def _unseen(spec: ModelSpec, rows: pd.DataFrame, champion: LoadedModel | None) -> tuple[pd.DataFrame, str]:
-    """Return the judging rows that are new to both models, and a sentence on how that is known."""
-    if champion is None:
-        return rows, f"Judged on {len(rows):,} rows the challenger has not seen; there is no champion yet."
-    learned = lineage_of(champion.estimator)
-    if spec.order_by is None or learned is None or learned.until is None:
-        note = f"Judged on {len(rows):,} rows the challenger has not seen. The champion may have learned from some of "
-        return rows, note + "them: only a spec with order_by can tell."
-    new = rows[rows[spec.order_by] > _as_like(learned.until, rows[spec.order_by])]
-    return new, f"Judged on {len(new):,} rows after {learned.until}, where the champion's training ended."
+def _conclude(trial: Trial, judged: Judged, version: ModelVersion, lease: Entry) -> None:
+    decision, recipe = judged.decision, trial.recipe
+    if judged.gate.passed:
+        promote_model(version, decision=decision, recipe=recipe, lease=lease)
+    else:
+        refuse_model(version, decision, recipe=recipe, lease=lease)
 
 
-def _as_like(until: str | float, order: pd.Series) -> Any:
-    import pandas as pd
+def _held_back(spec: ModelSpec, data: str, told: Verdict) -> Decision | None:
+    """Look, before anything is read, whether an automatic run has something to do and may do it."""
+    run, now = str(prefect.runtime.flow_run.id or ""), datetime.now(timezone.utc)
+    brake = find_brake(read_history(spec.name), spec.retrain, now, automatic=True, flow_run=run)
+    if brake is not None:
+        return _braked(told, spec, brake)
+    if data or is_address(spec.dataset) or open_table(table_uri("datasets", spec.dataset)) is not None:
+        return None
+    told.title = "nothing to learn from yet"
+    told.say(f"Nothing has arrived in dataset {spec.dataset!r}.")
+    return Decision(model=spec.name, decision="waiting", reason=f"nothing has arrived in dataset {spec.dataset!r} yet")
 
-    return pd.Timestamp(until) if order.dtype.kind == "M" else until
+
+def _braked(told: Verdict, spec: ModelSpec, brake: Brake) -> Decision:
+    told.title = f"braked ({brake.kind})"
+    told.say("Nothing was trained, and nothing changed.", brake.advice)
+    told.say(f"What holds it: {brake.reason}.")
+    return Decision(model=spec.name, decision="braked", reason=f"{brake.kind}: {brake.reason}. {brake.advice}")
 
 
-def _decision(
-    spec: ModelSpec,
-    scores: Evaluation,
-    gate: Report,
-    champion: LoadedModel | None,
-    *,
-    trained: Any,
-    dry_run: bool,
-) -> Decision:
-    learned = lineage_of(trained)
-    failed = "; ".join(check.sentence for check in gate.failures if check.severity == "error")
-    passed = "; ".join(check.sentence for check in gate.checks)
-    return Decision(
-        model=spec.name,
-        decision="promoted" if gate.passed else "refused",
-        reason=passed if gate.passed else failed,
-        metrics=scores.metrics,
-        rows=learned.rows if learned else 0,
-        data_digest=learned.digest if learned else None,
-        replaced=champion.version.version if champion else None,
-        dry_run=dry_run,
-    )
+def _close_breaker(spec: ModelSpec) -> None:
+    """A person asked, and the answer was known: they have looked, which is what the breaker waits for."""
+    if breaker(read_history(spec.name), spec.retrain):
+        note_entry(spec.name, "closed", reason="a person started train, and what it decided was known")
 
 
 def _tell(told: Verdict, decision: Decision) -> Decision:

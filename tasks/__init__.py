@@ -1,19 +1,30 @@
 """The verbs: one Prefect task for each step of a model's life."""
 
 from prefect_mlops.tasks import _plain_logs
+from prefect_mlops.tasks.data_events import announce_data, announce_late
 from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
 from prefect_mlops.tasks.drift import detect_drift
 from prefect_mlops.tasks.evaluation import evaluate_model, judge_model
-from prefect_mlops.tasks.ingestion import ingest_file
-from prefect_mlops.tasks.registry import (
+from prefect_mlops.tasks.flow_runs import crash_dead_runs
+from prefect_mlops.tasks.history import (
     find_decision,
+    note_entry,
+    open_breaker,
+    record_decision,
+    refuse_model,
+    take_lease,
+)
+from prefect_mlops.tasks.ingestion import find_pending, ingest_files
+from prefect_mlops.tasks.quarantine import find_refused, replay_quarantine
+from prefect_mlops.tasks.registry import (
     find_model,
+    find_version,
     load_model,
     promote_model,
-    record_decision,
     register_model,
+    repair_alias,
 )
-from prefect_mlops.tasks.reporting import announce, publish_report, require
+from prefect_mlops.tasks.reporting import announce, announce_stop, publish_report, require
 from prefect_mlops.tasks.splitting import split_table
 from prefect_mlops.tasks.tables import load_table
 from prefect_mlops.tasks.tracking import log_run
@@ -23,22 +34,35 @@ _plain_logs.install()
 
 __all__ = [
     "announce",
+    "announce_data",
+    "announce_late",
+    "announce_stop",
+    "crash_dead_runs",
     "detect_drift",
     "evaluate_model",
     "find_decision",
     "find_model",
-    "ingest_file",
+    "find_pending",
+    "find_refused",
+    "find_version",
+    "ingest_files",
     "judge_model",
     "load_model",
     "load_table",
     "log_run",
+    "note_entry",
+    "open_breaker",
     "promote_model",
     "publish_report",
     "record_decision",
+    "refuse_model",
     "register_model",
+    "repair_alias",
+    "replay_quarantine",
     "require",
     "split_bad_rows",
     "split_table",
+    "take_lease",
     "train_model",
     "validate_table",
 ]

@@ -7,7 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import prefect.runtime
+
+from prefect_mlops.core import leases
 from prefect_mlops.core.errors import ConfigError, unknown_name
+from prefect_mlops.core.history import Entry, read_history, record
 from prefect_mlops.core.values import Decision, LoadedModel, LoggedRun, ModelVersion
 from prefect_mlops.tasks import _mlflow
 from prefect_mlops.tasks._step import step
@@ -16,10 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION = "champion"  # the alias that serves
-MAX_REASON_LENGTH = 2000  # a tag on a model version holds 5,000 characters
 _DATA_TAG = "prefect_mlops.data"
-_DECISION_TAG = "prefect_mlops.decision"
-_RECIPE_TAG = "prefect_mlops.recipe"
 _NAME = re.compile(r"[^\s/:][^/:]{0,199}")  # what a registry can address in models:/name/version
 
 
@@ -100,68 +101,89 @@ def register_model(run: LoggedRun, name: str) -> ModelVersion:
 
 
 @step("promote-{version.name}-v{version.version}", backend=True)
-def promote_model(version: ModelVersion, alias: str = CHAMPION) -> ModelVersion:
-    """Point an alias at a version.
+def promote_model(
+    version: ModelVersion,
+    alias: str = CHAMPION,
+    *,
+    decision: Decision | None = None,
+    recipe: str = "",
+    lease: Entry | None = None,
+) -> ModelVersion:
+    """Point an alias at a version; a champion is written into the model's history first.
+
+    A crash between the two is mended by `repair_alias`, which the train and monitor flows begin with.
 
     Args:
         version: from `register_model`.
-        alias: which role it takes.
+        alias: which role it takes; only ``champion`` has a history.
+        decision: why; None where nothing was judged.
+        recipe: names what the decision rests on, for `find_decision`.
+        lease: from `take_lease`; the turn ends with this.
 
     Returns:
         The version with its alias.
 
     Raises:
-        BackendError: MLflow failed; retried.
+        ConflictError: the lease ran out and another run took over, or another version became champion meanwhile.
+        BackendError: MLflow or the lake failed; retried.
     """
-    client = _mlflow.mlflow_client()
-    with _mlflow.backend(f"promoting {version.name} v{version.version}"):
-        client.set_registered_model_alias(version.name, alias, str(version.version))
+    run = _flow_run()
+    if alias == CHAMPION:
+        leases.conclude("promoted", version, decision, recipe=recipe, lease=lease, flow_run=run)
+    _set_alias(version.name, alias, version.version)
+    if alias == CHAMPION:
+        leases.give_back(version, lease, flow_run=run)
     return version.model_copy(update={"alias": alias})
 
 
-@step("find-decision-{name}", backend=True)
-def find_decision(name: str, recipe: str) -> Decision | None:
-    """Return what was decided on a recipe before, or None where it was not.
+@step("find-version-{name}@{alias}", backend=True)
+def find_version(name: str, alias: str = CHAMPION) -> ModelVersion | None:
+    """Look up which version an alias points at, without loading it; None where there is none.
 
     Args:
         name: registered model.
-        recipe: what `record_decision` was given.
-
-    Returns:
-        The newest decision.
+        alias: which version of it.
 
     Raises:
         BackendError: MLflow failed; retried.
     """
-    client = _mlflow.mlflow_client()
-    with _mlflow.backend(f"looking up decisions on {_checked(name)!r}"):
-        wanted = f"name = '{_quoted(name)}' and tags.`{_RECIPE_TAG}` = '{_quoted(recipe)}'"
-        found = client.search_model_versions(wanted, order_by=["version_number DESC"], max_results=1)
-    return Decision.model_validate_json(found[0].tags[_DECISION_TAG]) if found else None
+    return _by_alias(_mlflow.mlflow_client(), _checked(name), alias)
 
 
-@step("record-{version.name}-v{version.version}", backend=True)
-def record_decision(version: ModelVersion, decision: Decision, *, recipe: str) -> Decision:
-    """Note on a version what was decided and why; the last step, so that an interrupted decision is made again.
+@step("repair-alias-{name}", backend=True)
+def repair_alias(name: str) -> str:
+    """Let MLflow's alias follow the history where a crash kept it behind; one that was moved by hand is left alone.
 
     Args:
-        version: the challenger's.
-        decision: without version and address, which are filled in.
-        recipe: names what the decision rests on, for `find_decision`.
+        name: registered model.
 
     Returns:
-        The decision with version and address.
+        What was repaired, or that alias and history differ, in a sentence; empty when they agree.
 
     Raises:
-        BackendError: MLflow failed; retried.
+        BackendError: MLflow or the lake failed; retried.
     """
-    reason = decision.reason[:MAX_REASON_LENGTH]
-    done = decision.model_copy(update={"version": version.version, "url": version.url, "reason": reason})
+    run = _flow_run()
+    promotion = leases.take_for_repair(name, run)
+    found = _by_alias(_mlflow.mlflow_client(), _checked(name), CHAMPION)
+    points_at = found.version if found else None
+    if promotion is None or promotion.version is None:
+        return leases.difference(read_history(name), points_at)
+    _set_alias(name, CHAMPION, promotion.version)
+    was = f"v{points_at}" if points_at else "nothing"
+    done = f"v{promotion.version} was promoted, but the alias still pointed at {was}; it was set"
+    record(Entry(model=name, kind="repaired", version=promotion.version, reason=done, flow_run=run))
+    return "" if points_at == promotion.version else f"Repaired: {done}."
+
+
+def _flow_run() -> str:
+    return str(prefect.runtime.flow_run.id or "")
+
+
+def _set_alias(name: str, alias: str, version: int) -> None:
     client = _mlflow.mlflow_client()
-    with _mlflow.backend(f"noting the decision on {version.name} v{version.version}"):
-        for tag, value in ((_DECISION_TAG, done.model_dump_json()), (_RECIPE_TAG, recipe)):
-            client.set_model_version_tag(version.name, str(version.version), tag, value)
-    return done
+    with _mlflow.backend(f"promoting {name} v{version}"):
+        client.set_registered_model_alias(name, alias, str(version))
 
 
 def _checked(name: str) -> str:

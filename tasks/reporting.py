@@ -29,13 +29,14 @@ def require(report: Report) -> Report:
 
 
 @step("announce-{report.kind}")
-def announce(report: Report) -> str:
+def announce(report: Report, about: str = "") -> str:
     """Emit the event ``prefect-mlops.<kind>.<passed|failed>``, for automations to act on.
 
-    The event's resource is ``prefect-mlops.<kind>.<subject>``, with the subject in lower case and dashes.
+    The event's resource is ``prefect-mlops.<kind>.<about>``, in lower case and dashes.
 
     Args:
         report: any verdict.
+        about: what automations know it by, e.g. the model's name; empty for the report's subject.
 
     Returns:
         The event's name.
@@ -46,11 +47,32 @@ def announce(report: Report) -> str:
     emit_event(
         event=name,
         resource={
-            "prefect.resource.id": f"prefect-mlops.{report.kind}.{_slug(report.subject)}",
+            "prefect.resource.id": f"prefect-mlops.{report.kind}.{_slug(about or report.subject)}",
             "prefect.resource.name": report.subject,
         },
         payload={"summary": report.summary, "passed": report.passed, "failures": len(report.failures)},
     )
+    return name
+
+
+@step("announce-stop-{model}")
+def announce_stop(model: str, reason: str) -> str:
+    """Emit the event ``prefect-mlops.loop.stopped``: nothing is retrained by itself until a person has looked.
+
+    The event's resource is ``prefect-mlops.loop.<model>``, in lower case and dashes.
+
+    Args:
+        model: registered model.
+        reason: why, in a sentence.
+
+    Returns:
+        The event's name.
+    """
+    from prefect.events import emit_event
+
+    name = "prefect-mlops.loop.stopped"
+    resource = {"prefect.resource.id": f"prefect-mlops.loop.{_slug(model)}", "prefect.resource.name": model}
+    emit_event(event=name, resource=resource, payload={"model": model, "reason": reason})
     return name
 
 

@@ -15,7 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
-from prefect_mlops.core import DatasetSpec, Gate, ModelSpec
+from prefect_mlops.core import DatasetSpec, Gate, ModelSpec, Retrain
 from prefect_mlops.data_checks.flights import flights_suite
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def _spec(estimator: Any) -> ModelSpec:
         estimator=estimator,
         gates=[Gate("roc_auc", at_least=0.62, may_lose=0.005)],
         metrics=["average_precision", "neg_log_loss"],
+        retrain=Retrain(cool_down=timedelta(minutes=30)),  # files that arrive together are learned from together
     )
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import FunctionType
 
@@ -21,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder, StandardScaler
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.specs import Drift, ModelSpec, load_spec
+from prefect_mlops.core.specs import Drift, ModelSpec, Retrain, load_spec
 from prefect_mlops.core.values import Gate
 
 SUITE = ExpectationSuite(name="x", expectations=[gxe.ExpectColumnToExist(column="a")])
@@ -46,6 +47,7 @@ def spec(**changed: object) -> ModelSpec:
         ("name", "a/b"),
         ("name", "shop\n"),
         ("name", "x" * 101),
+        ("name", "X" * 100),
         ("name", None),
         ("name", 3),
         ("dataset", ""),
@@ -94,6 +96,10 @@ def spec(**changed: object) -> ModelSpec:
         ("drift", 0.1),
         ("drift", Drift(min_change=1.0)),
         ("drift", Drift(max_drifted_share=-0.1)),
+        ("retrain", timedelta(hours=1)),
+        ("retrain", Retrain(cool_down=timedelta(seconds=-1))),
+        ("retrain", Retrain(refused_in_a_row=-1)),
+        ("retrain", Retrain(lease=timedelta(0))),
         ("purpose", 3),
     ],
 )
@@ -101,6 +107,11 @@ def test_a_wrong_field_is_refused_and_named(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"^ModelSpec .*: {field}: ") as refused:
         spec(**{field: value})
     assert len(str(refused.value)) < 400
+
+
+def test_what_holds_trainings_back_is_no_part_of_the_recipe() -> None:
+    braked = spec(retrain=Retrain(cool_down=timedelta(days=1), refused_in_a_row=1, lease=timedelta(minutes=5)))
+    assert braked.digest == spec().digest
 
 
 def test_an_unknown_metric_of_a_gate_names_the_nearest() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -11,14 +12,16 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 
+from prefect_mlops.core import leases
 from prefect_mlops.core.errors import ConfigError, DataCheckError
-from prefect_mlops.core.lake import Arrival
+from prefect_mlops.core.history import read_history
+from prefect_mlops.core.ledger import Arrival
 from prefect_mlops.core.reports import Report
-from prefect_mlops.core.specs import load_spec
+from prefect_mlops.core.specs import Retrain
 from prefect_mlops.core.values import Evaluation
 from prefect_mlops.flows.monitor import monitor
 from prefect_mlops.flows.train import train
-from prefect_mlops.tasks import ingest_file, log_run, promote_model, register_model, train_model
+from prefect_mlops.tasks import find_version, ingest_files, log_run, promote_model, register_model, train_model
 
 REBUILT = "could not be rebuilt"
 
@@ -77,10 +80,18 @@ def champion(trained, monkeypatch: pytest.MonkeyPatch):
 
 def arrive(name: str, table: pd.DataFrame) -> Arrival:
     """Let one file arrive in the current project."""
-    table.to_csv(Path("landing", name), index=False)
-    arrival = ingest_file.fn(name, landing="landing", dataset="shop", suite=load_spec("shop.model").suite)
-    assert not arrival.again, "the project is shared: each arrival needs rows or a name of its own"
-    return arrival
+    return arrive_together({name: table})[0]
+
+
+def arrive_together(tables: dict[str, pd.DataFrame]) -> list[Arrival]:
+    """Let files arrive in the current project, and be committed in one."""
+    import shop
+
+    for name, table in tables.items():
+        table.to_csv(Path("landing", name), index=False)
+    taken = ingest_files.fn(list(tables), dataset=shop.sales_files).arrivals
+    assert not any(arrival.again for arrival in taken), "the project is shared: each needs rows or a name of its own"
+    return list(taken)
 
 
 def last_run() -> tuple[list, str]:
@@ -135,9 +146,13 @@ def test_real_drift_fails_the_report_is_announced_and_completes_the_run(shop, ch
     assert "weight" not in drifted(report)
 
     sent = event("prefect-mlops.drift.failed", report.subject)
-    assert sent["resource"]["prefect.resource.id"].startswith("prefect-mlops.drift.shop-dear-csv")
+    assert sent["resource"]["prefect.resource.id"] == "prefect-mlops.drift.shop"
     assert sent["payload"]["passed"] is False
     assert any(related["prefect.resource.role"] == "flow-run" for related in sent["related"])
+
+    noted = read_history("shop")[-1]
+    assert (noted.kind, noted.version, noted.reason) == ("drifted", 1, report.summary)
+    assert noted.flow_run
 
     made, state = last_run()
     assert state == "Completed"
@@ -162,6 +177,15 @@ def test_only_the_file_that_arrived_last_is_looked_at(shop, champion) -> None:
     arrive("today.csv", shop.sales(5, rows=600, price=60.0))
     report = monitor("shop.model")
     assert report.rows == 600
+    assert "price" in drifted(report)
+
+
+def test_files_that_were_committed_together_are_looked_at_together(shop, champion) -> None:
+    dear = shop.sales(5, rows=500, price=60.0)
+    arrive_together({"night.csv": dear, "morning.csv": shop.sales(6, rows=100)})
+    report = monitor("shop.model")
+    assert report.rows == 600
+    assert "2 files up to" in report.subject
     assert "price" in drifted(report)
 
 
@@ -218,20 +242,38 @@ def test_a_champion_trained_on_a_file_is_compared_with_that_file(shop, empty) ->
         monitor("shop.from_a_file")
 
 
-def test_without_a_champion_there_is_nothing_to_compare_with(shop, empty) -> None:
+def test_without_a_champion_there_is_nothing_to_compare_with_yet(shop, empty) -> None:
+    """The first data of a new model wakes the monitor before anything was trained: that is no failure."""
     arrive("first.csv", shop.sales(1))
-    with pytest.raises(ConfigError, match="no registered model is called 'shop'"):
-        monitor("shop.model")
+    assert monitor("shop.model") is None
     made, state = last_run()
-    assert state == "Failed"
-    assert made[0].data.startswith("# shop: stopped")
+    assert state == "Completed"
+    assert [artifact.key for artifact in made] == ["verdict-monitor-shop"]
+    assert made[0].data.startswith("# shop: nothing to compare yet")
+    assert "start train to make the first one" in made[0].data
 
 
-def test_without_arrivals_there_is_nothing_to_look_at(shop, empty, tmp_path: Path) -> None:
+def test_without_arrivals_there_is_nothing_to_look_at_yet(shop, empty, tmp_path: Path) -> None:
     pd.concat([shop.sales(day) for day in (1, 2, 3)]).to_csv(tmp_path / "old.csv", index=False)
     train("shop.model", data=str(tmp_path / "old.csv"))
-    with pytest.raises(ConfigError, match="nothing has arrived in dataset 'shop' yet"):
-        monitor("shop.model")
+    assert monitor("shop.model") is None
+    made, state = last_run()
+    assert state == "Completed"
+    assert "Nothing has arrived in dataset 'shop'" in made[0].data
+
+
+def test_an_alias_left_behind_by_a_crash_is_set_before_anything_is_compared(shop, empty) -> None:
+    arrive("first.csv", pd.concat([shop.sales(day) for day in (1, 2, 3)]))
+    train("shop.model")
+    train("shop.model", force=True)
+    client = MlflowClient()
+    client.set_registered_model_alias("shop", "champion", "1")
+    lease = leases.take("shop", Retrain(lease=timedelta(microseconds=1)), flow_run="killed")
+    version = find_version.fn("shop").model_copy(update={"version": 2})
+    leases.conclude("promoted", version, lease=lease)
+    assert "of v2" in monitor("shop.model").subject
+    assert client.get_model_version_by_alias("shop", "champion").version == 2
+    assert [entry.kind for entry in read_history("shop")][-2:] == ["leased", "repaired"]
 
 
 def test_a_champion_trained_elsewhere_says_what_to_do(shop, empty) -> None:

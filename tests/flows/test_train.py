@@ -191,11 +191,12 @@ def test_mlflow_out_of_reach(project, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_parameters_make_a_good_form(project) -> None:
     form = train.parameters.model_dump()["properties"]
-    assert [form[name]["title"] for name in ("model", "data", "dry_run", "force")] == [
+    assert [form[name]["title"] for name in ("model", "data", "dry_run", "force", "automatic")] == [
         "Model",
         "Data",
         "Dry run",
         "Decide again",
+        "Started by a trigger or schedule",
     ]
     assert all(field.get("description") for field in form.values())
     assert train.parameters.required == ["model"]
@@ -204,6 +205,7 @@ def test_parameters_make_a_good_form(project) -> None:
         "data": "",
         "dry_run": False,
         "force": False,
+        "automatic": False,
     }
 
 

@@ -20,15 +20,18 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
 from prefect_mlops.core.errors import BackendError, ConfigError
+from prefect_mlops.core.history import champion_entry, read_history
 from prefect_mlops.core.values import Decision, Evaluation, LoggedRun, ModelVersion
 from prefect_mlops.tasks import (
     find_decision,
     find_model,
+    find_version,
     load_model,
     log_run,
     promote_model,
     record_decision,
     register_model,
+    repair_alias,
     train_model,
 )
 
@@ -75,6 +78,41 @@ def test_champion_is_who_was_promoted_last(mlflow_store: str) -> None:
     assert find_model.fn("cancer").version.version == 2
     assert load_model.fn("cancer", version=1).estimator.C == 1.0
     assert first.data_digest == second.data_digest
+
+
+def test_a_champion_is_in_the_history_before_it_is_live(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = promote_model.fn(register_model.fn(logged(), "cancer"))
+    second = register_model.fn(logged(LogisticRegression(C=0.1, max_iter=5000)), "cancer")
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        away.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        with pytest.raises(BackendError):
+            promote_model.fn(second)
+    champion = champion_entry(read_history("cancer"))
+    assert (champion.version, champion.replaced, champion.by) == (2, 1, "person")
+    assert find_version.fn("cancer") == first
+    assert repair_alias.fn("cancer") == ("Repaired: v2 was promoted, but the alias still pointed at v1; it was set.")
+    assert find_version.fn("cancer").version == 2
+    assert repair_alias.fn("cancer") == ""
+    assert [entry.kind for entry in read_history("cancer")][-3:] == ["promoted", "leased", "repaired"]
+
+
+def test_an_alias_set_by_hand_is_left_alone(mlflow_store: str) -> None:
+    assert repair_alias.fn("cancer") == ""
+    first = register_model.fn(logged(), "cancer")
+    MlflowClient().set_registered_model_alias("cancer", "champion", "1")
+    assert "the history does not know" in repair_alias.fn("cancer")
+    promote_model.fn(register_model.fn(logged(LogisticRegression(C=0.1, max_iter=5000)), "cancer"))
+    MlflowClient().set_registered_model_alias("cancer", "champion", "1")
+    assert "the alias was moved to v1 by hand" in repair_alias.fn("cancer")
+    assert find_version.fn("cancer").version == first.version == 1
+
+
+def test_other_aliases_have_no_history(mlflow_store: str) -> None:
+    promote_model.fn(register_model.fn(logged(), "cancer"), "shadow")
+    assert find_version.fn("cancer", "shadow").version == 1
+    assert find_version.fn("cancer") is None
+    assert read_history("cancer") == []
 
 
 def test_the_same_model_is_registered_once(mlflow_store: str) -> None:

@@ -9,7 +9,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from prefect_mlops.core.errors import DriftError
 from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.tasks import announce, publish_report, require
+from prefect_mlops.tasks import announce, announce_stop, publish_report, require
 
 BAD = Report(
     kind="drift", subject="Flights of July <b>", checks=(Check(name="share of drifted columns", passed=False),)
@@ -77,6 +77,28 @@ def test_a_verdict_is_announced_as_an_event(prefect_api: None) -> None:
     event = _event("prefect-mlops.drift.failed", about="prefect-mlops.drift.flights-of-july-b")
     assert event["payload"]["passed"] is False
     assert any(related["prefect.resource.role"] == "flow-run" for related in event["related"])
+
+
+def test_a_verdict_is_found_by_what_it_is_about(prefect_api: None) -> None:
+    """Its subject names files and versions, which no automation can know beforehand."""
+
+    @flow
+    def announced() -> str:
+        return announce(BAD, about="Flights.late")
+
+    announced()
+    event = _event("prefect-mlops.drift.failed", about="prefect-mlops.drift.flights-late")
+    assert event["resource"]["prefect.resource.name"] == BAD.subject
+
+
+def test_a_stopped_loop_is_announced(prefect_api: None) -> None:
+    @flow
+    def announced() -> str:
+        return announce_stop("Flights.late", "3 refused in a row")
+
+    assert announced() == "prefect-mlops.loop.stopped"
+    event = _event("prefect-mlops.loop.stopped", about="prefect-mlops.loop.flights-late")
+    assert event["payload"] == {"model": "Flights.late", "reason": "3 refused in a row"}
 
 
 def _event(name: str, *, about: str) -> dict:

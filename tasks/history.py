@@ -1,0 +1,184 @@
+"""Take a turn at a model, and write into its history what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import prefect.runtime
+
+from prefect_mlops.core import history, leases
+from prefect_mlops.core.brakes import Brake, breaker, opened
+from prefect_mlops.core.history import AUTOMATIC, Entry
+from prefect_mlops.core.values import Decision, ModelVersion
+from prefect_mlops.tasks import _mlflow
+from prefect_mlops.tasks._step import step
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.specs import Retrain
+
+MAX_REASON_LENGTH = 2000  # a tag on a model version holds 5,000 characters
+_DECISION_TAG = "prefect_mlops.decision"
+_RECIPE_TAG = "prefect_mlops.recipe"
+
+
+@step("take-lease-{model}", backend=True)
+def take_lease(model: str, retrain: Retrain, *, automatic: bool = False, recipe: str = "") -> Entry | Brake | Decision:
+    """Take the turn at a model: until it is over or its lease runs out, no other run trains it.
+
+    Args:
+        model: registered model.
+        retrain: what holds trainings back, and how long a lease lasts.
+        automatic: started by a trigger or schedule, which cool-down and breaker hold back.
+        recipe: what is going to be decided on; empty takes the turn whether it was decided before or not.
+
+    Returns:
+        The lease, for `promote_model` and `refuse_model`; or what holds the training back; or what another run
+        decided on this recipe meanwhile.
+
+    Raises:
+        BackendError: storage failed; retried.
+    """
+    return leases.take(model, retrain, automatic=automatic, recipe=recipe, flow_run=_flow_run())
+
+
+@step("refuse-{version.name}-v{version.version}", backend=True)
+def refuse_model(version: ModelVersion, decision: Decision, *, recipe: str = "", lease: Entry | None = None) -> Entry:
+    """Write into the history that a challenger was refused.
+
+    Args:
+        version: from `register_model`.
+        decision: why.
+        recipe: names what the decision rests on, for `find_decision`.
+        lease: from `take_lease`; the turn ends with this.
+
+    Returns:
+        The entry.
+
+    Raises:
+        ConflictError: the lease ran out and another run took over.
+        BackendError: storage failed; retried.
+    """
+    return leases.conclude("refused", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
+
+
+@step("find-decision-{name}", backend=True)
+def find_decision(name: str, recipe: str) -> Decision | None:
+    """Return what was decided on a recipe before, or None where it was not.
+
+    Args:
+        name: registered model.
+        recipe: what `record_decision` was given.
+
+    Returns:
+        The newest decision.
+
+    Raises:
+        BackendError: MLflow or the lake failed; retried.
+    """
+    client = _mlflow.mlflow_client()
+    with _mlflow.backend(f"looking up decisions on {name!r}"):
+        wanted = f"name = '{_quoted(name)}' and tags.`{_RECIPE_TAG}` = '{_quoted(recipe)}'"
+        found = client.search_model_versions(wanted, order_by=["version_number DESC"], max_results=1)
+    if found:
+        return Decision.model_validate_json(found[0].tags[_DECISION_TAG])
+    return leases.decision_of(
+        history.decided(history.read_history(name), recipe)
+    )  # a crash came before it was noted in MLflow
+
+
+@step("record-{version.name}-v{version.version}", backend=True)
+def record_decision(version: ModelVersion, decision: Decision, *, recipe: str) -> Decision:
+    """Note on a version what was decided and why; the last step, so that an interrupted decision is made again.
+
+    Args:
+        version: the challenger's.
+        decision: without version and address, which are filled in.
+        recipe: names what the decision rests on, for `find_decision`.
+
+    Returns:
+        The decision with version and address.
+
+    Raises:
+        BackendError: MLflow failed; retried.
+    """
+    reason = decision.reason[:MAX_REASON_LENGTH]
+    done = decision.model_copy(update={"version": version.version, "url": version.url, "reason": reason})
+    client = _mlflow.mlflow_client()
+    with _mlflow.backend(f"noting the decision on {version.name} v{version.version}"):
+        for tag, value in ((_DECISION_TAG, done.model_dump_json()), (_RECIPE_TAG, recipe)):
+            client.set_model_version_tag(version.name, str(version.version), tag, value)
+    return done
+
+
+@step("open-breaker-{model}", backend=True)
+def open_breaker(model: str, retrain: Retrain) -> Brake | None:
+    """Write into the history that too many challengers in a row were refused; once, until it is closed again.
+
+    Args:
+        model: registered model.
+        retrain: how many are too many.
+
+    Returns:
+        The breaker when this call opened it, to be announced; None when there are not so many, or it was open before.
+
+    Raises:
+        BackendError: storage failed; retried.
+    """
+    found: list[Brake] = []
+
+    def opening(entries: Sequence[Entry]) -> Entry | None:
+        brake = breaker(entries, retrain)
+        if brake is None or opened(entries):
+            return None
+        found.append(brake)
+        return Entry(model=model, kind="opened", by=AUTOMATIC, reason=brake.reason, flow_run=_flow_run())
+
+    return found[-1] if history.decide(model, opening) else None
+
+
+@step("note-{kind}-{model}", backend=True)
+def note_entry(
+    model: str,
+    kind: history.Kind,
+    *,
+    version: int | None = None,
+    reason: str = "",
+    recipe: str = "",
+    details: dict[str, Any] | None = None,
+) -> Entry:
+    """Write into a model's history what happened beside its decisions.
+
+    Args:
+        model: registered model.
+        kind: e.g. ``drifted``.
+        version: version it is about.
+        reason: what was seen, in a sentence.
+        recipe: names what it rests on.
+        details: more of it; plain JSON.
+
+    Returns:
+        The entry as it was written.
+
+    Raises:
+        BackendError: storage failed; retried.
+    """
+    return history.record(
+        Entry(
+            model=model,
+            kind=kind,
+            version=version,
+            reason=reason,
+            recipe=recipe,
+            flow_run=_flow_run(),
+            details=details or {},
+        )
+    )
+
+
+def _flow_run() -> str:
+    return str(prefect.runtime.flow_run.id or "")
+
+
+def _quoted(name: str) -> str:
+    return name.replace("'", "''")
