@@ -7,8 +7,17 @@ from typing import Annotated
 
 import typer
 
+from prefect_mlops.cli.backfill import backfill
+from prefect_mlops.cli.chaos import chaos
 from prefect_mlops.cli.demo import demo
+from prefect_mlops.cli.deploy import deploy
+from prefect_mlops.cli.files import files
+from prefect_mlops.cli.ingest import ingest
+from prefect_mlops.cli.lake import lake
+from prefect_mlops.cli.quarantine import quarantine
+from prefect_mlops.cli.status import status
 from prefect_mlops.cli.up import up
+from prefect_mlops.cli.watch import watch
 from prefect_mlops.core.errors import ConfigError, MLOpsError
 from prefect_mlops.core.settings import Settings
 
@@ -54,6 +63,15 @@ def _frame(
 # One line for each command, in the order --help lists them. A command's module imports nothing heavy at its top.
 app.command()(demo)
 app.command()(up)
+app.command()(deploy)
+app.command()(watch)
+app.command()(files)
+app.command()(ingest)
+app.add_typer(quarantine, name="quarantine")
+app.add_typer(lake)
+app.command()(status)
+app.command()(backfill)
+app.command()(chaos)
 
 
 def main() -> None:

@@ -24,11 +24,12 @@ def up(
         bool, typer.Option("--json", help="Print the addresses as one JSON object on one line, once all is ready.")
     ] = False,
 ) -> None:
-    """Run a Prefect server, MLflow and a worker on this machine, until Ctrl-C.
+    """Run a Prefect server, MLflow, a worker and a watcher on this machine, until Ctrl-C.
 
-    Deploys what the prefect.yaml of the project lists, so it can be started and scheduled in the Prefect UI. Servers
-    listen on this machine only, on ports 4200 and 5000 where those are free; a home keeps its ports, runs and models
-    from one start to the next.
+    Deploys what the prefect.yaml of the project lists, as `prefect-mlops deploy` does, so it can be started and
+    scheduled in the Prefect UI, and watches the landing places of its datasets for files. Servers listen on this
+    machine only, on ports 4200 and 5000 where those are free; a home keeps its ports, runs and models from one start
+    to the next.
 
     Serve the flows of the current folder:
 
@@ -43,7 +44,7 @@ def up(
         export PREFECT_API_URL=http://127.0.0.1:4200/api MLFLOW_TRACKING_URI=http://127.0.0.1:5000
     """
     from prefect_mlops.core.settings import Settings
-    from prefect_mlops.deployments.serving import PROJECT_FILE
+    from prefect_mlops.deployments.project import PROJECT_FILE
     from prefect_mlops.deployments.stack import local_stack
 
     project = project.expanduser().absolute()

@@ -31,6 +31,8 @@ PAUSE_SECONDS = 0.02
 _FOR_EVER = "interval 36500 days"
 _PROPERTIES = {"delta.logRetentionDuration": _FOR_EVER, "delta.deletedFileRetentionDuration": _FOR_EVER}
 _NOTE = "prefect_mlops.note"
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_NO_ACCESS = {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 
 
@@ -56,9 +58,13 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable | None:
         BackendError: storage failed.
     """
     from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
 
     with storage(uri, "read"):
-        return DeltaTable(uri, version=version) if DeltaTable.is_deltatable(uri) else None
+        try:  # asking `is_deltatable` first would stop every thread of the process for as long as storage takes
+            return DeltaTable(uri, version=version)
+        except TableNotFoundError:
+            return None
 
 
 def open_or_make(uri: str, schema: pa.Schema, *, first: list[str] | None = None) -> DeltaTable:
@@ -75,16 +81,20 @@ def open_or_make(uri: str, schema: pa.Schema, *, first: list[str] | None = None)
         BackendError: storage failed.
     """
     from deltalake import DeltaTable
+    from deltalake.exceptions import CommitFailedError
 
-    table = open_table(uri)
-    if table is None:
-        properties = {**_PROPERTIES, COLUMNS_PROPERTY: json.dumps(first or schema.names)}
-        with storage(uri, "made"):
+    if there := open_table(uri):
+        return there
+    properties = {**_PROPERTIES, COLUMNS_PROPERTY: json.dumps(first or schema.names)}
+    with storage(uri, "made"):
+        try:
             DeltaTable.create(
                 uri, schema=schema, mode="ignore", configuration=properties, raise_if_key_not_exists=False
             )
-        table = DeltaTable(uri)
-    return table
+        except CommitFailedError:  # made by somebody else in this moment, or by us and the answer got lost
+            if open_table(uri) is None:
+                raise
+        return DeltaTable(uri)
 
 
 def append_next(table: DeltaTable, rows: pa.Table, *, note: str = "", new_columns: bool = False) -> int:
@@ -114,9 +124,9 @@ def append_next(table: DeltaTable, rows: pa.Table, *, note: str = "", new_column
             table, rows, mode="append", schema_mode="merge" if new_columns else None, commit_properties=marks
         )
     except DeltaError as error:  # delta-rs has one error for a lost race and for storage that failed
-        raise Beaten(f"the lake at {uri} took no commit: {_brief(error)}") from error
+        raise Beaten(f"the lake at {uri} took no commit: {storage_problem(error)}") from error
     except OSError as error:
-        raise BackendError(f"the lake at {uri} cannot be written: {_brief(error)}") from error
+        raise BackendError(f"the lake at {uri} cannot be written: {storage_problem(error)}") from error
     return version
 
 
@@ -192,7 +202,7 @@ def storage(uri: str, done: str) -> Iterator[None]:
     try:
         yield
     except (DeltaError, OSError) as error:
-        raise BackendError(f"the lake at {uri} cannot be {done}: {_brief(error)}") from error
+        raise BackendError(f"the lake at {uri} cannot be {done}: {storage_problem(error)}") from error
 
 
 def schema_of(table: DeltaTable) -> pa.Schema:
@@ -210,12 +220,30 @@ def first_columns(table: DeltaTable) -> list[str]:
 
 def rows_where(table: DeltaTable, column: str, values: Iterable[str], columns: list[str]) -> pa.Table:
     """Read some columns of the rows whose text column has one of some values."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.dataset as ds
 
-    wanted = list(values)
+    wanted = pa.array(list(values), pa.string())
     with storage(table.table_uri, "read"):
-        return table.to_pyarrow_dataset().to_table(columns=columns, filter=ds.field(column).isin(wanted))
+        try:
+            return table.to_pyarrow_dataset().to_table(columns=columns, filter=ds.field(column).isin(wanted))
+        except pa.ArrowNotImplementedError:  # files that another engine wrote, with kinds of text Arrow cannot search
+            rows = table.to_pyarrow_table(columns=list(dict.fromkeys([*columns, column])))
+            return rows.filter(pc.is_in(rows[column].cast(pa.string()), value_set=wanted)).select(columns)
 
 
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def storage_problem(error: Exception) -> str:
+    """Say in words what object storage answered; delta-rs quotes a tree of requests and XML."""
+    text = " ".join(_ANSI.sub("", str(error)).split())
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    asked = re.search(r"Error performing \w+ (\w+://[^/\s]+)", text)
+    if code and code[1] == "NoSuchBucket":
+        return "there is no such bucket"
+    if code and code[1] in _NO_ACCESS:
+        return f"storage refuses access ({code[1]}): check the key, its rights and the region"
+    if asked and "169.254." in asked[1]:
+        return "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
+    if asked and any(words in text for words in ("tcp connect error", "dns error", "operation timed out")):
+        return f"nobody answers at {asked[1]}"
+    return text[:300]

@@ -239,11 +239,13 @@ class _Decided:
     def of(self, file: Checked) -> Checked:
         """Return a file as it is to be committed: as it came, as one that was decided before, or as a duplicate."""
         arrival = file.arrival
-        if arrival.state == "duplicate":
+        if arrival.state == "duplicate" or arrival.again:
             return file
         before = self.ledger.find(arrival.path, arrival.digest)
         if before is not None and not (self.again and before.state == "refused"):
-            return Checked(before.model_copy(update={"again": True}))
+            # Our own commit, whose answer got lost, is news all the same.
+            own = (before.at, before.flow_run) == (arrival.at, arrival.flow_run)
+            return Checked(before.model_copy(update={"again": not own}))
         if self.copies == "take" or file.accepted is None:
             return file
         owner = self.ledger.owner(arrival.digest)
@@ -308,7 +310,7 @@ def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
 
 
 def _keep_refused(dataset: str, tables: list[pa.Table]) -> None:
-    """Append bad rows to quarantine, each file's once."""
+    """Append bad rows to quarantine, each once."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -319,10 +321,11 @@ def _keep_refused(dataset: str, tables: list[pa.Table]) -> None:
     for lost in attempts(uri):
         with lost:
             table = open_or_make(uri, quarantine_schema())
-            there = rows_where(table, "digest", pc.unique(wanted["digest"]).to_pylist(), ["path", "digest"])
-            known = {(row["path"], row["digest"]) for row in there.to_pylist()}
-            keys = zip(wanted["path"].to_pylist(), wanted["digest"].to_pylist(), strict=True)
-            fresh = wanted.filter(pa.array([key not in known for key in keys]))
+            key = ("path", "digest", "number")
+            there = rows_where(table, "digest", pc.unique(wanted["digest"]).to_pylist(), list(key))
+            known = {tuple(row.values()) for row in there.to_pylist()}
+            mine = [tuple(row.values()) for row in wanted.select(key).to_pylist()]
+            fresh = wanted.filter(pa.array([row not in known for row in mine], pa.bool_()))
             if len(fresh):
                 append_next(table, fresh)
             return

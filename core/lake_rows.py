@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import DataCheckError
 from prefect_mlops.core.reports import Check, Report
@@ -67,17 +68,35 @@ def quarantine_rows(rows: pd.DataFrame, *, path: str, digest: str, flow_run: str
     """
     import pyarrow as pa
 
-    kept = rows.drop(columns=REASONS_COLUMN).map(lambda cell: cell.hex() if isinstance(cell, bytes) else cell)
-    lines = kept.to_json(orient="records", lines=True, date_format="iso", date_unit="us", double_precision=15)
+    kept = rows.drop(columns=REASONS_COLUMN).astype(object)
+    lines = [json.dumps({str(name): _plain(cell) for name, cell in row.items()}) for row in kept.to_dict("records")]
     columns = {
         "path": [path] * len(rows),
         "digest": [digest] * len(rows),
         "number": [int(place) + 1 for place in rows.index],
         "reasons": rows[REASONS_COLUMN].astype(str).tolist(),
-        "row": lines.splitlines(),
+        "row": lines,
         "flow_run": [flow_run] * len(rows),
     }
     return pa.Table.from_pydict(columns, schema=quarantine_schema())
+
+
+def _plain(cell: Any) -> Any:
+    """Make a value JSON that loses nothing: floats keep every digit, also infinite ones; bytes are hexadecimal."""
+    import pandas as pd
+
+    if isinstance(cell, dict):
+        return {str(name): _plain(value) for name, value in cell.items()}
+    if isinstance(cell, (list, tuple)) or hasattr(cell, "tolist"):  # also NumPy's arrays and single values
+        plain = cell.tolist() if hasattr(cell, "tolist") else list(cell)
+        return [_plain(value) for value in plain] if isinstance(plain, list) else _plain(plain)
+    if cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell):  # noqa: PLR0124
+        return None
+    if isinstance(cell, (bytes, bytearray)):
+        return bytes(cell).hex()
+    if isinstance(cell, (str, bool, int, float)):
+        return cell
+    return cell.isoformat() if hasattr(cell, "isoformat") else str(cell)
 
 
 def quarantine_schema() -> pa.Schema:
@@ -111,7 +130,7 @@ def fit(dataset: str, rows: pa.Table, have: pa.Schema, *, first: list[str], new_
     try:
         for field in have:
             there = field.name in rows.column_names
-            values = rows.column(field.name).cast(field.type) if there else pa.nulls(len(rows), field.type)
+            values = _cast(rows.column(field.name), field.type) if there else pa.nulls(len(rows), field.type)
             columns.append(values)
             fields.append(field)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
@@ -122,6 +141,30 @@ def fit(dataset: str, rows: pa.Table, have: pa.Schema, *, first: list[str], new_
             columns.append(rows.column(name))
             fields.append(rows.schema.field(name))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _cast(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Cast where every value stays what it is.
+
+    Raises:
+        ArrowInvalid: some would not.
+    """
+    import pyarrow as pa
+    from pyarrow import types
+
+    has = values.type
+    if types.is_boolean(has) != types.is_boolean(kind) and values.null_count < len(values):
+        raise pa.ArrowInvalid(f"{has} where the dataset has {kind}")
+    cast = values.cast(kind)
+    if types.is_floating(has) and types.is_floating(kind) and not _same(cast.cast(has), values):
+        raise pa.ArrowInvalid(f"{has} with more digits than the dataset's {kind} has")
+    return cast
+
+
+def _same(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.all(pc.or_kleene(pc.equal(one, other), pc.is_nan(other)), skip_nulls=True).as_py() in (True, None))
 
 
 def require_columns(dataset: str, given: list[str], *, have: list[str], first: list[str], new_columns: bool) -> None:

@@ -34,7 +34,8 @@ class Landed(Value):
         path: under the landing place, with forward slashes.
         size: bytes.
         modified: when it last changed, in UTC, as far as storage tells.
-        stamp: size, times and the like: another stamp means another file. Empty where storage tells too little.
+        stamp: size, times and the like: another stamp means another file. Empty where storage tells too little, as
+            servers without tags do.
     """
 
     path: str
@@ -238,7 +239,8 @@ def _landed(path: str, info: dict[str, Any]) -> Landed:
     told = {key: info[key] for key in ("ETag", "etag", "md5Hash", "content_settings") if info.get(key)}
     times = [info[key] for key in ("LastModified", "last_modified", "mtime", "updated", "modified") if info.get(key)]
     size = int(info.get("size") or 0)
-    stamp = json.dumps([size, *map(str, told.values()), *map(str, times)]) if told or times else ""
+    # Times alone, in whole seconds on many servers, do not tell one content from another: such files are read again.
+    stamp = json.dumps([size, *map(str, told.values()), *map(str, times)]) if told else ""
     return Landed(path=path, size=size, modified=_moment(times[0] if times else None), stamp=stamp)
 
 

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, TypeAdapter
 
-from prefect_mlops.core.delta import append_next, attempts, notes_since, open_or_make, open_table, storage, table_uri
+from prefect_mlops.core.delta import (
+    append_next,
+    attempts,
+    notes_since,
+    open_or_make,
+    open_table,
+    rows_where,
+    storage,
+    table_uri,
+)
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:
@@ -66,6 +75,7 @@ class Arrival(Value):
         return arrival_id(self.dataset, path=self.path, digest=self.digest)
 
 
+_KEY = ("path", "digest", "state", "version", "stamp", "reason")  # of a line: another one says something else
 _LINES = TypeAdapter(list[Arrival])
 
 
@@ -86,7 +96,14 @@ class Ledger:
         self.lines = sorted([*lines, *unwritten], key=lambda line: line.at)
         self.unwritten = list(unwritten)
         self._stamps = {(line.path, line.stamp): line for line in self.lines if line.stamp}
-        self._newest = {(line.path, line.digest): line for line in self.lines if line.state != "duplicate"}
+        self._newest: dict[tuple[str, str], Arrival] = {}
+        for line in self.lines:
+            if line.state != "duplicate":
+                known = self._newest.get((line.path, line.digest))
+                # Rows that were committed outweigh a refusal that another run wrote meanwhile, and versions, not
+                # clocks, order commits.
+                if known is None or (line.version or 0) >= (known.version or 0):
+                    self._newest[line.path, line.digest] = line
         self._owners: dict[str, Arrival] = {}
         for line in self.lines:
             if line.version is not None:
@@ -127,9 +144,9 @@ def read_ledger(dataset: str) -> Ledger:
         return Ledger(lines)
     newest = max((line.version for line in lines if line.version is not None), default=0)
     notes = notes_since(rows, newest)
-    known = {(line.id, line.version) for line in lines}
+    known = {(line.path, line.digest, line.version) for line in lines}
     found = [line for note in notes for line in _LINES.validate_json(note)]
-    return Ledger(lines, [line for line in found if (line.id, line.version) not in known])
+    return Ledger(lines, [line for line in found if (line.path, line.digest, line.version) not in known])
 
 
 def arrivals(dataset: str) -> list[Arrival]:
@@ -145,18 +162,26 @@ def find_arrival(dataset: str, *, path: str, digest: str) -> Arrival | None:
 def write_lines(dataset: str, lines: Iterable[Arrival]) -> None:
     """Write lines into the ledger, each once: what stands there already is left out.
 
+    A refusal of what another run has committed meanwhile is left out too.
+
     Raises:
         BackendError: storage failed.
     """
-    wanted = list(lines)
+    wanted = list({_key(line): line for line in lines}.values())
     uri = table_uri("arrivals", dataset)
     if not wanted:
         return
     for lost in attempts(uri):
         with lost:
             table = open_or_make(uri, _schema())
-            known = {_key(line) for line in _lines_of(table)}
-            fresh = [line for line in wanted if _key(line) not in known]
+            there = rows_where(table, "digest", {line.digest for line in wanted}, list(_KEY)).to_pylist()
+            known = {tuple(row.values()) for row in there}
+            committed = {(row["path"], row["digest"]) for row in there if row["version"] is not None}
+            fresh = [
+                line
+                for line in wanted
+                if _key(line) not in known and not (line.state == "refused" and (line.path, line.digest) in committed)
+            ]
             if fresh:
                 append_next(table, _as_table(fresh))
             return
@@ -167,8 +192,8 @@ def lines_note(lines: Iterable[Arrival]) -> str:
     return _LINES.dump_json(list(lines), exclude={"__all__": {"again"}}).decode()
 
 
-def _key(line: Arrival) -> tuple[str, str, int | None, str]:
-    return (line.id, line.state, line.version, line.stamp)
+def _key(line: Arrival) -> tuple[object, ...]:
+    return tuple(getattr(line, name) for name in _KEY)
 
 
 def _written(dataset: str) -> list[Arrival]:

@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from prefect_mlops.core.delta import storage_problem
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError, unknown_name
-from prefect_mlops.core.table_errors import bad_content, brief, subject_of, uneven_rows
+from prefect_mlops.core.table_errors import bad_content, subject_of, uneven_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -224,7 +225,7 @@ def read_delta(uri: str, *, version: int | None, columns: Sequence[str] | None) 
     except OSError as error:
         # delta-rs reports a lost network as the same bare OSError that Arrow raises for a damaged file.
         if "://" in uri:
-            raise BackendError(f"{subject_of(uri)} cannot be read: {brief(error, uri)}") from error
+            raise BackendError(f"{subject_of(uri)} cannot be read: {storage_problem(error)}") from error
         raise
 
 

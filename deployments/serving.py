@@ -1,4 +1,4 @@
-"""Serve the deployments of a ``prefect.yaml`` on a local Prefect server: work pools, deployments, workers."""
+"""Serve a project on a local Prefect server: its work pools and deployments, workers, and a watcher for its files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.deployments.processes import Child, start_child, tail
+from prefect_mlops.deployments.project import POOL, PROJECT_FILE, declared, read_project
 
 if TYPE_CHECKING:
     import httpx
 
-PROJECT_FILE = "prefect.yaml"
-POOL = "mlops"  # where a file names none; Prefect reserves every name that starts with "prefect"
+COMMAND = "prefect_mlops.cli.app"  # run, not imported: the command line is above this room
 WORKER = "local"  # one name, so a restart takes the worker's place instead of adding a dead one to the list
 DEPLOY_SECONDS = 180.0  # importing every flow of a project, from a cold disk
 WORKER_SECONDS = 60.0
@@ -41,14 +41,12 @@ class Served:
     """What came of serving a project.
 
     Attributes:
-        workers: one for each work pool the file names.
+        children: a worker for each work pool the file names, and a watcher where it declares datasets.
         deployments: ``flow/deployment`` names of what the file lists, sorted.
-        switches: for each schedule, whether the file said it is on; to be remembered for the next time.
     """
 
-    workers: tuple[Child, ...]
+    children: tuple[Child, ...]
     deployments: tuple[str, ...]
-    switches: dict[str, bool]
 
 
 def serve_project(
@@ -58,29 +56,26 @@ def serve_project(
     environment: Mapping[str, str],
     logs: Path,
     keep: Sequence[int],
-    remembered: Mapping[str, bool],
     started: Callable[[Child], None],
 ) -> Served:
-    """Make the work pools, deploy everything in the project's file and run a worker for each pool.
+    """Make the work pools, deploy everything in the project's file, run a worker for each pool, and a watcher.
 
     Args:
         project: folder that holds the ``prefect.yaml``; deploying and flow runs start in it and can import from it.
         client: HTTP client with the Prefect API as base address.
-        environment: environment for deploying and for the workers.
+        environment: environment of whatever is started.
         logs: folder for log files.
-        keep: file descriptors the workers inherit.
-        remembered: `Served.switches` of the last time.
+        keep: file descriptors that workers and watcher inherit.
         started: told of each child at once, so that it is stopped whatever happens next.
 
     Returns:
-        The workers and what they serve.
+        What was started and what it serves.
 
     Raises:
         ConfigError: when there is no file, or Prefect refuses it.
         BackendError: when a worker does not come up.
     """
-    pools, names = read_project(project)
-    before = {key: switch for key, switch, _ in _schedules(client)}
+    pools, _ = read_project(project)
     path = os.pathsep.join(filter(None, (str(project), environment.get("PYTHONPATH"))))
     environment = {**environment, **WORKER_ENVIRONMENT, "PYTHONPATH": path}
     since = {pool: _make_pool(client, pool) for pool in pools}
@@ -89,39 +84,13 @@ def serve_project(
         worker = _start_worker(pool, project=project, environment=environment, logs=logs, keep=keep)
         started(worker)
         workers.append(worker)
-    _deploy(project, environment=environment, log=logs / "deploy.log", started=started)
-    declared = {key: switch for key, switch, _ in _schedules(client)}
-    _restore_switches(client, before=before, declared=declared, remembered=remembered)
+    names = _deploy(project, environment=environment, log=logs / "deploy.log", started=started)
+    children = list(workers)
+    if declared(project).datasets:  # once what it wakes is there
+        children.append(_start_watcher(project, environment=environment, logs=logs, keep=keep))
+        started(children[-1])
     _await_workers(client, dict(zip(pools, workers, strict=True)), since)
-    return Served(tuple(workers), _full_names(client, names), declared)
-
-
-def read_project(project: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read what a project's file wants served.
-
-    Args:
-        project: folder that holds the ``prefect.yaml``.
-
-    Returns:
-        The work pools it names, without doubles and in its order, and the names of its deployments.
-
-    Raises:
-        ConfigError: when there is no such file, it is not YAML or lists no deployments.
-    """
-    import yaml  # type: ignore[import-untyped]  # comes with Prefect, whose format it is
-
-    file = project / PROJECT_FILE
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"no {PROJECT_FILE} in {project}: run `prefect init` there, or name another folder") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is not YAML: {error}") from error
-    entries = content.get("deployments") if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries) or not entries:
-        raise ConfigError(f"{file} lists no deployments, so there is nothing to serve")
-    pools = dict.fromkeys((entry.get("work_pool") or {}).get("name") or POOL for entry in entries)
-    return tuple(pools), tuple(str(entry.get("name")) for entry in entries)
+    return Served(tuple(children), names)
 
 
 def _make_pool(client: httpx.Client, pool: str) -> str:
@@ -156,16 +125,29 @@ def _start_worker(
     )
 
 
-def _deploy(project: Path, *, environment: Mapping[str, str], log: Path, started: Callable[[Child], None]) -> None:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", PROJECT_FILE]
-    child = start_child("prefect deploy", command, environment=environment, log=log, folder=project)
+def _deploy(
+    project: Path, *, environment: Mapping[str, str], log: Path, started: Callable[[Child], None]
+) -> tuple[str, ...]:
+    """Deploy in a process of its own, which imports the project's flows; returns ``flow/deployment`` names."""
+    command = [sys.executable, "-m", COMMAND, "deploy", "--yes", "--json", "--project", str(project)]
+    child = start_child("prefect-mlops deploy", command, environment=environment, log=log, folder=project)
     started(child)
     try:
         code = child.process.wait(DEPLOY_SECONDS)
     except subprocess.TimeoutExpired:
         raise child.failure(f"did not end within {DEPLOY_SECONDS:.0f} seconds") from None
     if code:
-        raise ConfigError(f"Prefect could not deploy {project / PROJECT_FILE}; the end of {log}:\n{tail(log)}")
+        raise ConfigError(f"{project / PROJECT_FILE} could not be deployed; the end of {log}:\n{tail(log)}")
+    said = reversed(log.read_text(errors="replace").splitlines())  # flows and Prefect may print before and after it
+    plan = json.loads(next(line for line in said if line.startswith('{"project": ')))
+    return tuple(sorted(part["name"] for part in plan["deployments"] if part["verb"] not in {"left", "remove"}))
+
+
+def _start_watcher(project: Path, *, environment: Mapping[str, str], logs: Path, keep: Sequence[int]) -> Child:
+    command = [sys.executable, "-m", COMMAND, "watch", "--project", str(project)]
+    return start_child(
+        "the watcher", command, environment=environment, log=logs / "watch.log", folder=project, keep=keep
+    )
 
 
 def _await_workers(client: httpx.Client, workers: Mapping[str, Child], since: Mapping[str, str]) -> None:
@@ -182,39 +164,6 @@ def _await_workers(client: httpx.Client, workers: Mapping[str, Child], since: Ma
 def _last_heard(client: httpx.Client, pool: str) -> str:
     found = _rows(client, f"/work_pools/{pool}/workers/filter")
     return next((str(row["last_heartbeat_time"]) for row in found if row["name"] == WORKER), "")
-
-
-def _restore_switches(
-    client: httpx.Client, *, before: Mapping[str, bool], declared: Mapping[str, bool], remembered: Mapping[str, bool]
-) -> None:
-    """Put schedules back that somebody switched in the UI: deploying sets each to what the file says.
-
-    Somebody who edits the file wants the file to win, so only a schedule whose file entry still says what it said
-    the last time keeps its switch.
-    """
-    for key, switch, address in _schedules(client):
-        if remembered.get(key) == declared[key] and before.get(key, switch) != switch:
-            answer = _ask(client, "PATCH", address, {"active": before[key]})
-            if answer.is_error:
-                raise BackendError(f"Prefect answered {answer.status_code} to {address}: {answer.text}")
-
-
-def _schedules(client: httpx.Client) -> Iterator[tuple[str, bool, str]]:
-    """Each schedule of the server: a name that survives deploying again, whether it is on, and its address."""
-    for deployment in _rows(client, "/deployments/filter"):
-        for schedule in deployment["schedules"]:
-            name = schedule["slug"] or json.dumps(schedule["schedule"], sort_keys=True)
-            yield (
-                f"{deployment['id']}/{name}",
-                schedule["active"],
-                f"/deployments/{deployment['id']}/schedules/{schedule['id']}",
-            )
-
-
-def _full_names(client: httpx.Client, names: Sequence[str]) -> tuple[str, ...]:
-    flows = {flow["id"]: flow["name"] for flow in _rows(client, "/flows/filter")}
-    found = _rows(client, "/deployments/filter")
-    return tuple(sorted(f"{flows[row['flow_id']]}/{row['name']}" for row in found if row["name"] in names))
 
 
 def _rows(client: httpx.Client, address: str) -> list[dict[str, Any]]:

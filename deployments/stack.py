@@ -21,6 +21,7 @@ from pathlib import Path
 from prefect_mlops.deployments import servers, serving
 from prefect_mlops.deployments.home import Hold, hold, recall, remember
 from prefect_mlops.deployments.processes import LOOPBACK, Child, reserved_port, stop_children
+from prefect_mlops.deployments.project import PROJECT_FILE, read_project
 
 Progress = Callable[[str], None]
 
@@ -36,7 +37,7 @@ class LocalStack:
         mlflow_url: MLflow's pages; without ``mlflow=True`` nothing answers there until the home is started with it.
         environment: variables that make this process, or a child, use the stack.
         deployments: ``flow/deployment`` names it serves.
-        children: its servers and workers.
+        children: its servers, workers and watcher.
     """
 
     home: Path
@@ -51,7 +52,7 @@ class LocalStack:
         """Wait until a signal ends the program.
 
         Raises:
-            BackendError: when a server or worker ended by itself.
+            BackendError: when a server, a worker or the watcher ended by itself.
         """
         while True:
             for child in self.children:
@@ -105,7 +106,7 @@ def local_stack(
     Args:
         home: folder for databases, artifacts and logs; made where missing. One stack at a time can use it.
         mlflow: also start MLflow's server.
-        worker: also deploy the ``prefect.yaml`` of ``project`` and run its flows.
+        worker: also deploy the ``prefect.yaml`` of ``project``, run its flows and watch for its files.
         project: folder of that file; the current one by default.
         progress: called with a sentence at each step.
 
@@ -121,7 +122,7 @@ def local_stack(
     folder = Path(project or ".").expanduser().absolute()
     tell = progress or _say_nothing
     if worker:
-        serving.read_project(folder)  # a wrong file is refused before anything is started
+        read_project(folder)  # a wrong file is refused before anything is started
     for part in (home, home / "prefect", home / "logs", home / "artifacts"):
         part.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as cleanup, _sigterm_as_exit():
@@ -170,7 +171,7 @@ def _start(home: Path, *, mlflow: bool, held: Hold, cleanup: ExitStack, tell: Pr
 def _serve(stack: LocalStack, project: Path, *, held: Hold, tell: Progress) -> LocalStack:
     import httpx
 
-    tell(f"deploying {project / serving.PROJECT_FILE}")
+    tell(f"deploying {project / PROJECT_FILE}")
     with httpx.Client(base_url=stack.prefect_api_url, trust_env=False, timeout=30.0) as client:
         served = serving.serve_project(
             project,
@@ -178,12 +179,10 @@ def _serve(stack: LocalStack, project: Path, *, held: Hold, tell: Progress) -> L
             environment={**servers.caller_environment(), **stack.environment},
             logs=stack.home / "logs",
             keep=(held.lock,),
-            remembered=recall(stack.home).get("schedules", {}),
             started=held.add,
         )
-    remember(stack.home, schedules=served.switches)
     held.announce(stack.prefect_ui_url)
-    return replace(stack, deployments=served.deployments, children=(*stack.children, *served.workers))
+    return replace(stack, deployments=served.deployments, children=(*stack.children, *served.children))
 
 
 def _stop(held: Hold, tell: Progress) -> None:

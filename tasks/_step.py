@@ -56,7 +56,8 @@ def step(
 def _bounded(run_name: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
     # Prefect hands over the parameters when the callable has exactly one argument of this name.
     def named(parameters: dict[str, Any]) -> str:
-        return run_name(parameters)[:MAX_RUN_NAME_LENGTH]
+        # Names of files may hold line breaks and what steers a terminal, and these names stand in logs.
+        return "".join(letter if letter.isprintable() else "?" for letter in run_name(parameters))[:MAX_RUN_NAME_LENGTH]
 
     return named
 

@@ -11,7 +11,7 @@ import prefect.runtime
 from prefect_mlops.core import lake
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
 from prefect_mlops.core.landing import Landed, digest_of, list_landing, local_file, look
-from prefect_mlops.core.ledger import Arrival, Ledger, read_ledger, write_lines
+from prefect_mlops.core.ledger import Arrival, read_ledger, write_lines
 from prefect_mlops.core.settling import promised, settle
 from prefect_mlops.core.values import Value
 from prefect_mlops.tasks._step import run_logger, step
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from prefect_mlops.core.reports import Report
 
 MAX_BATCH_FILES = 1000
-MAX_BATCH_BYTES = 256 << 20  # bounds what is in memory at once; one larger file is a batch of its own
+MAX_BATCH_BYTES = 256 << 20  # in memory, and of files that are read by one task; one larger file is taken alone
 PATIENCE_SECONDS = 30.0  # how long a run waits for half-written files; the next one looks again
 
 
@@ -132,28 +132,39 @@ def ingest_files(
         BackendError: storage failed; tried again.
     """
     landed = [file if isinstance(file, Landed) else look(dataset, file) for file in files]
-    batch = _Batch(dataset, read_ledger(dataset.name), again=again)
+    done: list[Arrival] = []
+    left: list[str] = []
+    batch = _Batch(dataset, again=again)
     for place, file in enumerate(landed, 1):
         batch.take(file)
-        if place % 100 == 0 and place < len(landed):
-            run_logger().info("%d of %d files checked", place, len(landed))
-    if dry_run:
-        return Taken(arrivals=tuple(file.arrival for file in batch.checked), left=tuple(batch.left))
-    done = lake.commit_arrivals(
-        dataset.name, batch.checked, new_columns=dataset.new_columns, copies=dataset.copies, again=again
-    )
-    return Taken(arrivals=tuple(done), left=tuple(batch.left))
+        if place == len(landed) or batch.size > MAX_BATCH_BYTES:
+            done += batch.commit(dry_run=dry_run)
+            left += batch.left
+            batch = _Batch(dataset, again=again)
+            run_logger().info("%d of %d files done", place, len(landed))
+    return Taken(arrivals=tuple(done), left=tuple(left))
 
 
 class _Batch:
     """Files on their way into one commit."""
 
-    def __init__(self, dataset: DatasetSpec, ledger: Ledger, *, again: bool) -> None:
-        self.dataset, self.ledger, self.again = dataset, ledger, again
+    def __init__(self, dataset: DatasetSpec, *, again: bool) -> None:
+        self.dataset, self.again = dataset, again
+        self.ledger = read_ledger(dataset.name)
         self.columns = lake.dataset_columns(dataset.name, new_columns=dataset.new_columns)
         self.flow_run = str(prefect.runtime.flow_run.id or "")
         self.checked: list[lake.Checked] = []
         self.left: list[str] = []
+        self.size = 0
+
+    def commit(self, *, dry_run: bool) -> list[Arrival]:
+        """Commit what was checked, unless this is a dry run; returns what became of it."""
+        if dry_run:
+            return [file.arrival for file in self.checked]
+        spec = self.dataset
+        return lake.commit_arrivals(
+            spec.name, self.checked, new_columns=spec.new_columns, copies=spec.copies, again=self.again
+        )
 
     def take(self, file: Landed) -> None:
         """Read and check one file; one that cannot be read now holds nobody up."""
@@ -164,9 +175,14 @@ class _Batch:
             self.left.append(f"{file.path}: {error}")
         except (BackendError, OSError) as error:
             self.left.append(f"{file.path} cannot be read now: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever a file makes a library do, the others are taken
+            self.left.append(
+                f"{file.path} cannot be taken: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            )
         else:
             if checked is not None:
                 self.checked.append(checked)
+                self.size += checked.accepted.nbytes if checked.accepted is not None else 0
 
     def _checked(self, file: Landed, path: Path) -> lake.Checked | None:
         digest = digest_of(path)

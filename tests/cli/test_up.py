@@ -29,14 +29,27 @@ from pathlib import Path
 from prefect import flow
 
 @flow
-def hello(name: str = "you"):
+def hello(name: str = "you", dataset: str = ""):
     Path(f"hello-{name}").write_text(os.environ["MLFLOW_TRACKING_URI"])
+"""
+SPEC = """
+import great_expectations as gx
+from prefect_mlops.core import DatasetSpec
+
+check = gx.expectations.ExpectTableRowCountToBeBetween(min_value=1)
+greetings = DatasetSpec(name="greetings", suite=gx.ExpectationSuite(name="any", expectations=[check]))
 """
 PROJECT = """
 pull: []
 deployments:
   - name: hello
     entrypoint: greeting.hello
+    parameters: {dataset: specs.greetings}
+    triggers:
+      - name: greeting arrived
+        expect: [prefect-mlops.data.arrived]
+        match: {prefect.resource.id: prefect-mlops.data.greetings}
+        parameters: {name: arrival}
     work_pool: {name: mlops, job_variables: {working_dir: "."}}
     schedules: [{slug: weekly, cron: "0 6 * * 1", timezone: Europe/Berlin, active: false}]
 """
@@ -63,7 +76,7 @@ class Up:
         return httpx.Client(base_url=self.info["prefect_api"], trust_env=False, timeout=20)
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
-        self.family = processes._descendants([self.process.pid])
+        self.family = processes.descendants([self.process.pid])
         self.process.send_signal(number)
         said = self.process.communicate(timeout=30)[1]
         return self.process.returncode, said
@@ -98,6 +111,7 @@ def free_ports() -> dict[str, int]:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     project = tmp_path_factory.mktemp("project")
     (project / "greeting.py").write_text(FLOW)
+    (project / "specs.py").write_text(SPEC)
     (project / "prefect.yaml").write_text(PROJECT)
     (project / "home").mkdir(mode=0o700)
     remember(project / "home", ports=free_ports())  # a stack of another test would take 4200 while this one restarts
@@ -174,6 +188,18 @@ def test_a_deployment_runs_in_the_project_folder(stack: Up) -> None:
 
 
 @pytest.mark.slow
+def test_a_file_that_arrives_starts_a_run(stack: Up) -> None:
+    landing = stack.project / "home" / "landing" / "greetings"
+    deadline = time.monotonic() + DEADLINE
+    while not landing.is_dir() and time.monotonic() < deadline:  # the watcher makes it
+        time.sleep(0.1)
+    (landing / "hello.csv").write_text("a\n1\n")
+    while not (stack.project / "hello-arrival").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert (stack.project / "hello-arrival").exists()
+
+
+@pytest.mark.slow
 def test_mlflow_shows_runs_and_artifacts_that_were_logged_past_it(stack: Up) -> None:
     home = stack.info["home"]
     straight = {
@@ -202,12 +228,28 @@ def test_a_second_one_on_the_same_home_is_told_where_the_first_is(stack: Up) -> 
 
 
 @pytest.mark.slow
+def test_a_watcher_that_dies_ends_the_stack_with_its_log(tmp_path: Path) -> None:
+    (tmp_path / "greeting.py").write_text(FLOW)
+    (tmp_path / "prefect.yaml").write_text(PROJECT)  # without the dataset it names
+    (tmp_path / "home").mkdir(mode=0o700)
+    remember(tmp_path / "home", ports=free_ports())
+    running = start(tmp_path)
+    said = running.process.communicate(timeout=DEADLINE)[1]
+    assert running.process.returncode == 1
+    assert "error: the watcher ended by itself with exit code 2; the end of " in said
+    assert "there is no module 'specs' to import" in said
+
+
+@pytest.mark.slow
 def test_after_a_kill_it_starts_again_as_it_was_and_ctrl_c_ends_it(stack: Up) -> None:
     with stack.prefect as client:
         of = deployment(client)
         schedule = f"/deployments/{of['id']}/schedules/{of['schedules'][0]['id']}"
         switched = ask(client, "PATCH", schedule, {"active": True})
+        (automation,) = ask(client, "POST", "/automations/filter", {"limit": 10}).json()
+        paused = ask(client, "PATCH", f"/automations/{automation['id']}", {"enabled": False})
     assert switched.is_success
+    assert paused.is_success
     stack.process.kill()
     stack.process.communicate()
 
@@ -216,6 +258,8 @@ def test_after_a_kill_it_starts_again_as_it_was_and_ctrl_c_ends_it(stack: Up) ->
         assert (again.info["prefect_ui"], again.info["mlflow"]) == (stack.info["prefect_ui"], stack.info["mlflow"])
         with again.prefect as client:
             assert deployment(client)["schedules"][0]["active"], "a switch thrown in the UI survives deploying again"
+            (kept,) = ask(client, "POST", "/automations/filter", {"limit": 10}).json()
+            assert (kept["id"], kept["enabled"]) == (automation["id"], False), "and so does a paused automation"
     finally:
         code, said = again.end(signal.SIGINT)
     assert code == 0

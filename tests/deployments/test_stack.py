@@ -21,7 +21,8 @@ import httpx
 import pytest
 
 from prefect_mlops.core.errors import BackendError, ConfigError, ConflictError
-from prefect_mlops.deployments import processes, servers, serving
+from prefect_mlops.deployments import processes, servers
+from prefect_mlops.deployments.project import POOL, read_project
 from prefect_mlops.deployments.stack import embedded_environment, local_stack
 
 ANSWERING = """
@@ -281,6 +282,8 @@ def test_servers_do_not_follow_the_callers_prefect_settings(monkeypatch: pytest.
         ("deployments: [", "is not YAML"),
         ("name: empty", "lists no deployments"),
         ("deployments: [train]", "lists no deployments"),
+        ("deployments: [{entrypoint: flows.train}]", "deployment 1 has no name"),
+        ("deployments: [{name: train, work_pool: gpu}]", "'train': work_pool: expected a mapping"),
     ],
 )
 def test_a_wrong_project_is_refused_before_anything_starts(content: str | None, message: str, tmp_path: Path) -> None:
@@ -295,14 +298,14 @@ def test_a_project_names_its_pools_and_deployments(tmp_path: Path) -> None:
     (tmp_path / "prefect.yaml").write_text(
         "deployments: [{name: a, work_pool: {name: gpu}}, {name: b}, {name: c, work_pool: {name: gpu}}]"
     )
-    assert serving.read_project(tmp_path) == (("gpu", serving.POOL), ("a", "b", "c"))
+    assert read_project(tmp_path) == (("gpu", POOL), ("a", "b", "c"))
 
 
 def test_our_own_project_file_serves_through_a_pool_that_prefect_accepts() -> None:
-    pools, names = serving.read_project(Path(__file__).parents[2])
-    assert pools == (serving.POOL,)
-    assert not serving.POOL.startswith("prefect")  # Prefect answers 403 to such a name
-    assert {"train", "monitor"} <= set(names)
+    pools, names = read_project(Path(__file__).parents[2])
+    assert pools == (POOL,)
+    assert not POOL.startswith("prefect")  # Prefect answers 403 to such a name
+    assert {"ingest", "check-freshness", "train", "monitor"} == set(names)
 
 
 @pytest.mark.slow

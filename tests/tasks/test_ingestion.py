@@ -15,7 +15,7 @@ from great_expectations import expectations as gxe
 from prefect_mlops.core import DatasetSpec, delta, lake, ledger
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import Arrival, arrivals, table_uri
-from prefect_mlops.tasks import find_pending, ingest_files
+from prefect_mlops.tasks import find_pending, ingest_files, ingestion
 from prefect_mlops.tasks.ingestion import Taken
 
 COLUMNS = ("n", "word", "price")
@@ -554,3 +554,127 @@ def test_a_renamed_copy_after_a_crash_is_still_a_copy(landing: Landing, monkeypa
     (landing.folder / "a.csv").rename(landing.folder / "b.csv")
     assert landing.ingest("b.csv").state == "duplicate"
     assert len(rows("datasets")) == 40
+
+
+# Races and suites that change in between.
+
+
+def test_a_refusal_that_comes_late_does_not_undo_a_commit(landing: Landing) -> None:
+    """One worker still has the old suite: it refuses what another one commits in the same moment."""
+    name = landing.put("a.csv", sales())
+    strict = ExpectationSuite(name="strict", expectations=[gxe.ExpectColumnValuesToBeBetween(column="n", max_value=-1)])
+    late = lake.commit_arrivals
+    with pytest.MonkeyPatch.context() as patch:
+
+        def overtaken(*arguments, **options):
+            patch.setattr(lake, "commit_arrivals", late)
+            landing.ingest(name)  # the other worker, with the mended suite
+            return late(*arguments, **options)
+
+        patch.setattr(lake, "commit_arrivals", overtaken)
+        landing.ingest(name, suite=strict)
+    assert [line.state for line in arrivals("sales")] == ["committed"]
+    landing.take(name)
+    taken = ingest_files.fn([name], dataset=landing.spec(), again=True)
+    assert taken.arrivals[0].again
+    assert len(rows("datasets")) == 40
+
+
+def test_a_clock_that_goes_back_does_not_undo_a_commit(landing: Landing) -> None:
+    from datetime import timedelta
+
+    done = landing.ingest(landing.put("a.csv", sales()))
+    later = {"state": "refused", "rows": 0, "version": None, "reason": "later by its clock", "content": ""}
+    refused = done.model_copy(update={**later, "at": done.at + timedelta(days=1)})
+    assert ledger.Ledger([done, refused]).find("a.csv", done.digest) == done
+    ledger.write_lines("sales", [refused])
+    assert arrivals("sales") == [done]
+    assert len(rows("arrivals")) == 1, "what was committed is not refused any more"
+
+
+def test_rows_that_only_the_mended_suite_refuses_are_kept_after_a_crash(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = sales()
+    table.loc[3, "price"] = -1.0
+    name = landing.put("a.csv", table)
+    with monkeypatch.context() as patch:
+        crash_at(patch, "quarantine", "after")
+        with pytest.raises(Crash):
+            landing.ingest(name)
+    more = gxe.ExpectColumnValuesToBeBetween(column="n", max_value=38)
+    stricter = ExpectationSuite(name="stricter", expectations=[*SUITE.expectations, more])
+    done = landing.ingest(name, suite=stricter)
+    assert (done.rows, done.refused) == (38, 2)
+    assert sorted(rows("quarantine")["number"]) == [4, 40]
+
+
+def test_a_file_that_breaks_a_library_holds_nobody_up(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [landing.put("a.csv", sales()), landing.put("b.csv", sales(start=100))]
+    real = ingestion._rows
+
+    def fragile(file: Path) -> pd.DataFrame:
+        if file.name == "a.csv":
+            raise UnicodeDecodeError("utf-8", b"x", 0, 1, "as some library does")
+        return real(file)
+
+    monkeypatch.setattr(ingestion, "_rows", fragile)
+    taken = landing.take(*names)
+    assert [line.path for line in taken.arrivals] == ["b.csv"]
+    assert "a.csv cannot be taken: UnicodeDecodeError" in taken.left[0]
+
+
+def test_large_batches_are_committed_in_parts(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingestion, "MAX_BATCH_BYTES", 9000)
+    taken = landing.take(*(landing.put(f"{n}.csv", sales(start=100 * n)) for n in range(6)))
+    versions = [line.version for line in taken.arrivals]
+    assert len(versions) == 6
+    assert 1 < len(set(versions)) < 6
+    assert counts() == (240, 0, 6)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ([1.5, 2.5], [True, False], "bool where the dataset has double"),
+        ([True, False], [1, 0], "int64 where the dataset has bool"),
+    ],
+)
+def test_values_are_not_bent_into_another_kind(landing: Landing, first: list, second: list, says: str) -> None:
+    suite = ExpectationSuite(name="any", expectations=[gxe.ExpectColumnToExist(column="v")])
+    landing.ingest(landing.put("a.csv", pd.DataFrame({"v": first})), suite=suite)
+    done = landing.ingest(landing.put("b.csv", pd.DataFrame({"v": second})), suite=suite)
+    assert done.state == "refused"
+    assert says in done.reason
+
+
+def test_digits_are_not_lost_to_a_narrower_column(landing: Landing) -> None:
+    suite = ExpectationSuite(name="any", expectations=[gxe.ExpectColumnToExist(column="v")])
+    narrow = pd.DataFrame({"v": pd.Series([1.5, None], dtype="float32")})
+    narrow.to_parquet(landing.folder / "a.parquet")
+    pd.DataFrame({"v": [2.5, None, 3.25]}).to_parquet(landing.folder / "b.parquet")
+    pd.DataFrame({"v": [0.1]}).to_parquet(landing.folder / "c.parquet")
+    states = [landing.ingest(name, suite=suite).state for name in ("a.parquet", "b.parquet", "c.parquet")]
+    assert states == ["committed", "committed", "refused"]
+
+
+def test_quarantine_loses_no_digit_of_any_kind(landing: Landing) -> None:
+    table = sales(40).assign(
+        exact=0.1 + 0.2,
+        large=1.7976931348623157e308,
+        endless=float("inf"),
+        minus=-0.0,
+        whole=pd.array([2**53 + 1] * 40),
+    )
+    table.loc[3, "price"] = -1.0
+    table["whole"] = table["whole"].astype("Int64").where(table.index != 5)
+    table.to_parquet(landing.folder / "a.parquet")
+    landing.ingest("a.parquet")
+    kept = json.loads(rows("quarantine")["row"].iloc[0])
+    assert (kept["exact"], kept["large"], kept["endless"], str(kept["minus"])) == (
+        0.1 + 0.2,
+        1.7976931348623157e308,
+        float("inf"),
+        "-0.0",
+    )
+    assert kept["whole"] == 2**53 + 1

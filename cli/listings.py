@@ -1,0 +1,80 @@
+"""Lists for a terminal: aligned columns, one line each, whatever was in the values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+
+import typer
+
+SHORT_DIGEST = 8  # enough to tell the contents of one file apart; the whole one is in --json
+MAX_REASON = 300  # a reason has to fit a few lines of a terminal; the whole one is in --json
+
+
+def escaped(text: str) -> str:
+    """Write control characters and the like as escapes: names and cells come from others, and a terminal obeys them."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def shortened(text: str, length: int = MAX_REASON) -> str:
+    """Cut a long text, visibly, and escape it."""
+    return escaped(text if len(text) <= length else text[: length - 1] + "…")
+
+
+def short_digest(digest: str) -> str:
+    """Return the first figures of a digest; empty where there is none."""
+    return digest.removeprefix("sha256:")[:SHORT_DIGEST]
+
+
+def moment(at: datetime) -> str:
+    """Write a time as the clock on the wall shows it."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def age(since: datetime) -> str:
+    """Say in one unit how long ago something was."""
+    time = datetime.now(timezone.utc) - since
+    for unit, length in (("d", timedelta(days=2)), ("h", timedelta(hours=2)), ("min", timedelta(minutes=2))):
+        if time >= length:
+            return f"{time // (length / 2)} {unit}"
+    return f"{max(round(time.total_seconds()), 0)} s"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number of things: ``1 file``, ``2 files``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def columns(headers: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()) -> Iterator[str]:
+    """Align rows under headers; numbers to the right, the last column as long as it is.
+
+    Args:
+        headers: those that end in ``>`` are of numbers.
+        rows: cells, escaped here.
+        notes: a line to go under each row, where it is not empty.
+    """
+    names = [header.removesuffix(">") for header in headers]
+    cells = [[escaped(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    texts = [*notes] or [""] * len(cells)
+
+    def line(row: Sequence[str]) -> str:
+        parts = [
+            cell.rjust(width) if header.endswith(">") else cell.ljust(width)
+            for cell, width, header in zip(row, widths, headers, strict=True)
+        ]
+        return "  ".join(parts).rstrip()
+
+    if cells:
+        yield line(names)
+    for row, text in zip(cells, texts, strict=True):
+        yield line(row)
+        if text:
+            yield f"    {shortened(text)}"
+
+
+def say(sentence: str) -> None:
+    """Tell on stderr how it goes; stdout stays for the answer."""
+    typer.echo(escaped(sentence), err=True)

@@ -1,0 +1,113 @@
+"""Bring in what was refused, after the suite was mended."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow
+
+from prefect_mlops.core.datasets import load_dataset
+from prefect_mlops.core.ledger import Arrival
+from prefect_mlops.core.replays import Replay
+from prefect_mlops.core.values import Value
+from prefect_mlops.flows.forms import label
+from prefect_mlops.flows.verdicts import Verdict, verdict
+from prefect_mlops.tasks import announce_data, find_refused, ingest_files, replay_quarantine
+from prefect_mlops.tasks.ingestion import Backlog
+
+
+class Replayed(Value):
+    """What a replay came to.
+
+    Attributes:
+        rows: each file that had rows in quarantine.
+        files: each file that had been refused as a whole and was checked again.
+        left: a sentence for each such file that could not be checked again.
+        dry_run: True when nothing was written.
+    """
+
+    rows: tuple[Replay, ...] = ()
+    files: tuple[Arrival, ...] = ()
+    left: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    @property
+    def taken(self) -> list[Arrival]:
+        """Files that had been refused as a whole and came in now."""
+        return [arrival for arrival in self.files if arrival.state in ("committed", "partly")]
+
+    @property
+    def count(self) -> int:
+        """Rows that came in."""
+        return sum(replay.rows for replay in self.rows) + sum(arrival.rows for arrival in self.taken)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything came in, or would have in a dry run."""
+        return bool(self.taken) or any(replay.rows for replay in self.rows)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing that was asked about is refused any more."""
+        rows = sum(replay.left for replay in self.rows) + sum(arrival.refused for arrival in self.files)
+        return not (rows or self.left or any(arrival.state == "refused" for arrival in self.files))
+
+
+@flow(name="replay", flow_run_name="replay-{dataset}")
+def replay(
+    dataset: Annotated[str, label("Dataset")],
+    paths: Annotated[list[str] | None, label("Files")] = None,
+    dry_run: Annotated[bool, label("Dry run")] = False,
+) -> Replayed:
+    """Check what was refused with today's suite, and bring in what passes, each row once.
+
+    Rows in quarantine come in with one commit. A file that was refused as a whole is ingested again, where its
+    content still lies in the landing place. What still fails stays as it was. Started again, or twice at once, it
+    changes nothing that is done.
+
+    Args:
+        dataset: Dotted name of the DatasetSpec, e.g. prefect_mlops.examples.flights.flights
+        paths: Files under the landing place; empty takes everything that was refused.
+        dry_run: Check, and write nothing.
+
+    Returns:
+        What became of each file. What is still refused does not fail the run.
+
+    Raises:
+        ConfigError: no such dataset, or a named file that never arrived.
+        BackendError: storage failed.
+    """
+    spec = load_dataset(dataset)
+    with verdict("replay", spec.name) as told:
+        rows = replay_quarantine(spec, paths, dry_run=dry_run)
+        refused = find_refused(spec, paths)
+        files: list[Arrival] = []
+        left = list(refused.left)
+        for batch in Backlog(files=refused.files).batches():
+            taken = ingest_files(batch, dataset=spec, dry_run=dry_run, again=True)
+            files += taken.arrivals
+            left += taken.left
+        done = Replayed(rows=rows, files=tuple(files), left=tuple(left), dry_run=dry_run)
+        _tell(told, done)
+        if done.changed and not dry_run:
+            lines = [replay.arrival for replay in rows if replay.arrival is not None]
+            announce_data(spec.name, [*lines, *done.taken])
+        return done
+
+
+def _tell(told: Verdict, done: Replayed) -> None:
+    stay = sum(replay.left for replay in done.rows)
+    told.title = f"{done.count:,} rows came in" if done.changed else "nothing changed"
+    told.title += " (dry run: nothing was written)" if done.dry_run else ""
+    if not (done.rows or done.files or done.left):
+        told.say("Nothing was refused that has not come in since.")
+        return
+    told.say(f"{stay:,} rows stay in quarantine; {len(done.taken):,} of {len(done.files):,} refused files were taken.")
+    told.say(*(_sentence(replay) for replay in done.rows))
+    told.say(*(f"{arrival.path}: {arrival.state}. {arrival.reason}" for arrival in done.files))
+    told.say(*(f"Left: {sentence}" for sentence in done.left))
+
+
+def _sentence(replay: Replay) -> str:
+    stay = f", {replay.left:,} stay: {replay.why}" if replay.left else ""
+    return f"{replay.path}: {replay.rows:,} rows came in{stay}"
