@@ -14,6 +14,7 @@ from prefect_mlops.cli.deploy import deploy
 from prefect_mlops.cli.files import files
 from prefect_mlops.cli.ingest import ingest
 from prefect_mlops.cli.lake import lake
+from prefect_mlops.cli.listings import escaped
 from prefect_mlops.cli.quarantine import quarantine
 from prefect_mlops.cli.status import status
 from prefect_mlops.cli.up import up
@@ -68,7 +69,7 @@ app.command()(watch)
 app.command()(files)
 app.command()(ingest)
 app.add_typer(quarantine, name="quarantine")
-app.add_typer(lake)
+app.add_typer(lake, name="lake")
 app.command()(status)
 app.command()(backfill)
 app.command()(chaos)
@@ -84,8 +85,13 @@ def main() -> None:
     except MLOpsError as error:
         if Settings().debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_lines(error)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _lines(error: MLOpsError) -> str:
+    """Keep the lines of a message, which may end with a log, and nothing else that steers a terminal."""
+    return "\n".join(escaped(line) for line in str(error).splitlines())
 
 
 if __name__ == "__main__":

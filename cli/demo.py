@@ -123,7 +123,7 @@ def _tell(home: Path, say: Say) -> Outcome:
 
     def arrive(*paths: Path) -> int:
         names = [path.name for path in paths]
-        taken = ingest(DATASET, names)
+        taken = ingest(DATASET, names).arrivals
         outcome.files += taken
         for arrival in taken:
             say(f"  {arrival.path}: {_state(arrival)}")

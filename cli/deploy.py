@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefect_mlops.cli.terminal import plain
+from prefect_mlops.cli.listings import escaped
 from prefect_mlops.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def deploy(
     acts = plan.acts and not dry_run
     if acts:
         _confirm(yes)
-        carry_out(plan, tell=lambda sentence: typer.echo(plain(sentence), err=True))
+        carry_out(plan, tell=lambda sentence: typer.echo(escaped(sentence), err=True))
     if as_json:
         typer.echo(json.dumps({"project": plan.project, "applied": acts, **_as_json(plan)}))
     else:
@@ -80,10 +80,10 @@ def _closing(plan: Plan, *, acts: bool, dry_run: bool) -> str:
 
 
 def _lines(plan: Plan) -> Iterator[str]:
-    yield f"Project {plain(plan.project)}"
-    yield from (f"  + work pool {plain(pool)}, of type process" for pool in plan.pools)
+    yield f"Project {escaped(plan.project)}"
+    yield from (f"  + work pool {escaped(pool)}, of type process" for pool in plan.pools)
     for deployment in plan.deployments:
-        yield f"  {SIGNS[deployment.verb]} {plain(deployment.present.full_name)}{_remark(deployment)}"
+        yield f"  {SIGNS[deployment.verb]} {escaped(deployment.present.full_name)}{_remark(deployment)}"
         for part in deployment.parts:
             yield from (f"      {line}" for line in _part_lines(part, new=deployment.verb == "create"))
 
@@ -100,7 +100,7 @@ def _remark(deployment: DeploymentPlan) -> str:
 
 
 def _part_lines(part: Part, *, new: bool) -> Iterator[str]:
-    what = f"{SIGNS[part.verb]} {part.kind} {plain(part.name)}"
+    what = f"{SIGNS[part.verb]} {part.kind} {escaped(part.name)}"
     if part.verb == "same" or (new and part.kind == "field"):
         return
     if part.verb in {"left", "remove"}:

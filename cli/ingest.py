@@ -57,8 +57,8 @@ def ingest(
     with run("ingesting"):
         from prefect_mlops.flows.ingest import ingest as flow
 
-        done = flow(name, named, verify=verify, dry_run=dry_run)
-    left = _left(spec, named, done)
+        taken = flow(name, named, verify=verify, dry_run=dry_run)
+    done, left = taken.arrivals, taken.left
     if as_json:
         typer.echo(json.dumps(_as_json(spec, done, left, dry_run=dry_run)))
     else:
@@ -87,18 +87,6 @@ def landed_name(spec: DatasetSpec, path: str, folder: Path) -> str:
             raise
     typed = folder / path
     return look(spec, str(typed.parent.resolve() / typed.name if ".." in typed.parts else typed)).path
-
-
-def _left(spec: DatasetSpec, named: Sequence[str], done: Sequence[Arrival]) -> list[str]:
-    """Say what was asked for and still waits."""
-    from prefect_mlops.core.backlog import find_backlog
-
-    seen = {arrival.path for arrival in done}
-    waits = "still waits: half written or not readable; the verdict of the run says which"
-    if named:
-        return [f"{path}: {waits}" for path in dict.fromkeys(named) if path not in seen]
-    backlog = find_backlog(spec)
-    return [*backlog.left, *(f"{file.path}: {waits}" for file in backlog.pending if file.path not in seen)]
 
 
 def _lines(done: Sequence[Arrival], left: Sequence[str], *, dry_run: bool) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefect_mlops.cli.terminal import plain
+from prefect_mlops.cli.listings import escaped
 
 if TYPE_CHECKING:
     from prefect_mlops.deployments.announcements import Announcement
@@ -59,4 +59,4 @@ def watch(
 
 
 def _say(sentence: str) -> None:
-    typer.echo(plain(sentence), err=True)
+    typer.echo(escaped(sentence), err=True)

@@ -6,6 +6,7 @@ added only by a writer who has seen the row before it: of two who decide from th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, Field, field_validator
 
+from prefect_mlops.core.compaction import compact
 from prefect_mlops.core.delta import append_next, attempts, open_or_make, open_table, storage
-from prefect_mlops.core.errors import ConfigError, ConflictError
+from prefect_mlops.core.errors import BackendError, ConfigError, ConflictError
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.values import Value
 
@@ -217,13 +219,10 @@ def _entries(table: DeltaTable) -> list[Entry]:
 
 def _compact(uri: str) -> None:
     """Write the many small files as one; when that fails, or somebody else does it, the next hundred will."""
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError
-
-    try:
-        DeltaTable(uri).optimize.compact()
-    except (DeltaError, OSError):
-        return
+    with contextlib.suppress(BackendError):
+        table = open_table(uri)
+        if table is not None:
+            compact(table)  # delta-rs's own would double rows if `lake optimize` ran in the same moment
 
 
 def _as_table(entry: Entry) -> pa.Table:

@@ -7,6 +7,7 @@ by whoever commits next.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, TypeAdapter
 
+from prefect_mlops.core.compaction import compact
 from prefect_mlops.core.delta import (
     append_next,
     attempts,
@@ -25,6 +27,7 @@ from prefect_mlops.core.delta import (
     storage,
     table_uri,
 )
+from prefect_mlops.core.errors import BackendError
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:
@@ -76,6 +79,7 @@ class Arrival(Value):
 
 
 _KEY = ("path", "digest", "state", "version", "stamp", "reason")  # of a line: another one says something else
+COMPACT_EVERY = 100  # each commit is a file of its own; a hundred are read quickly, thousands are not
 _LINES = TypeAdapter(list[Arrival])
 
 
@@ -182,8 +186,9 @@ def write_lines(dataset: str, lines: Iterable[Arrival]) -> None:
                 for line in wanted
                 if _key(line) not in known and not (line.state == "refused" and (line.path, line.digest) in committed)
             ]
-            if fresh:
-                append_next(table, _as_table(fresh))
+            if fresh and append_next(table, _as_table(fresh)) % COMPACT_EVERY == 0:
+                with contextlib.suppress(BackendError):  # the next hundred will
+                    compact(open_or_make(uri, _schema()))
             return
 
 

@@ -11,6 +11,7 @@ from prefect_mlops.core.ledger import Arrival
 from prefect_mlops.flows.forms import label
 from prefect_mlops.flows.verdicts import Verdict, verdict
 from prefect_mlops.tasks import announce_data, find_pending, ingest_files
+from prefect_mlops.tasks.ingestion import Taken
 
 
 @flow(name="ingest", flow_run_name="ingest-{dataset}")
@@ -19,7 +20,7 @@ def ingest(
     paths: Annotated[list[str] | None, label("Files")] = None,
     verify: Annotated[bool, label("Read all files again")] = False,
     dry_run: Annotated[bool, label("Dry run")] = False,
-) -> list[Arrival]:
+) -> Taken:
     """Check arriving files, put bad rows into quarantine and good ones into the lake.
 
     Whatever woke it, it takes everything that waits. Started again, or twice at once, it changes nothing that is
@@ -32,8 +33,8 @@ def ingest(
         dry_run: Check, and write nothing.
 
     Returns:
-        What became of each file that was looked into. A refused file does not fail the run; it is in the ledger with
-        its reason.
+        What became of each file that was looked into, and what was left and why. A refused file does not fail the run;
+        it is in the ledger with its reason.
 
     Raises:
         ConfigError: no such dataset or landing place, or a named file that is not there or leads out of it. A link
@@ -52,7 +53,7 @@ def ingest(
         _tell(told, done, left, dry_run=dry_run)
         if not dry_run and any(arrival.version is not None and not arrival.again for arrival in done):
             announce_data(spec.name, done)
-        return done
+        return Taken(arrivals=tuple(done), left=tuple(left))
 
 
 def _tell(told: Verdict, done: list[Arrival], left: list[str], *, dry_run: bool) -> None:

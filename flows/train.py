@@ -8,7 +8,7 @@ from typing import Annotated
 import prefect.runtime
 from prefect import flow
 
-from prefect_mlops.core.brakes import Brake, breaker, find_brake
+from prefect_mlops.core.brakes import Brake, breaker, find_brake, held_lease
 from prefect_mlops.core.delta import open_table, table_uri
 from prefect_mlops.core.history import Entry, read_history
 from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
@@ -21,6 +21,7 @@ from prefect_mlops.tasks import (
     announce_stop,
     find_decision,
     find_model,
+    free_turn,
     note_entry,
     open_breaker,
     promote_model,
@@ -65,6 +66,7 @@ def train(
     """
     spec = load_spec(model)
     with verdict("train", spec.name) as told:
+        told.say(*filter(None, [_freed(spec, dry_run=dry_run)]))
         if automatic and not dry_run and (held := _held_back(spec, data, told)):
             return held
         told.say(*([] if dry_run else filter(None, [repair_alias(spec.name)])))
@@ -104,6 +106,12 @@ def _conclude(trial: Trial, judged: Judged, version: ModelVersion, lease: Entry)
         promote_model(version, decision=decision, recipe=recipe, lease=lease)
     else:
         refuse_model(version, decision, recipe=recipe, lease=lease)
+
+
+def _freed(spec: ModelSpec, *, dry_run: bool) -> str:
+    """Ask whether the run that has the turn is alive, where there is one; most of the time there is none."""
+    held = None if dry_run else held_lease(read_history(spec.name))
+    return free_turn(spec.name) if held and held.flow_run != str(prefect.runtime.flow_run.id or "") else ""
 
 
 def _held_back(spec: ModelSpec, data: str, told: Verdict) -> Decision | None:

@@ -8,6 +8,7 @@ from prefect_mlops.tasks.evaluation import evaluate_model, judge_model
 from prefect_mlops.tasks.flow_runs import crash_dead_runs
 from prefect_mlops.tasks.history import (
     find_decision,
+    free_turn,
     note_entry,
     open_breaker,
     record_decision,
@@ -45,6 +46,7 @@ __all__ = [
     "find_pending",
     "find_refused",
     "find_version",
+    "free_turn",
     "ingest_files",
     "judge_model",
     "load_model",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.errors import BackendError
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ STARTING_SECONDS = 300.0  # a new process imports everything from a cold disk be
 PAGE = 200  # the most rows Prefect's API gives in one answer
 
 
-@step("crash-dead-runs")
+@step("crash-dead-runs", backend=True)
 def crash_dead_runs(flows: Sequence[str], *, silent_for: timedelta | None = None) -> list[str]:
     """Mark runs of deployments as crashed whose process gives no sign of life any more.
 
@@ -32,8 +33,17 @@ def crash_dead_runs(flows: Sequence[str], *, silent_for: timedelta | None = None
         Names of the runs that were marked.
 
     Raises:
-        PrefectHTTPStatusError: Prefect refused.
+        BackendError: Prefect's API failed; tried again.
     """
+    import httpx
+
+    try:
+        return _crash(flows, silent_for)
+    except httpx.HTTPError as error:
+        raise BackendError(f"Prefect's API failed while dead runs were looked for: {error}") from error
+
+
+def _crash(flows: Sequence[str], silent_for: timedelta | None) -> list[str]:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import StateType
     from prefect.states import Crashed

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import prefect.runtime
 
 from prefect_mlops.core import history, leases
-from prefect_mlops.core.brakes import Brake, breaker, opened
+from prefect_mlops.core.brakes import Brake, breaker, held_lease, opened
+from prefect_mlops.core.errors import BackendError
 from prefect_mlops.core.history import AUTOMATIC, Entry
 from prefect_mlops.core.values import Decision, ModelVersion
 from prefect_mlops.tasks import _mlflow
@@ -174,6 +176,46 @@ def note_entry(
             details=details or {},
         )
     )
+
+
+@step("free-{model}", backend=True)
+def free_turn(model: str) -> str:
+    """Give back the turn of a run that has ended without doing so, as one that was killed.
+
+    Without it the model would wait until the lease runs out. That a killed run has ended is noticed by its worker, or
+    by the flow ``tidy``.
+
+    Args:
+        model: registered model.
+
+    Returns:
+        What was done, in a sentence; empty where nobody holds a turn, or its run is still at work.
+
+    Raises:
+        BackendError: storage or Prefect's API failed; retried.
+    """
+    lease = held_lease(history.read_history(model))
+    if lease is None or not lease.flow_run or lease.flow_run == _flow_run():
+        return ""
+    ended = _ended(lease.flow_run)
+    reason = f"flow run {lease.flow_run} {ended} without giving its turn back"
+    return f"{reason[0].upper()}{reason[1:]}: it was taken from it." if ended and leases.give_up(lease, reason) else ""
+
+
+def _ended(flow_run: str) -> str:
+    """Say how a flow run ended; empty while it has not, or where another server than ours knows it."""
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(flow_run)).state
+    except (ObjectNotFound, ValueError):
+        return ""
+    except httpx.HTTPError as error:
+        raise BackendError(f"Prefect's API does not tell how flow run {flow_run} ended: {error}") from error
+    return f"ended as {state.name}" if state is not None and state.is_final() else ""
 
 
 def _flow_run() -> str:

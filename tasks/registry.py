@@ -138,11 +138,14 @@ def promote_model(
 
 @step("find-version-{name}@{alias}", backend=True)
 def find_version(name: str, alias: str = CHAMPION) -> ModelVersion | None:
-    """Look up which version an alias points at, without loading it; None where there is none.
+    """Look up which version an alias points at, without loading it.
 
     Args:
         name: registered model.
         alias: which version of it.
+
+    Returns:
+        The version; None where there is none.
 
     Raises:
         BackendError: MLflow failed; retried.

@@ -79,5 +79,6 @@ def test_commands_of_the_readme_exist() -> None:
     from prefect_mlops.cli.app import app
 
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    known |= {group.name for group in app.registered_groups}
     named = set(re.findall(r"prefect-mlops (\w+)", README)) - {"is", "demo]"}
     assert {"demo", "up"} <= named <= known

@@ -143,9 +143,9 @@ def test_a_half_written_file_is_left(shop: Any, call: Call, monkeypatch: pytest.
     (Path("landing") / "a.csv.done").touch()
     done = call("ingest", NAME)
     assert done.code == 1
-    assert f"Left: {SHOWN}: still waits" in done.out
+    assert f"Left: {SHOWN}: its marker" in done.out
     assert rows_in_lake() == 400
-    assert "still waits" in json.loads(call("ingest", NAME, ODD, "--json").out)["left"][0]
+    assert "its marker" in json.loads(call("ingest", NAME, ODD, "--json").out)["left"][0]
 
 
 def test_a_file_can_be_named_in_each_way_a_person_would(
@@ -204,7 +204,7 @@ def test_the_installed_command_on_a_server(shop: Any, tmp_path: Path) -> None:
         [COMMAND, "ingest", NAME, "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 1
-    assert done.stderr == "looking into everything that waits of shop\n"
+    assert done.stderr == "looking into everything that waits of shop\n2 of 2 files done\n"
     told = json.loads(done.stdout)
     assert {file["path"]: file["state"] for file in told["files"]} == {ODD: "committed", "bad.csv": "refused"}
 

@@ -16,7 +16,7 @@ from prefect.events.worker import EventsWorker
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import arrivals, table_uri
 from prefect_mlops.flows.ingest import ingest
-from prefect_mlops.tasks import ingestion
+from prefect_mlops.tasks import _intake
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_every_file_of_the_folder_is_taken(shop, landing: Path, files: list[str]
     put(landing / "day-2.csv", shop.sales(2))
     put(landing / "day-1.csv", shop.sales(1))
     put(landing / "south" / "day-1.csv", shop.sales(3))
-    done = ingest("shop.sales_files", files)
+    done = ingest("shop.sales_files", files).arrivals
     assert [(arrival.path, arrival.state) for arrival in done] == [
         ("day-1.csv", "committed"),
         ("day-2.csv", "committed"),
@@ -88,7 +88,7 @@ def test_every_file_of_the_folder_is_taken(shop, landing: Path, files: list[str]
 def test_only_the_named_files_are_taken(shop, landing: Path) -> None:
     for day in (1, 2):
         put(landing / f"day-{day}.csv", shop.sales(day))
-    assert [arrival.path for arrival in ingest("shop.sales_files", ["day-2.csv"])] == ["day-2.csv"]
+    assert [arrival.path for arrival in ingest("shop.sales_files", ["day-2.csv"]).arrivals] == ["day-2.csv"]
     assert rows_in_lake() == 400
 
 
@@ -96,7 +96,7 @@ def test_hidden_files_and_folders_are_left_alone(shop, landing: Path) -> None:
     for name in (".day-1.csv.part", ".uploading/day-1.csv", "south/.trash/day-1.csv", "south/.day.csv"):
         put(landing / name, shop.sales(1))
     put(landing / "day-1.csv", shop.sales(1))
-    assert [arrival.path for arrival in ingest("shop.sales_files")] == ["day-1.csv"]
+    assert [arrival.path for arrival in ingest("shop.sales_files").arrivals] == ["day-1.csv"]
 
 
 def test_a_refused_file_fails_neither_the_run_nor_the_files_after_it(shop, landing: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_refused_file_fails_neither_the_run_nor_the_files_after_it(shop, landi
     (landing / "c.csv.gz").write_bytes(b"\x1f\x8b\x08cut")
     put(landing / "d.csv", shop.sales(2).assign(price=lambda table: table["price"].where(table.index > 3, -1.0)))
     put(landing / "e.csv", shop.sales(3))
-    done = ingest("shop.sales_files")
+    done = ingest("shop.sales_files").arrivals
     assert [arrival.state for arrival in done] == ["refused", "refused", "refused", "partly", "committed"]
     made, state = last_run()
     assert state == "Completed"
@@ -122,7 +122,7 @@ def test_a_link_that_leads_out_is_not_read_and_holds_nobody_up(shop, landing: Pa
     put(tmp_path / "secret.csv", shop.sales(9))
     (landing / "a.csv").symlink_to(tmp_path / "secret.csv")
     put(landing / "b.csv", shop.sales(1))
-    assert [arrival.path for arrival in ingest("shop.sales_files")] == ["b.csv"]
+    assert [arrival.path for arrival in ingest("shop.sales_files").arrivals] == ["b.csv"]
     verdict = last_run()[0][0].data
     assert "Left: 'a.csv' leads out of the landing folder" in verdict
     with pytest.raises(ConfigError, match="leads out of the landing folder"):
@@ -132,7 +132,7 @@ def test_a_link_that_leads_out_is_not_read_and_holds_nobody_up(shop, landing: Pa
 def test_the_verdict_is_the_first_artifact_and_names_cannot_add_markup(shop, landing: Path) -> None:
     name = "<img src=x onerror=alert(1)> [here](http:x) **bold**\n# new heading.csv"
     put(landing / name, shop.sales(1).drop(columns="price"))
-    (arrival,) = ingest("shop.sales_files")
+    (arrival,) = ingest("shop.sales_files").arrivals
     assert (arrival.path, arrival.state) == (name, "refused")
     made, _ = last_run()
     assert made[0].key == "verdict-ingest-shop"
@@ -158,13 +158,13 @@ def test_many_refused_files_keep_the_verdict_short(shop, landing: Path) -> None:
 def test_running_twice_changes_nothing_and_says_so(shop, landing: Path) -> None:
     put(landing / "a.csv", shop.sales(1))
     put(landing / "b.csv", shop.sales(2).rename(columns={"price": "cost"}))
-    first = ingest("shop.sales_files")
+    first = ingest("shop.sales_files").arrivals
     ledger = arrivals("shop")
-    assert ingest("shop.sales_files") == []
+    assert ingest("shop.sales_files").arrivals == ()
     assert last_run()[0][0].data.startswith("# shop: 0 new of 0 files, 0 refused")
-    again = ingest("shop.sales_files", verify=True)
+    again = ingest("shop.sales_files", verify=True).arrivals
     assert [arrival.again for arrival in again] == [True, True]
-    assert [arrival.model_copy(update={"again": False}) for arrival in again] == first
+    assert tuple(arrival.model_copy(update={"again": False}) for arrival in again) == first
     assert (rows_in_lake(), arrivals("shop")) == (400, ledger)
     assert last_run()[0][0].data.startswith("# shop: 0 new of 2 files, 0 refused")
 
@@ -173,14 +173,14 @@ def test_a_copy_is_a_duplicate_and_said_so(shop, landing: Path) -> None:
     put(landing / "a.csv", shop.sales(1))
     ingest("shop.sales_files")
     put(landing / "b.csv", shop.sales(1))
-    assert [arrival.state for arrival in ingest("shop.sales_files")] == ["duplicate"]
+    assert [arrival.state for arrival in ingest("shop.sales_files").arrivals] == ["duplicate"]
     assert "- b.csv: duplicate. the same content as a.csv; nothing was done" in last_run()[0][0].data
-    assert ingest("shop.sales_files") == [], "a duplicate is not looked into again"
+    assert ingest("shop.sales_files").arrivals == (), "a duplicate is not looked into again"
 
 
 def test_a_dry_run_checks_and_writes_nothing(shop, landing: Path, tmp_path: Path) -> None:
     put(landing / "a.csv", shop.sales(1))
-    (arrival,) = ingest("shop.sales_files", dry_run=True)
+    (arrival,) = ingest("shop.sales_files", dry_run=True).arrivals
     assert (arrival.state, arrival.rows, arrival.version) == ("committed", 400, None)
     assert not (tmp_path / "lake").exists()
     assert "dry run: nothing was written" in last_run()[0][0].data
@@ -210,7 +210,7 @@ def test_a_commit_is_announced_with_what_came(shop, landing: Path) -> None:
 def test_a_file_that_cannot_be_read_now_waits_and_holds_nobody_up(shop, landing: Path) -> None:
     put(landing / "a.csv", shop.sales(1))
     put(landing / "b.csv", shop.sales(2))
-    real = ingestion.digest_of
+    real = _intake.digest_of
 
     def unreadable(file: Path) -> str:
         if file.name == "a.csv":
@@ -218,10 +218,12 @@ def test_a_file_that_cannot_be_read_now_waits_and_holds_nobody_up(shop, landing:
         return real(file)
 
     with pytest.MonkeyPatch.context() as patch:  # root reads everything, so the system cannot be asked to refuse
-        patch.setattr(ingestion, "digest_of", unreadable)
-        assert [arrival.path for arrival in ingest("shop.sales_files")] == ["b.csv"]
+        patch.setattr(_intake, "digest_of", unreadable)
+        taken = ingest("shop.sales_files")
+        assert [arrival.path for arrival in taken.arrivals] == ["b.csv"]
+        assert "Permission denied" in taken.left[0]
     assert "Left: a.csv cannot be read now" in last_run()[0][0].data
-    assert [arrival.path for arrival in ingest("shop.sales_files")] == ["a.csv"]
+    assert [arrival.path for arrival in ingest("shop.sales_files").arrivals] == ["a.csv"]
 
 
 def test_the_ledger_says_which_run_did_it(shop, landing: Path) -> None:

@@ -13,7 +13,9 @@ import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
+from prefect.states import Crashed, Running
 
 from prefect_mlops.core import leases
 from prefect_mlops.core.errors import ConflictError, MLOpsError
@@ -121,6 +123,17 @@ def test_one_training_at_a_time(project, automatic: bool) -> None:
 def test_a_killed_training_holds_nobody_for_longer_than_its_lease(project) -> None:
     leases.take("cancer", Retrain(lease=timedelta(microseconds=1)), flow_run="killed")
     assert train("bundled.cancer").decision == "promoted"
+
+
+@pytest.mark.parametrize(("state", "decided"), [(Crashed(), "promoted"), (Running(), "braked")])
+def test_a_turn_is_taken_from_a_run_that_has_ended(project, state: State, decided: str) -> None:
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(train, parameters={"model": "bundled.cancer"})
+        client.set_flow_run_state(run.id, state, force=True)
+    now = datetime.now(timezone.utc)
+    record(Entry(model="cancer", kind="leased", flow_run=str(run.id), at=now, until=now + HOUR))
+    assert train("bundled.cancer", automatic=True).decision == decided
+    assert ("failed" in kinds()) == (decided == "promoted")
 
 
 def test_what_was_decided_is_answered_while_another_run_is_at_work(project) -> None:

@@ -15,7 +15,7 @@ from great_expectations import expectations as gxe
 from prefect_mlops.core import DatasetSpec, delta, lake, ledger
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import Arrival, arrivals, table_uri
-from prefect_mlops.tasks import find_pending, ingest_files, ingestion
+from prefect_mlops.tasks import _intake, find_pending, ingest_files, ingestion
 from prefect_mlops.tasks.ingestion import Taken
 
 COLUMNS = ("n", "word", "price")
@@ -611,14 +611,14 @@ def test_rows_that_only_the_mended_suite_refuses_are_kept_after_a_crash(
 
 def test_a_file_that_breaks_a_library_holds_nobody_up(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [landing.put("a.csv", sales()), landing.put("b.csv", sales(start=100))]
-    real = ingestion._rows
+    real = _intake._rows
 
     def fragile(file: Path) -> pd.DataFrame:
         if file.name == "a.csv":
             raise UnicodeDecodeError("utf-8", b"x", 0, 1, "as some library does")
         return real(file)
 
-    monkeypatch.setattr(ingestion, "_rows", fragile)
+    monkeypatch.setattr(_intake, "_rows", fragile)
     taken = landing.take(*names)
     assert [line.path for line in taken.arrivals] == ["b.csv"]
     assert "a.csv cannot be taken: UnicodeDecodeError" in taken.left[0]
@@ -626,6 +626,7 @@ def test_a_file_that_breaks_a_library_holds_nobody_up(landing: Landing, monkeypa
 
 def test_large_batches_are_committed_in_parts(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingestion, "MAX_BATCH_BYTES", 9000)
+    monkeypatch.setattr(_intake, "GATHERED_FILES", 2)
     taken = landing.take(*(landing.put(f"{n}.csv", sales(start=100 * n)) for n in range(6)))
     versions = [line.version for line in taken.arrivals]
     assert len(versions) == 6

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.flows.freshness import check_freshness, freshness, in_words
+from prefect_mlops.flows.check_freshness import check_freshness, freshness, in_words
 from prefect_mlops.flows.ingest import ingest
 
 NOW = datetime(2026, 1, 10, tzinfo=timezone.utc)
