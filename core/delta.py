@@ -121,7 +121,11 @@ def append_next(table: DeltaTable, rows: pa.Table, *, note: str = "", new_column
     uri = table.table_uri
     try:
         write_deltalake(
-            table, rows, mode="append", schema_mode="merge" if new_columns else None, commit_properties=marks
+            table,
+            rows.combine_chunks(),  # several chunks are written side by side, and rows come back in another order
+            mode="append",
+            schema_mode="merge" if new_columns else None,
+            commit_properties=marks,
         )
     except DeltaError as error:  # delta-rs has one error for a lost race and for storage that failed
         raise Beaten(f"the lake at {uri} took no commit: {storage_problem(error)}") from error

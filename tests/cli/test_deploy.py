@@ -111,7 +111,7 @@ def test_on_a_terminal_it_asks(
 def test_names_cannot_write_to_the_terminal(deploy: Deploy, project: Path) -> None:
     text = (project / "prefect.yaml").read_text().replace("slug: weekly", r'slug: "red\e[31m\nschedule"')
     (project / "prefect.yaml").write_text(text)
-    assert "+ schedule red?[31m?schedule\n" in deploy("--dry-run").stdout
+    assert "+ schedule red\\x1b[31m\\nschedule\n" in deploy("--dry-run").stdout
 
 
 def test_a_wrong_folder_is_one_plain_message(tmp_path: Path) -> None:

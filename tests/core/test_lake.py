@@ -111,6 +111,16 @@ def test_times_finer_than_the_lake_keeps_are_refused_rather_than_cut(home: Path)
         commit(GOOD.assign(at=fine))
 
 
+def test_the_rows_of_a_commit_come_back_in_the_order_of_its_files(home: Path) -> None:
+    """A model that is trained on them again, or on the same files elsewhere, has to see the same table."""
+    many = pd.DataFrame({"n": range(5000)})
+    files = [checked(arrival(path=f"{n}.csv", digest=f"sha256:{n}"), accepted=many) for n in range(8)]
+    commit_arrivals("flights", files)
+    kept = DeltaTable(table_uri("datasets", "flights")).to_pyarrow_table().to_pandas()
+    assert kept["_file"].drop_duplicates().tolist() == [f"{n}.csv" for n in range(8)]
+    assert kept["n"].tolist() == list(range(5000)) * 8
+
+
 # New columns.
 
 
