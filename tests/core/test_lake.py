@@ -310,3 +310,13 @@ def test_the_ledger_stays_a_few_files(home: Path) -> None:
     table = DeltaTable(table_uri("arrivals", "flights"))
     assert len(table.file_uris()) < 5
     assert len(arrivals("flights")) == 101
+
+
+def test_rows_another_engine_rewrote_can_be_searched(home: Path) -> None:
+    """After a DELETE by delta-rs text has another kind, in which Arrow does not search."""
+    commit_arrivals(
+        "flights", [checked(arrival(digest=f"sha256:{n}", path=f"{n}"), accepted=GOOD, refused=BAD) for n in (1, 2)]
+    )
+    DeltaTable(table_uri("quarantine", "flights")).delete("digest = 'sha256:1'")
+    commit(digest="sha256:3", bad=BAD)
+    assert sorted(rows("quarantine")["digest"]) == ["sha256:2", "sha256:3"]
