@@ -159,7 +159,7 @@ def _tell(home: Path, say: Say) -> Outcome:
 def _state(arrival: Arrival) -> str:
     before = " (seen before, nothing done)" if arrival.again else ""
     counts = f"{arrival.rows:,} rows committed" + (f", {arrival.refused:,} in quarantine" if arrival.refused else "")
-    return (counts if arrival.rows else f"refused. {arrival.reason}") + before
+    return (counts if arrival.rows else f"{arrival.state}. {arrival.reason}") + before
 
 
 def _decided(decision: Decision) -> str:

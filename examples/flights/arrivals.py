@@ -63,18 +63,24 @@ def write_impossible(folder: Path, month: int, *, share: float = 0.03) -> Path:
 
 def write_truncated(folder: Path, month: int) -> Path:
     """Write the first half of a month's file, as an upload that broke off leaves it."""
-    path = write_month(folder, month)
-    whole = path.read_bytes()
-    path.unlink()
-    broken = folder / f"flights-2013-{month:02d}-copy.csv.gz"
-    broken.write_bytes(whole[: len(whole) // 2])
-    return broken
+    whole = _compressed(_month(month))
+    return _put(folder / f"flights-2013-{month:02d}-copy.csv.gz", whole[: len(whole) // 2])
 
 
 def _write(path: Path, rows: pd.DataFrame) -> Path:
+    return _put(path, _compressed(rows))
+
+
+def _compressed(rows: pd.DataFrame) -> bytes:
     # Without a time stamp in the header the same rows make the same bytes, so a second run of the demo is no arrival.
+    return gzip.compress(rows.to_csv(index=False).encode(), compresslevel=1, mtime=0)
+
+
+def _put(path: Path, content: bytes) -> Path:
+    if path.exists() and path.read_bytes() == content:
+        return path  # written again it would have been delivered again
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(rows.to_csv(index=False).encode(), compresslevel=1, mtime=0))
+    path.write_bytes(content)
     return path
 
 
