@@ -52,7 +52,8 @@ def _say(sentence: str) -> None:
 
 
 def _as_json(report: Report, tally: Tally) -> dict[str, object]:
-    return {"passed": report.passed, **dataclasses.asdict(tally), "checks": report.model_dump(mode="json")["checks"]}
+    told = {field.name: getattr(tally, field.name) for field in dataclasses.fields(tally)}  # asdict spoils counters
+    return {"passed": report.passed, **told, "checks": report.model_dump(mode="json")["checks"]}
 
 
 def _as_text(report: Report, tally: Tally) -> str:
