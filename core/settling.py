@@ -18,9 +18,9 @@ STEP_SECONDS = 0.05  # the clocks of local file systems move in steps of 1 to 10
 def settle(spec: DatasetSpec, files: list[Landed], *, patience: float) -> tuple[list[Landed], list[str]]:
     """Wait until files are complete, but not for ever.
 
-    A file counts as complete when neither size nor time changed for `DatasetSpec.settle_seconds`: for so long since
-    its last change as its storage tells, or for so long while we looked, where clocks differ. With a marker, when
-    the marker is there. Manifests are compared by content, once the file is read: `promised`.
+    A file counts as complete when it has not changed for `DatasetSpec.settle_seconds`: on this machine since its last
+    change, elsewhere while we watched, because another machine's clock may differ. With a marker, when the marker is
+    there. Manifests are compared by content, once the file is read: `promised`.
 
     Args:
         spec: whose files.
@@ -50,7 +50,8 @@ def settle(spec: DatasetSpec, files: list[Landed], *, patience: float) -> tuple[
             except ConfigError:  # gone again: nobody's loss
                 del waiting[path]
                 continue
-            waiting[path] = (now, since if now.stamp == file.stamp else time.monotonic())
+            same = (now.size, now.stamp) == (file.size, file.stamp)  # some storage gives no stamp
+            waiting[path] = (now, since if same else time.monotonic())
     why = f"its marker {spec.marker!r} is not there yet" if spec.marker else "still being written"
     return sorted(done, key=lambda file: file.path), [f"{path}: {why}" for path in sorted(waiting)]
 

@@ -144,6 +144,29 @@ def test_a_file_that_is_still_growing_waits(tmp_path: Path) -> None:
     assert file == look(dataset, "growing.csv"), "as it was when it was complete"
 
 
+def test_a_file_that_grows_where_storage_gives_no_stamp_waits() -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/growing/a.csv", b"n\n")
+    dataset = spec("memory://growing", settle_seconds=0.5)
+    found = list(list_landing(dataset).files)
+    assert found[0].stamp == ""
+    stop = threading.Event()
+
+    def grow() -> None:
+        while not stop.wait(0.05):
+            memory.pipe("/growing/a.csv", memory.cat("/growing/a.csv") + b"1\n")
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        assert settle(dataset, found, patience=1.5) == ([], ["a.csv: still being written"])
+    finally:
+        stop.set()
+        writer.join()
+
+
 def test_a_file_copied_with_its_old_time_waits_all_the_same(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv")
     os.utime(path, (1, 1))
