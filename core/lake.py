@@ -39,7 +39,6 @@ from prefect_mlops.core.ledger import (
     Arrival,
     Ledger,
     arrivals,
-    find_arrival,
     lines_note,
     read_ledger,
     write_lines,
@@ -62,7 +61,7 @@ __all__ = [
     "checked",
     "commit_arrivals",
     "dataset_columns",
-    "find_arrival",
+    "foresee_arrivals",
     "read_ledger",
     "table_ref",
     "table_uri",
@@ -138,6 +137,20 @@ def commit_arrivals(
             write_lines(dataset, [*ledger.unwritten, *(file.arrival for file in done if not file.arrival.again)])
             return [file.arrival for file in done]
     raise AssertionError("attempts end with an error")
+
+
+def foresee_arrivals(
+    dataset: str, files: Iterable[Checked], *, new_columns: bool = False, copies: str = "skip", again: bool = False
+) -> list[Arrival]:
+    """Say what `commit_arrivals` would make of files, without writing anything.
+
+    Raises:
+        BackendError: storage failed.
+    """
+    rows = open_table(table_uri("datasets", dataset))
+    decided = _Decided(read_ledger(dataset), copies=copies, again=again)
+    _, fitting = _fitting(dataset, rows, [decided.of(file) for file in files], new_columns=new_columns)
+    return [file.arrival for file in fitting]
 
 
 def table_ref(dataset: str, version: int | None = None) -> TableRef:
@@ -262,11 +275,7 @@ def duplicate_of(path: str, arrival: Arrival) -> Arrival:
 
 def _commit(dataset: str, table: DeltaTable | None, files: list[Checked], *, new_columns: bool) -> list[Checked]:
     """Fit, keep bad rows aside, commit good ones; returns the files with what became of them."""
-    columns = _columns_of(dataset, table, new_columns=new_columns)
-    fitting = []
-    for file in files:
-        columns, fitted = _fitted(columns, file)
-        fitting.append(fitted)
+    columns, fitting = _fitting(dataset, table, files, new_columns=new_columns)
     _keep_refused(dataset, [file.refused for file in fitting if file.refused is not None])
     good = [(file, file.accepted) for file in fitting if file.accepted is not None]
     if not good or columns.have is None:
@@ -279,6 +288,18 @@ def _commit(dataset: str, table: DeltaTable | None, files: list[Checked], *, new
     joined = _joined([rows for _, rows in good], columns.have)
     append_next(table, joined, note=lines_note(lines.values()), new_columns=new_columns)
     return [replace(file, arrival=lines.get(id(file), file.arrival)) for file in fitting]
+
+
+def _fitting(
+    dataset: str, table: DeltaTable | None, files: list[Checked], *, new_columns: bool
+) -> tuple[Columns, list[Checked]]:
+    """Bring files into the dataset's columns, one after the other; returns also what the columns are with them."""
+    columns = _columns_of(dataset, table, new_columns=new_columns)
+    fitting = []
+    for file in files:
+        columns, fitted = _fitted(columns, file)
+        fitting.append(fitted)
+    return columns, fitting
 
 
 def _fitted(columns: Columns, file: Checked) -> tuple[Columns, Checked]:

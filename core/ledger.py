@@ -8,8 +8,6 @@ by whoever commits next.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
@@ -72,20 +70,10 @@ class Arrival(Value):
     at: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
     again: bool = False
 
-    @property
-    def id(self) -> str:
-        """The arrival's identity: never an event's id, so one file told of three times is one arrival."""
-        return arrival_id(self.dataset, path=self.path, digest=self.digest)
-
 
 _KEY = ("path", "digest", "state", "version", "stamp", "reason")  # of a line: another one says something else
 COMPACT_EVERY = 100  # each commit is a file of its own; a hundred are read quickly, thousands are not
 _LINES = TypeAdapter(list[Arrival])
-
-
-def arrival_id(dataset: str, *, path: str, digest: str) -> str:
-    """Name an arrival by what it is."""
-    return hashlib.sha256(json.dumps([dataset, path, digest]).encode()).hexdigest()
 
 
 class Ledger:
@@ -156,11 +144,6 @@ def read_ledger(dataset: str) -> Ledger:
 def arrivals(dataset: str) -> list[Arrival]:
     """Return what became of each content version of each file, oldest first; empty where nothing has arrived."""
     return read_ledger(dataset).current
-
-
-def find_arrival(dataset: str, *, path: str, digest: str) -> Arrival | None:
-    """Return what the ledger says of a content version, or None when it has not arrived yet."""
-    return read_ledger(dataset).find(path, digest)
 
 
 def write_lines(dataset: str, lines: Iterable[Arrival]) -> None:

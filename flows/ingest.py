@@ -43,7 +43,7 @@ def ingest(
     """
     spec = load_dataset(dataset)
     with verdict("ingest", spec.name) as told:
-        backlog = find_pending(spec, paths, verify=verify)
+        backlog = find_pending(spec, paths, verify=verify, dry_run=dry_run)
         left = list(backlog.left)
         done: list[Arrival] = []
         for batch in backlog.batches():

@@ -57,14 +57,10 @@ class Batch:
         return [read.checked for read in self.read if read.checked is not None]
 
     def commit(self, *, dry_run: bool) -> list[Arrival]:
-        """Commit what was checked, unless this is a dry run; returns what became of it."""
+        """Commit what was checked, unless this is a dry run; returns what became, or would become, of it."""
         self.judge()
-        if dry_run:
-            return [file.arrival for file in self.checked]
-        spec = self.dataset
-        return lake.commit_arrivals(
-            spec.name, self.checked, new_columns=spec.new_columns, copies=spec.copies, again=self.again
-        )
+        spec, act = self.dataset, lake.foresee_arrivals if dry_run else lake.commit_arrivals
+        return act(spec.name, self.checked, new_columns=spec.new_columns, copies=spec.copies, again=self.again)
 
     def take(self, file: Landed) -> None:
         """Read one file, and check what was gathered where it is enough."""

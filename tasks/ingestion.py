@@ -73,6 +73,7 @@ def find_pending(
     paths: Sequence[str] | None = None,
     *,
     verify: bool = False,
+    dry_run: bool = False,
     patience: float = PATIENCE_SECONDS,
 ) -> Backlog:
     """Compare the landing place with the ledger, and wait for half-written files.
@@ -81,6 +82,7 @@ def find_pending(
         dataset: whose landing place.
         paths: look at these only; None or empty looks at all.
         verify: read every file again, also those that look exactly as they did when they were taken.
+        dry_run: write nothing; otherwise what a crash kept out of the ledger is written.
         patience: seconds to wait for files that are still being written.
 
     Returns:
@@ -95,7 +97,7 @@ def find_pending(
     left = list(listing.left) if listing else []
     if not verify and not paths:
         ledger = read_ledger(dataset.name)
-        write_lines(dataset.name, ledger.unwritten)  # what a crash left undone
+        write_lines(dataset.name, [] if dry_run else ledger.unwritten)
         files = [file for file in files if ledger.seen(file.path, file.stamp) is None]
     complete, unsettled = settle(dataset, files, patience=patience)
     return Backlog(files=tuple(complete), left=(*left, *unsettled))
@@ -127,12 +129,13 @@ def ingest_files(
     landed = [file if isinstance(file, Landed) else look(dataset, file) for file in files]
     done: list[Arrival] = []
     left: list[str] = []
-    batch = Batch(dataset, again=again)
+    batch: Batch | None = None
     for place, file in enumerate(landed, 1):
+        batch = batch or Batch(dataset, again=again)
         batch.take(file)
         if place == len(landed) or batch.size > MAX_BATCH_BYTES:
             done += batch.commit(dry_run=dry_run)
             left += batch.left
-            batch = Batch(dataset, again=again)
+            batch = None
             run_logger().info("%d of %d files done", place, len(landed))
     return Taken(arrivals=tuple(done), left=tuple(left))

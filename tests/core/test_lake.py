@@ -13,7 +13,7 @@ from prefect_mlops.core import lake
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
 from prefect_mlops.core.lake import Checked, checked, commit_arrivals, table_ref, table_uri
 from prefect_mlops.core.lake_rows import content_digest, dataset_rows
-from prefect_mlops.core.ledger import Arrival, arrivals, find_arrival, read_ledger, write_lines
+from prefect_mlops.core.ledger import Arrival, arrivals, read_ledger, write_lines
 from prefect_mlops.core.tables import as_frame
 
 
@@ -301,7 +301,7 @@ def test_a_commit_that_comes_between_is_seen(home: Path, monkeypatch: pytest.Mon
     mine = commit()
     assert (mine.version, mine.again) == (others[1].version, True)
     assert len(rows("datasets")) == 4
-    assert find_arrival("flights", path="a b's.csv", digest="sha256:1") is not None
+    assert read_ledger("flights").find("a b's.csv", "sha256:1") is not None
 
 
 def test_the_ledger_stays_a_few_files(home: Path) -> None:

@@ -369,7 +369,6 @@ def test_a_failing_lake_is_said_in_words(broken: str, request: pytest.FixtureReq
         lambda: record(Entry(model="sales", kind="promoted", version=1)),
         lambda: read_table(f"delta://{table_uri('datasets', 'sales')}"),
         lambda: read_table(table_uri("datasets", "sales")),
-        lambda: ingest_files.fn([], dataset=spec),
     ):
         assert bucket.name in said(call, BackendError)
 

@@ -167,6 +167,32 @@ def test_a_dry_run_says_the_same_and_writes_nothing(landing: Landing, tmp_path: 
     assert not (tmp_path / "lake").exists()
 
 
+def test_a_dry_run_sees_copies_and_misfits_as_a_commit_would(landing: Landing) -> None:
+    landing.ingest(landing.put("a.csv", sales()))
+    names = [
+        landing.put("b.csv", sales(start=100)),
+        landing.put("c.csv", sales(start=100)),
+        landing.put("d.csv", sales(start=200).assign(n="x")),
+    ]
+    foreseen = ingest_files.fn(names, dataset=landing.spec(), dry_run=True).arrivals
+    assert counts() == (40, 0, 1)
+    done = landing.take(*names).arrivals
+    told = [[(line.path, line.state, line.rows, line.reason) for line in lines] for lines in (foreseen, done)]
+    assert told[0] == told[1]
+    assert [line.state for line in done] == ["committed", "duplicate", "refused"]
+
+
+def test_a_dry_run_leaves_the_ledger_as_a_crash_left_it(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        crash_at(patch, "arrivals", "before")
+        with pytest.raises(Crash):
+            landing.ingest(landing.put("a.csv", sales()))
+    find_pending.fn(landing.spec(), dry_run=True)
+    assert len(rows("arrivals")) == 0
+    find_pending.fn(landing.spec())
+    assert len(rows("arrivals")) == 1
+
+
 def test_each_row_says_which_line_of_which_file_it_was(landing: Landing) -> None:
     table = sales()
     table.loc[3, "price"] = -1.0
