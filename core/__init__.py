@@ -12,8 +12,9 @@ from prefect_mlops.core.errors import (
     MLOpsError,
     PerformanceError,
 )
+from prefect_mlops.core.policies import Drift, Limits, Retrain, Tune
 from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.core.specs import Drift, ModelSpec, Retrain
+from prefect_mlops.core.specs import ModelSpec
 from prefect_mlops.core.values import (
     Decision,
     Evaluation,
@@ -39,6 +40,7 @@ __all__ = [
     "Evaluation",
     "Gate",
     "GateError",
+    "Limits",
     "LoadedModel",
     "LoggedRun",
     "MLOpsError",
@@ -49,4 +51,5 @@ __all__ = [
     "Retrain",
     "Split",
     "TableRef",
+    "Tune",
 ]

@@ -16,7 +16,7 @@ from prefect_mlops.core.history import AUTOMATIC, DECISIONS, LEASE_ENDS, Entry, 
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.specs import Retrain
+    from prefect_mlops.core.policies import Retrain
 
 
 class Brake(Value):

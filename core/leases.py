@@ -22,7 +22,7 @@ from prefect_mlops.core.history import (
 from prefect_mlops.core.values import Decision, ModelVersion
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.specs import Retrain
+    from prefect_mlops.core.policies import Retrain
 
 MAX_REASON_LENGTH = 2000  # what went wrong is said at the beginning
 REPAIR = timedelta(minutes=10)  # setting an alias is one call; longer than MLflow's retries take

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -18,6 +18,7 @@ class Settings(BaseSettings):
         trusted_types: comma-separated types this site allows in model files, beside the reviewed list.
         lock_file: lock file whose digest is kept with each model; empty means ``requirements.lock`` where there is one.
         debug: show where an error came from instead of its message alone.
+        groups: JSON object of names by group, such as ``{"risk": ["anna", "ben"]}``: who may approve as ``@risk``.
         mlflow_ui: address of MLflow's pages, where tracking itself goes to a database instead of a server.
     """
 
@@ -28,6 +29,7 @@ class Settings(BaseSettings):
     trusted_types: Annotated[tuple[str, ...], NoDecode] = ()
     lock_file: Path | None = None
     debug: bool = False
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     mlflow_ui: str = ""
 
     @field_validator("trusted_types", mode="before")

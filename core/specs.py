@@ -10,47 +10,22 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefect_mlops.core.descriptions import described
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.history import history_uri
 from prefect_mlops.core.lake import table_uri
 from prefect_mlops.core.loading import load_object
+from prefect_mlops.core.policies import Drift, Limits, Retrain, Tune
 from prefect_mlops.core.scoring import require_metrics
-from prefect_mlops.core.values import Gate, Value
+from prefect_mlops.core.values import Gate
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_SEED = 2**32 - 1  # what NumPy, and so scikit-learn, takes
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-
-
-class Drift(Value):
-    """How much of a change matters; the meaning of each is told by `tasks.detect_drift`.
-
-    Attributes:
-        min_change: smallest size of a change in one column that counts.
-        max_drifted_share: largest share of columns that may have drifted.
-    """
-
-    min_change: float = 0.1
-    max_drifted_share: float = 0.2
-
-
-class Retrain(Value):
-    """What holds back trainings that triggers and schedules start.
-
-    Attributes:
-        cool_down: shortest time from one decision to the next training.
-        refused_in_a_row: after so many refused challengers no more are trained until a person has looked; 0 for never.
-        lease: longest time a training may take; after it another one may start, as after a killed run.
-    """
-
-    cool_down: timedelta = timedelta(0)
-    refused_in_a_row: int = 3
-    lease: timedelta = timedelta(hours=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +53,11 @@ class ModelSpec:
         drift: how much of a change matters.
         retrain: what holds back trainings that triggers and schedules start.
         purpose: what the model is for, in a sentence.
+        limits: what the model may cost to run.
+        tune: how to look for good parameters first; None trains the estimator as it is.
+        approval: ``required`` when a person has to agree before a challenger that passed is promoted.
+        approvers: names of who may approve, and of groups as ``@group`` (`Settings.groups`); empty for anybody.
+        approval_expires: how long a request waits; after it, it counts as refused.
     """
 
     name: str
@@ -98,9 +78,14 @@ class ModelSpec:
     drift: Drift = field(default_factory=Drift)
     retrain: Retrain = field(default_factory=Retrain)
     purpose: str = ""
+    limits: Limits = field(default_factory=Limits)
+    tune: Tune | None = None
+    approval: Literal["none", "required"] = "none"
+    approvers: Sequence[str] = ()
+    approval_expires: timedelta = timedelta(days=7)
 
     def __post_init__(self) -> None:
-        for wrong in (_wrong_kind, _wrong_name, _wrong_columns, _wrong_parts, _wrong_numbers, _wrong_split):
+        for wrong in _CHECKS:
             if problem := wrong(self):
                 raise ConfigError(f"ModelSpec {self.name!r}: {problem}")
         try:
@@ -108,6 +93,7 @@ class ModelSpec:
         except ConfigError as error:
             raise ConfigError(f"ModelSpec {self.name!r}: metrics: {error}") from None
         object.__setattr__(self, "gates", tuple(self.gates))
+        object.__setattr__(self, "approvers", tuple(self.approvers))
         object.__setattr__(self, "features", tuple(self.features) if self.features is not None else None)
         object.__setattr__(self, "experiment", self.experiment or self.name)
 
@@ -153,6 +139,7 @@ class ModelSpec:
             "metrics": self.metrics,
             "prepare": described(self.prepare),
             "split": self.split_options,
+            "tune": described(self.tune.model_dump()) if self.tune else "",
         }
         return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -200,6 +187,11 @@ def _wrong_kind(spec: ModelSpec) -> str:
         "stratify": ("True or False", bool),
         "drift": ("a Drift, e.g. Drift(min_change=0.2)", Drift),
         "retrain": ("a Retrain, e.g. Retrain(cool_down=timedelta(hours=6))", Retrain),
+        "limits": ("a Limits, e.g. Limits(size_mb=100)", Limits),
+        "tune": ("a Tune, e.g. Tune(space={'max_depth': (2, 12)}), or None", (Tune, type(None))),
+        "approval": ("'none' or 'required'", str),
+        "approvers": ("a list of names", (list, tuple)),
+        "approval_expires": ("a timedelta", timedelta),
         "gates": ("a list of Gate", (list, tuple)),
         "metrics": ("a list of scorer names", (list, tuple)),
     }
@@ -258,25 +250,27 @@ def _wrong_parts(spec: ModelSpec) -> str:
     return ""
 
 
-def _wrong_numbers(spec: ModelSpec) -> str:
+def _wrong_policies(spec: ModelSpec) -> str:
     if not 0 < spec.test_share < 1:
         return f"test_share: {spec.test_share} is not between 0 and 1"
     if not 0 <= spec.seed <= MAX_SEED:
         return f"seed: {spec.seed} is not from 0 to {MAX_SEED}"
-    if not 0 <= spec.drift.min_change < 1:
-        return f"drift: min_change is from 0 to below 1, got {spec.drift.min_change}"
-    if not 0 <= spec.drift.max_drifted_share <= 1:
-        return f"drift: max_drifted_share is from 0 to 1, got {spec.drift.max_drifted_share}"
-    return _wrong_retrain(spec.retrain)
+    for name in ("drift", "retrain", "limits", "tune"):
+        policy = getattr(spec, name)
+        if policy is not None and policy.problem:
+            return f"{name}: {policy.problem}"
+    return ""
 
 
-def _wrong_retrain(retrain: Retrain) -> str:
-    if retrain.cool_down < timedelta(0):
-        return f"retrain: cool_down is not negative, got {retrain.cool_down}"
-    if retrain.refused_in_a_row < 0:
-        return f"retrain: refused_in_a_row is 0 or more, got {retrain.refused_in_a_row}"
-    if retrain.lease <= timedelta(0):
-        return f"retrain: lease is a positive time, got {retrain.lease}"
+def _wrong_approval(spec: ModelSpec) -> str:
+    if spec.approval not in ("none", "required"):
+        return f"approval: expected 'none' or 'required', got {spec.approval!r:.80}"
+    if not all(isinstance(name, str) and name.strip("@ ") for name in spec.approvers):
+        return f"approvers: give names, and groups as '@group', got {list(spec.approvers)!r:.80}"
+    if spec.approvers and spec.approval == "none":
+        return "approvers: nobody is asked, because approval is 'none'; set approval='required'"
+    if spec.approval_expires <= timedelta(0):
+        return f"approval_expires: a positive time, got {spec.approval_expires}"
     return ""
 
 
@@ -286,3 +280,6 @@ def _wrong_split(spec: ModelSpec) -> str:
     if spec.group_by and spec.stratify:
         return "group_by: whole groups cannot also keep the target's shares; choose one"
     return ""
+
+
+_CHECKS = (_wrong_kind, _wrong_name, _wrong_columns, _wrong_parts, _wrong_policies, _wrong_approval, _wrong_split)

@@ -12,7 +12,7 @@ from prefect_mlops.core.leases import difference
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.specs import Retrain
+    from prefect_mlops.core.policies import Retrain
 
 
 class Standing(Value):

@@ -17,7 +17,7 @@ from prefect_mlops.tasks import _mlflow
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.specs import Retrain
+    from prefect_mlops.core.policies import Retrain
 
 MAX_REASON_LENGTH = 2000  # a tag on a model version holds 5,000 characters
 _DECISION_TAG = "prefect_mlops.decision"

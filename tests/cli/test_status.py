@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from prefect_mlops.core import leases
 from prefect_mlops.core.history import Entry, record
-from prefect_mlops.core.specs import Retrain
+from prefect_mlops.core.policies import Retrain
 from prefect_mlops.core.values import Decision
 from prefect_mlops.tasks import find_version, ingest_files
 

@@ -6,7 +6,7 @@ import pytest
 
 from prefect_mlops.core.brakes import find_brake, held_lease, opened, refused_in_a_row
 from prefect_mlops.core.history import Entry
-from prefect_mlops.core.specs import Retrain
+from prefect_mlops.core.policies import Retrain
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)

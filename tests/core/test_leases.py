@@ -11,7 +11,7 @@ from prefect_mlops.core import leases
 from prefect_mlops.core.brakes import Brake
 from prefect_mlops.core.errors import ConflictError
 from prefect_mlops.core.history import Entry, carried_out, champion_entry, read_history, record
-from prefect_mlops.core.specs import Retrain
+from prefect_mlops.core.policies import Retrain
 from prefect_mlops.core.values import Decision, ModelVersion
 
 RETRAIN = Retrain()

@@ -361,7 +361,6 @@ def nowhere(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 @pytest.mark.parametrize("broken", ["away", "stranger", "nowhere"])
 def test_a_failing_lake_is_said_in_words(broken: str, request: pytest.FixtureRequest) -> None:
     bucket: Bucket = request.getfixturevalue(broken)
-    spec = bucket.spec()
     for call in (
         lambda: read_ledger("sales"),
         lambda: table_ref("sales"),

@@ -22,7 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder, StandardScaler
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.specs import Drift, ModelSpec, Retrain, load_spec
+from prefect_mlops.core.policies import Drift, Retrain
+from prefect_mlops.core.specs import ModelSpec, load_spec
 from prefect_mlops.core.values import Gate
 
 SUITE = ExpectationSuite(name="x", expectations=[gxe.ExpectColumnToExist(column="a")])

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from prefect_mlops.core.history import Entry
-from prefect_mlops.core.specs import Retrain
+from prefect_mlops.core.policies import Retrain
 from prefect_mlops.core.standing import Standing, find_standing
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)

@@ -15,7 +15,7 @@ from prefect_mlops.core import leases
 from prefect_mlops.core.data_versions import data_versions, versions_between
 from prefect_mlops.core.errors import ConfigError, ConflictError
 from prefect_mlops.core.history import read_history
-from prefect_mlops.core.specs import Retrain
+from prefect_mlops.core.policies import Retrain
 from prefect_mlops.flows import backfill as backfill_module
 from prefect_mlops.flows.backfill import backfill
 from prefect_mlops.flows.train import train

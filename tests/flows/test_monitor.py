@@ -16,8 +16,8 @@ from prefect_mlops.core import leases
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.history import read_history
 from prefect_mlops.core.ledger import Arrival
+from prefect_mlops.core.policies import Retrain
 from prefect_mlops.core.reports import Report
-from prefect_mlops.core.specs import Retrain
 from prefect_mlops.core.values import Evaluation
 from prefect_mlops.flows.monitor import monitor
 from prefect_mlops.flows.train import train

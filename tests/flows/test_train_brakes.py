@@ -20,7 +20,7 @@ from prefect.states import Crashed, Running
 from prefect_mlops.core import leases
 from prefect_mlops.core.errors import ConflictError, MLOpsError
 from prefect_mlops.core.history import Entry, champion_entry, read_history, record
-from prefect_mlops.core.specs import Retrain
+from prefect_mlops.core.policies import Retrain
 from prefect_mlops.flows import train as train_module
 from prefect_mlops.flows.train import train
 
