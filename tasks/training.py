@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
+from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage import UNTIL_ATTRIBUTE, Lineage, attach, estimator_name, training_digest
-from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.tasks._estimators import require_classes, require_rows, seeded_copy
 from prefect_mlops.tasks._step import run_logger, step
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def train_model(estimator: Any, X: pd.DataFrame, y: pd.Series, *, seed: int = 0)
 
     Source: `sklearn.base.clone`, the estimator's own ``fit``.
     """
-    model = _seeded_copy(estimator, seed)
-    _require_rows(X, y)
-    _require_classes(model, y)
+    model = seeded_copy(estimator, seed)
+    require_rows(X, y)
+    require_classes(model, y)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -56,51 +56,6 @@ def train_model(estimator: Any, X: pd.DataFrame, y: pd.Series, *, seed: int = 0)
     _log_once(caught)
     attach(model, _lineage(X, y, seed))
     return model
-
-
-def _seeded_copy(estimator: Any, seed: int) -> Any:
-    from sklearn.base import clone
-
-    if isinstance(estimator, (str, type)) or not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")):
-        raise _not_an_estimator(estimator)
-    model = clone(estimator)
-    unset = {
-        name: seed
-        for name, value in model.get_params(deep=True).items()
-        if value is None and name.rpartition("__")[2] == "random_state"
-    }
-    return model.set_params(**unset)
-
-
-def _not_an_estimator(given: Any) -> ConfigError:
-    from sklearn.utils import all_estimators
-
-    name = given if isinstance(given, str) else getattr(given, "__name__", type(given).__name__)
-    known = [known_name for known_name, _ in all_estimators()]
-    if isinstance(given, type) and name in known:
-        return ConfigError(f"estimator is the class {name}: give an instance, {name}()")
-    return unknown_name("scikit-learn estimator", name, known, hint="Give an instance, e.g. LogisticRegression().")
-
-
-def _require_rows(X: pd.DataFrame, y: pd.Series) -> None:
-    if len(X) != len(y):
-        raise ConfigError(f"X has {len(X)} rows and y has {len(y)}: they have to match")
-    if len(X) == 0:
-        check = Check(name="has rows to train on", passed=False, observed="0 rows", expected="at least 1")
-        raise DataCheckError(
-            "there are no rows to train on", Report(kind="data", subject="training rows", checks=(check,))
-        )
-
-
-def _require_classes(model: Any, y: pd.Series) -> None:
-    import pandas as pd
-    from sklearn.base import is_classifier
-
-    classes = pd.Series(y).dropna().unique().tolist()
-    if is_classifier(model) and len(classes) == 1:
-        seen = f"the target has one class only, {classes[0]!r}, in {len(y)} rows"
-        check = Check(name="target has two classes", passed=False, observed=seen, expected="at least two classes")
-        raise DataCheckError(f"nothing to learn: {seen}", Report(kind="data", subject="training rows", checks=(check,)))
 
 
 def _why(error: Exception, X: pd.DataFrame) -> str:

@@ -34,6 +34,7 @@ HEAVY = {
     "great_expectations",
     "mlflow",
     "numpy",
+    "optuna",
     "pandas",
     "pyarrow",
     "scipy",

@@ -1,0 +1,256 @@
+"""Look for good parameters of an estimator on its training rows, before it is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError
+
+from prefect_mlops.core.descriptions import described
+from prefect_mlops.core.digests import columns_digest
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.lineage import estimator_name, training_digest
+from prefect_mlops.core.metrics import Metric, metric_name
+from prefect_mlops.core.policies import Tune
+from prefect_mlops.core.scoring import require_metrics
+from prefect_mlops.core.specs import MAX_SEED, described_parameters
+from prefect_mlops.core.values import Value
+from prefect_mlops.tasks import _mlflow, _runs
+from prefect_mlops.tasks._estimators import require_classes, require_rows, seeded_copy
+from prefect_mlops.tasks._folds import cut_rows
+from prefect_mlops.tasks._progress import Progress
+from prefect_mlops.tasks._search import Question, Search, told
+from prefect_mlops.tasks._space import distributions_of
+from prefect_mlops.tasks._step import run_logger, step
+from prefect_mlops.tasks._trials import Place
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from optuna.distributions import BaseDistribution
+
+MAX_JOBS = 4  # beyond it a search asks for the next trial before it has learned from the last ones
+MAX_REASON_LENGTH = 300  # scikit-learn's messages can quote whole arrays
+
+
+class Tuned(Value):
+    """What a search found.
+
+    Attributes:
+        params: best value by parameter name.
+        score: its mean over the folds.
+        metric: scorer name.
+        trials: combinations that were scored, in this call and before.
+        failed: combinations whose training or scoring raised.
+        known: how many of both were taken over from before.
+        seconds: how long this call took.
+        run_id: MLflow run of the best trial.
+        url: MLflow page of that run; None where MLflow has no server.
+    """
+
+    params: dict[str, bool | int | float | str | None]
+    score: float
+    metric: str
+    trials: int = Field(ge=1)
+    failed: int = 0
+    known: int = 0
+    seconds: float
+    run_id: str
+    url: str | None = None
+
+    def applied_to(self, estimator: Any) -> Any:
+        """Return an unfitted copy of an estimator with the best parameters set."""
+        from sklearn.base import clone
+
+        return clone(estimator).set_params(**self.params)
+
+
+def _run_name(parameters: dict[str, Any]) -> str:
+    return f"tune-{estimator_name(parameters['estimator'])}-on-{len(parameters['X'])}-rows"
+
+
+@step(_run_name, backend=True)
+def tune_model(  # noqa: PLR0913 - a spec's `Tune` is passed on as keywords, beside what only the caller knows
+    estimator: Any,
+    X: pd.DataFrame,
+    y: pd.Series,
+    *,
+    space: Mapping[str, Any],
+    metric: Metric,
+    experiment: str,
+    trials: int = 30,
+    seconds: float | None = None,
+    folds: int = 5,
+    ordered: bool = False,
+    groups: pd.Series | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+) -> Tuned:
+    """Search for the parameters with the best cross-validated score.
+
+    Give it training rows only: what it has seen cannot judge the model any more. Each combination is a child of the
+    flow run's run in MLflow, and MLflow is also the memory: a search that was killed goes on after its last finished
+    trial, in whichever flow run, and one that is complete is answered at once. The same search means the same
+    estimator, space, metric, folds, seed, rows and version of scikit-learn; ``trials`` and ``seconds`` may differ.
+    With ``jobs=1`` it tries the same combinations each time, interrupted or not; with more, the order in which trials
+    end decides what is tried next.
+
+    Args:
+        estimator: scikit-learn compatible estimator or pipeline; it is cloned, never changed.
+        X: features of the training rows, (rows, columns).
+        y: target, (rows,), in the order of ``X``.
+        space: what to try, by parameter name (``get_params``): a list of choices, a (low, high) pair of whole numbers
+            or of floats, ends included, or an Optuna distribution.
+        metric: scikit-learn scorer name, or a function ``f(estimator, X, y) -> float``; larger is better.
+        experiment: MLflow experiment; made when it is new.
+        trials: how many combinations to try, those of before included.
+        seconds: start no more of them after this time; at least one is tried. None for no limit.
+        folds: parts of the cross-validation: stratified for classifiers, shuffled for both.
+        ordered: the rows are in order of time: each fold is scored on rows after those it was trained on.
+        groups: (rows,), in the order of ``X``; rows with one value stay in one fold.
+        seed: for the choice of combinations, the folds, and everything in the estimator that has no seed yet.
+        jobs: trials at a time, in threads that share the cores; None for the number of cores, at most four.
+
+    Returns:
+        The best parameters and their score; `Tuned.applied_to` sets them.
+
+    Raises:
+        ConfigError: a wrong space or option, rows that cannot be cut into folds, or no trial worked.
+        DataCheckError: no rows, or one class only.
+        BackendError: MLflow failed; retried, and the retry goes on where it stopped.
+
+    Source: `optuna.samplers.TPESampler`; scikit-learn's splitters and scorers.
+    """
+    began = time.monotonic()
+    options, workers = _options(space, trials, seconds, metric, folds), _jobs(jobs)
+    model = seeded_copy(estimator, _seed(seed))
+    require_rows(X, y)
+    require_classes(model, y)
+    question = Question(model, *cut_rows(model, X, y, folds=folds, ordered=ordered, groups=groups, seed=seed), metric)
+    distributions = distributions_of(options.space, model)
+    key = _key(question, distributions, seed=seed, ordered=ordered, groups=groups, folds=folds)
+    search = Search(
+        place=_place(experiment, key, options.metric),
+        question=question,
+        space=distributions,
+        seed=seed,
+        jobs=workers,
+        log=run_logger(),
+    )
+    known = search.take_over()
+    progress = Progress(re.sub(r"[^a-z0-9]+", "-", f"tuning-{experiment.lower()}")[:80].strip("-"))
+    with _warnings_in_the_log():
+        search.run(trials=options.trials, seconds=options.seconds, progress=progress)
+    return _tuned(search, known, time.monotonic() - began)
+
+
+def _options(space: Any, trials: Any, seconds: Any, metric: Metric, folds: Any) -> Tune:
+    """Check what a spec may declare in the same words as the spec does."""
+    (metric,) = require_metrics([metric])
+    try:
+        options = Tune(space=space, trials=trials, seconds=seconds, metric=metric_name(metric), folds=folds)
+    except ValidationError as error:
+        wrong = "; ".join(f"{item['loc'][0]}: {item['msg']}, got {item['input']!r:.80}" for item in error.errors())
+        raise ConfigError(f"tune_model: {wrong}") from None
+    if options.problem:
+        raise ConfigError(f"tune_model: {options.problem}")
+    return options
+
+
+def _jobs(jobs: int | None) -> int:
+    import joblib
+
+    if jobs is None:
+        return min(MAX_JOBS, int(joblib.cpu_count()))
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise ConfigError(f"tune_model: jobs is 1 or more, or None for the number of cores, got {jobs!r:.80}")
+    return jobs
+
+
+def _seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"tune_model: seed is a whole number from 0 to {MAX_SEED}, got {seed!r:.80}")
+    return seed
+
+
+def _key(
+    question: Question,
+    space: Mapping[str, BaseDistribution],
+    *,
+    seed: int,
+    ordered: bool,
+    groups: pd.Series | None,
+    folds: int,
+) -> str:
+    """Name a search by everything its scores depend on, so that it is found again."""
+    import pandas as pd
+    from optuna.distributions import distribution_to_json
+
+    parts = {
+        "scikit-learn": version("scikit-learn"),
+        "estimator": [repr(type(question.estimator)), described_parameters(question.estimator)],
+        "space": {name: distribution_to_json(distribution) for name, distribution in space.items()},
+        "metric": described(question.metric),
+        "folds": folds,
+        "ordered": ordered,
+        "groups": None if groups is None else columns_digest([("groups", pd.Series(groups))]),
+        "seed": seed,
+        "rows": training_digest(question.X, question.y),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _place(experiment: str, key: str, metric: str) -> Place:
+    client = _mlflow.mlflow_client()
+    with _mlflow.backend(f"opening experiment {experiment!r}"):
+        return Place(client, _runs.experiment_id(client, experiment), key, metric, _runs.caller())
+
+
+def _tuned(search: Search, known: int, seconds: float) -> Tuned:
+    best, failed = search.best, [trial for trial in search.trials if trial.score is None]
+    if best is None or best.score is None:
+        name = estimator_name(search.question.estimator)
+        raise ConfigError(
+            f"tune_model: none of {len(failed)} trials of {name} worked. The first, with {told(failed[0].params)}: "
+            f"{failed[0].reason}"
+        )
+    metric = search.place.metric
+    run_logger().info(
+        "best of %d trials (%d known from before): %s %.4f with %s",
+        len(search.trials),
+        known,
+        metric,
+        best.score,
+        told(best.params),
+    )
+    return Tuned(
+        params=best.params,
+        score=best.score,
+        metric=metric,
+        trials=len(search.trials) - len(failed),
+        failed=len(failed),
+        known=known,
+        seconds=seconds,
+        run_id=best.run_id,
+        url=_mlflow.page(f"experiments/{search.place.experiment}/runs/{best.run_id}"),
+    )
+
+
+@contextmanager
+def _warnings_in_the_log() -> Iterator[None]:
+    """Show each warning of the fits once, in the run's log, instead of once a fold on stderr."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        yield
+    said = [item for item in caught if not issubclass(item.category, ExperimentalWarning)]
+    for message in dict.fromkeys(" ".join(str(item.message).split()) for item in said):
+        run_logger().warning(message[:MAX_REASON_LENGTH])
