@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -79,10 +81,56 @@ def lock_digest() -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """Describe what results can depend on besides code and packages: Python, platform, threads."""
+    """Describe what results can depend on besides code and packages: Python, platform, processor, threads.
+
+    Returns:
+        Text by name. ``blas_threads`` and ``openmp_threads`` are what the libraries loaded in this process will use;
+        they are left out where none is loaded.
+
+    Source: threadpoolctl for the thread counts.
+    """
     described = {"python": platform.python_version(), "platform": platform.platform(), "cpus": str(os.cpu_count())}
+    described["cpu"] = _processor()
+    described.update(_thread_counts())
     described.update({name.lower(): os.environ[name] for name in _THREAD_VARIABLES if name in os.environ})
     return described
+
+
+def _thread_counts() -> dict[str, str]:
+    """Ask the loaded libraries, which may have been told otherwise than by environment."""
+    from threadpoolctl import threadpool_info
+
+    counts: dict[str, int] = {}
+    for library in threadpool_info():
+        name = f"{library['user_api']}_threads"
+        counts[name] = max(counts.get(name, 0), int(library["num_threads"]))
+    return {name: str(count) for name, count in sorted(counts.items())}
+
+
+@functools.cache
+def _processor() -> str:
+    """Name the processor's model; Linux says it in a file only, some of them by nothing but the architecture."""
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def installed_packages() -> list[str]:
+    """List what is installed in this environment.
+
+    Returns:
+        ``name==version`` of every distribution that Python finds, sorted without regard to case.
+    """
+    found: set[str] = set()
+    for dist in importlib.metadata.distributions():
+        with contextlib.suppress(FileNotFoundError):  # a broken installation leaves a folder behind with nothing in it
+            described = dist.metadata  # read and parsed at each access
+            if described["Name"] and described["Version"]:
+                found.add(f"{described['Name']}=={described['Version']}")
+    return sorted(found, key=str.lower)
 
 
 def pinned_requirements(modules: set[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The one door to MLflow: a client with explicit ids, its failures in our words, and model files loaded safely."""
+"""The one door to MLflow: a client with explicit ids, its failures in our words, and a version's files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from prefect_mlops.core.errors import BackendError, ConfigError, MLOpsError
 from prefect_mlops.core.settings import Settings
-from prefect_mlops.core.trusted_types import trusted_types
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from prefect_mlops.core.values import ModelVersion
 
 MAX_REASON_LENGTH = 300  # MLflow quotes whole SQL statements and response bodies
 # Said at each saved model where a virtual environment has no pip to name, and at each version that is there at once.
@@ -88,52 +90,31 @@ def page(path: str) -> str | None:
     return f"{base.rstrip('/')}/#/{path}" if base.startswith(("http://", "https://")) else None
 
 
-def load_model_files(folder: Path, *, subject: str) -> Any:
-    """Load a scikit-learn model from a downloaded MLflow model folder, trusting only the site's own list of types.
-
-    MLflow's loader takes the trusted types, and code to put on the import path, from the model's own file: a model
-    could vouch for itself. Nothing of that is read here.
+def download_model(client: MlflowClient, version: ModelVersion, folder: Path) -> Path:
+    """Bring the files of a version here, as they are in the registry.
 
     Args:
-        folder: the folder that holds ``MLmodel``.
-        subject: what the model is called in errors.
+        client: from `mlflow_client`.
+        version: which one.
+        folder: where to put them; made when it is not there.
 
     Returns:
-        The fitted estimator.
+        The folder that holds ``MLmodel``.
 
     Raises:
-        ConfigError: not a scikit-learn model in skops format, a path that leads outside, or a type nobody allowed.
+        ConfigError: the registry does not know the version, or gives an address with ``..`` in it.
+        BackendError: MLflow or its storage failed.
     """
-    import skops.io
-    from mlflow.models import Model
+    from mlflow.artifacts import download_artifacts
 
-    flavor = Model.load(folder / "MLmodel").flavors.get("sklearn")
-    if flavor is None:
-        raise ConfigError(f"{subject} is not a scikit-learn model: its MLmodel file has no sklearn flavor")
-    if flavor.get("serialization_format") != "skops":
-        raise ConfigError(
-            f"{subject} is stored as {flavor.get('serialization_format', 'pickle')!r}, which runs code when it is "
-            "loaded: log it again with log_run, which writes skops"
-        )
-    path = (folder / str(flavor.get("pickled_model"))).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise ConfigError(f"{subject} names a model file outside of its own folder or one that is not there")
-    try:
-        untrusted = sorted(set(skops.io.get_untrusted_types(file=path)) - trusted_types())
-        model = None if untrusted else skops.io.load(path, trusted=sorted(trusted_types()))
-    except Exception as error:
-        raise ConfigError(f"{subject} cannot be loaded from its skops file: {_reason(error)}") from error
-    if untrusted:
-        raise untrusted_types(subject, untrusted)
-    return model
-
-
-def untrusted_types(subject: str, types: list[str]) -> ConfigError:
-    """Name the types that nobody allowed, and how to allow them."""
-    return ConfigError(
-        f"{subject} holds types that are not trusted: {', '.join(types)}. When you have read what they do, allow them "
-        f"for this site with PREFECT_MLOPS_TRUSTED_TYPES={','.join(types)}"
-    )
+    subject = f"model {version.name} v{version.version}"
+    with backend(f"downloading {subject}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        location = client.get_model_version_download_uri(version.name, str(version.version))
+        for address in (version.model_uri, location):
+            if ".." in re.split(r"[/\\]", unquote(address)):
+                raise ConfigError(f"{subject} is refused: its address {address[:MAX_REASON_LENGTH]!r} holds '..'")
+        return Path(download_artifacts(artifact_uri=location, dst_path=str(folder)))
 
 
 def _reason(error: Exception) -> str:

@@ -9,10 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core import rehearsal as stored
 from prefect_mlops.core.digests import column_kinds
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage import Lineage, estimator_name, lineage_of
-from prefect_mlops.core.provenance import CodeState, code_state, environment, lock_digest, pinned_requirements
+from prefect_mlops.core.model_files import untrusted_types
+from prefect_mlops.core.provenance import (
+    CodeState,
+    code_state,
+    environment,
+    installed_packages,
+    lock_digest,
+    pinned_requirements,
+)
 from prefect_mlops.core.trusted_types import trusted_types
 from prefect_mlops.core.values import Evaluation, LoggedRun
 from prefect_mlops.tasks import _mlflow, _runs
@@ -41,6 +50,7 @@ def log_run(
     *,
     experiment: str,
     example: pd.DataFrame | None = None,
+    rehearsal: pd.DataFrame | None = None,
     reports: Sequence[Report] = (),
     params: dict[str, Any] | None = None,
     tags: dict[str, str] | None = None,
@@ -55,6 +65,8 @@ def log_run(
         evaluation: its scores.
         experiment: MLflow experiment; made when it is new.
         example: a few rows of features; gives the model its signature. Without it no signature is kept.
+        rehearsal: up to 200 rows of features that are kept as they are, with what the model predicts for them, so that
+            `rehearse_model` can ask it again before it is promoted; None keeps those of ``example``.
         reports: verdicts to keep with the run, as JSON and markdown.
         params: more parameters than the estimator's own.
         tags: more tags.
@@ -75,6 +87,7 @@ def log_run(
         folder = Path(scratch)
         _save_model(model, example, folder / "model")
         _save_evidence(reports, lineage, code, folder / "evidence")
+        _save_rehearsal(model, example if rehearsal is None else rehearsal, folder / "evidence")
         where = _runs.experiment_id(client, experiment)
         parent = _runs.open_parent(client, where, who)
         key = _runs.candidate_key(who, model, lineage.digest if lineage else None)
@@ -141,7 +154,7 @@ def _unstorable(model: Any, error: Exception) -> ConfigError:
     if homeless:
         return _not_importable(name, ", ".join(homeless))
     if untrusted:
-        return _mlflow.untrusted_types(name, untrusted)
+        return untrusted_types(name, untrusted)
     return ConfigError(f"{name} cannot be stored: {_one_line(error)}")
 
 
@@ -194,8 +207,20 @@ def _save_evidence(reports: Sequence[Report], lineage: Lineage | None, code: Cod
     (folder / "lineage").mkdir()
     if lineage:
         (folder / "lineage" / "data.json").write_text(lineage.model_dump_json(indent=2), encoding="utf-8")
+    (folder / "lineage" / "packages.txt").write_text("\n".join(installed_packages()) + "\n", encoding="utf-8")
     if code.dirty:
         (folder / "lineage" / "uncommitted.diff").write_text(code.diff, encoding="utf-8")
+
+
+def _save_rehearsal(model: Any, rows: pd.DataFrame | None, folder: Path) -> None:
+    """Keep rows to rehearse on, or say in the run's log why there are none and what that means."""
+    refused = "no example was given" if rows is None else stored.keep_rows(model, rows, folder / stored.FOLDER)
+    if refused:
+        run_logger().warning(
+            "No rows were kept to rehearse %s on, so it cannot be rehearsed before promotion: %s",
+            estimator_name(model),
+            refused,
+        )
 
 
 def _log_model(client: MlflowClient, experiment: str, run_id: str, model: Any, folder: Path) -> str:

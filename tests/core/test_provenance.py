@@ -6,9 +6,18 @@ from pathlib import Path
 
 import pytest
 import sklearn
+import sklearn.ensemble  # with the OpenMP library
+from threadpoolctl import threadpool_limits
 
 from prefect_mlops.core import provenance
-from prefect_mlops.core.provenance import CodeState, code_state, environment, lock_digest, pinned_requirements
+from prefect_mlops.core.provenance import (
+    CodeState,
+    code_state,
+    environment,
+    installed_packages,
+    lock_digest,
+    pinned_requirements,
+)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -139,10 +148,31 @@ def test_the_environment_names_what_results_can_depend_on(monkeypatch: pytest.Mo
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     seen = environment()
-    assert {"python", "platform", "cpus", "omp_num_threads"} <= set(seen)
+    assert {"python", "platform", "cpus", "cpu", "omp_num_threads"} <= set(seen)
     assert seen["omp_num_threads"] == "2"
     assert "mkl_num_threads" not in seen
     assert all(isinstance(value, str) and value for value in seen.values())
+
+
+def test_threads_are_those_that_will_run_and_not_those_of_a_variable_set_too_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    with threadpool_limits(1):
+        seen = environment()
+    assert (seen["blas_threads"], seen["openmp_threads"], seen["omp_num_threads"]) == ("1", "1", "64")
+
+
+def test_every_installed_package_is_listed_once_with_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken-1.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    listed = installed_packages()
+    assert f"scikit-learn=={sklearn.__version__}" in listed
+    assert any(line.startswith("prefect-mlops==") for line in listed)
+    assert listed == sorted(set(listed), key=str.lower)
+    assert all(name and version for name, _, version in (line.partition("==") for line in listed))
 
 
 def test_modules_are_pinned_by_the_distribution_that_brings_them() -> None:

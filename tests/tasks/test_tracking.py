@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.models import Model
@@ -198,12 +199,44 @@ def test_the_run_holds_what_the_model_comes_from(prefect_api: None, checkout: Pa
     assert tags["prefect_mlops.git.dirty"] == "true"
     assert tags["prefect_mlops.lock"].startswith("sha256:")
     assert tags["prefect_mlops.environment.python"].count(".") == 2
+    assert tags["prefect_mlops.environment.cpu"]
+    assert int(tags["prefect_mlops.environment.blas_threads"]) >= 1
+    assert int(tags["prefect_mlops.environment.openmp_threads"]) >= 1
     assert run.data.params["why"] == "test"
     assert run.data.params["logisticregression__C"] == "1.0"
     stored = Path(download_artifacts(run_id=logged.run_id))
     assert "+c = 2" in (stored / "lineage" / "uncommitted.diff").read_text()
     assert Report.model_validate_json((stored / "reports" / "gate.json").read_text()) == verdict
     assert json.loads((stored / "lineage" / "data.json").read_text())["rows"] == 569
+    assert f"scikit-learn=={sklearn.__version__}" in (stored / "lineage" / "packages.txt").read_text().splitlines()
+    pd.testing.assert_frame_equal(pd.read_parquet(stored / "rehearsal" / "rows.parquet"), X.head())
+
+
+def test_rows_to_rehearse_on_are_kept_with_what_was_predicted(mlflow_store: str) -> None:
+    X, y = ROWS
+    model = train_model.fn(estimator(1.0), X, y)
+    run = log_run.fn(model, SCORES, experiment="many", example=X.head(), rehearsal=X.tail(300))
+    stored = Path(download_artifacts(run_id=run.run_id)) / "rehearsal"
+    kept = pd.read_parquet(stored / "rows.parquet")
+    pd.testing.assert_frame_equal(kept, X.tail(300).head(200).reset_index(drop=True))
+    with np.load(stored / "predictions.npz", allow_pickle=False) as said:
+        assert np.array_equal(said["predict"], model.predict(kept))
+        assert np.array_equal(said["predict_proba"], model.predict_proba(kept))
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({}, "no example was given"), ({"rehearsal": ROWS[0].assign(odd=[1, "x"] + [b"y"] * 567)}, "odd")],
+    ids=["none given", "mixed objects"],
+)
+def test_rows_that_cannot_be_kept_are_told_and_the_run_is_logged(
+    mlflow_store: str, caplog: pytest.LogCaptureFixture, options: dict[str, pd.DataFrame], why: str
+) -> None:
+    run = log_run.fn(train_model.fn(estimator(1.0), *ROWS), SCORES, experiment="many", **options)
+    (told,) = [line for line in caplog.messages if line.startswith("No rows were kept")]
+    assert "No rows were kept to rehearse LogisticRegression on, so it cannot be rehearsed before promotion: " in told
+    assert why in told
+    assert not MlflowClient().list_artifacts(run.run_id, "rehearsal")
 
 
 def test_prefect_and_mlflow_link_to_each_other(
