@@ -120,12 +120,12 @@ def local_stack(
     """
     home = Path(home).expanduser().absolute()
     folder = Path(project or ".").expanduser().absolute()
-    tell = progress or _say_nothing
+    tell = progress or say_nothing
     if worker:
         read_project(folder)  # a wrong file is refused before anything is started
     for part in (home, home / "prefect", home / "logs", home / "artifacts"):
         part.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with ExitStack() as cleanup, _sigterm_as_exit():
+    with ExitStack() as cleanup, sigterm_as_exit():
         held = hold(home, tell=tell)
         cleanup.callback(os.close, held.lock)
         cleanup.callback(_stop, held, tell)
@@ -194,12 +194,12 @@ def _stop(held: Hold, tell: Progress) -> None:
         stop_children(child for child in held.children if child.name in names)
 
 
-def _say_nothing(_sentence: str) -> None:
-    return
+def say_nothing(_sentence: str) -> None:
+    """Tell nobody: progress where nobody asked for it."""
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
+def sigterm_as_exit() -> Iterator[None]:
     """Make SIGTERM unwind the stack as Ctrl-C does, unless the program handles it or this is not its main thread."""
 
     def leave(_signal: int, _frame: object) -> None:
