@@ -94,8 +94,8 @@ def test_every_task_explains_itself(name: str) -> None:
     assert "\n" not in first
     assert first.endswith(".")
     parts = dict(re.findall(r"^(Args|Returns|Raises):\n((?:    .*\n?|\n)+)", words, flags=re.MULTILINE))
-    assert {"Args", "Returns"} <= set(parts)
-    described = re.findall(r"^    (\w+): ", parts["Args"], flags=re.MULTILINE)
+    assert "Returns" in parts
+    described = re.findall(r"^    (\w+): ", parts.get("Args", ""), flags=re.MULTILINE)
     assert described == list(inspect.signature(task.fn).parameters)
 
     module = inspect.getmodule(task.fn)

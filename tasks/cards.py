@@ -1,0 +1,242 @@
+"""Write a version's model card: what it is for, what it can do, what it learned from, and how to roll it back."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from prefect_mlops.core import card_data, card_measures
+from prefect_mlops.core.cards import MAX_CHECKS, Calibration, Card, Confusion, Fact, Residuals, Score
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.lineage import Lineage, estimator_name, lineage_of
+from prefect_mlops.core.provenance import code_state, environment, lock_digest
+from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.core.specs import ModelSpec
+from prefect_mlops.core.values import Evaluation, LoadedModel, LoggedRun, ModelVersion, Split
+from prefect_mlops.tasks import _mlflow
+from prefect_mlops.tasks._step import run_logger, step
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.cards import Importances, Target
+
+MAX_REASON_LENGTH = 200  # scikit-learn's messages can quote whole arrays
+MAX_KEY_LENGTH = 100
+
+Part = TypeVar("Part")
+
+
+def _run_name(parameters: dict[str, Any]) -> str:
+    version = parameters["version"]
+    return f"write-card-of-{getattr(version, 'name', '?')}-v{getattr(version, 'version', '?')}"
+
+
+@step(_run_name, backend=True)
+def write_card(
+    model: Any,
+    *,
+    spec: ModelSpec,
+    split: Split,
+    scores: Evaluation,
+    reports: Sequence[Report],
+    run: LoggedRun,
+    version: ModelVersion,
+    seed: int = 0,
+) -> Card:
+    """Write the model card of a version to its MLflow run, and show it as an artifact of the Prefect run.
+
+    A part that cannot be made, such as a calibration curve of a model without probabilities, is left out with a
+    sentence why; the card is written all the same.
+
+    Args:
+        model: fitted scikit-learn compatible estimator, best from `train_model`, or a `LoadedModel`.
+        spec: its recipe; the importances are those of the first gate's metric.
+        split: training rows, which the drift baseline describes, and test rows, which everything else is measured on.
+        scores: on the test rows.
+        reports: verdicts; the checks of the gate are shown, of the others the summary.
+        run: MLflow run of the model; gets ``card.md``, ``card.html`` and ``card.json``.
+        version: its version in the registry.
+        seed: for the sample and the shuffles of the importances.
+
+    Returns:
+        The card.
+
+    Raises:
+        ConfigError: an argument of the wrong kind, or a run that MLflow does not have.
+        BackendError: MLflow failed; retried.
+
+    Source: `sklearn.inspection.permutation_importance`, `sklearn.calibration.calibration_curve`. The form follows
+        Mitchell et al., Model Cards for Model Reporting (2019).
+    """
+    _require_kinds(spec=spec, split=split, scores=scores, reports=reports, run=run, version=version, seed=seed)
+    estimator = model.estimator if isinstance(model, LoadedModel) else model
+    card = _card(estimator, spec, split, scores, reports, run=run, version=version, seed=seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "card.md").write_text(card.to_markdown(), encoding="utf-8", errors="replace")
+        (folder / "card.html").write_text(card.to_html(), encoding="utf-8", errors="replace")
+        (folder / "card.json").write_text(card.model_dump_json(indent=2), encoding="utf-8")
+        client = _mlflow.mlflow_client()
+        with _mlflow.backend(f"writing the model card to run {run.run_id}"):
+            client.log_artifacts(run.run_id, str(folder))
+    _publish(card)
+    for part in card.left_out:
+        run_logger().warning("Left out of the model card: %s: %s", part.name, part.value)
+    return card
+
+
+def _require_kinds(**given: Any) -> None:
+    kinds: dict[str, Any] = {
+        "spec": ModelSpec,
+        "split": Split,
+        "scores": Evaluation,
+        "reports": (list, tuple),
+        "run": LoggedRun,
+        "version": ModelVersion,
+        "seed": int,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(given[name], kind) or isinstance(given[name], bool):
+            wanted = "list of Report" if name == "reports" else kind.__name__
+            raise ConfigError(f"model card: {name}: expected {wanted}, got {type(given[name]).__name__}")
+    wrong = [report for report in given["reports"] if not isinstance(report, Report)]
+    if wrong:
+        raise ConfigError(f"model card: reports: expected Report, got {type(wrong[0]).__name__}")
+
+
+def _card(
+    model: Any,
+    spec: ModelSpec,
+    split: Split,
+    scores: Evaluation,
+    reports: Sequence[Report],
+    *,
+    run: LoggedRun,
+    version: ModelVersion,
+    seed: int,
+) -> Card:
+    """Collect everything; each part on its own, so that one that fails leaves the others."""
+    # Of a model that was judged again the last verdict counts.
+    gate = list({report.subject: report for report in reports if report.kind == "gate"}.values())
+    parts, lineage, checks = _Parts(), lineage_of(model), _failures_first(gate)
+    measured = _measured(parts, model, spec, split, seed)
+    return Card(
+        model=version.name,
+        version=version.version,
+        estimator=estimator_name(model),
+        purpose=spec.purpose,
+        written=datetime.now(timezone.utc),
+        rows_tested=scores.rows,
+        columns=split.X_train.shape[1],
+        data=card_data.describe_data(lineage, split, dataset=spec.dataset),
+        scores=_scores(scores),
+        checks=checks[:MAX_CHECKS],
+        checks_total=len(checks),
+        notes=tuple(note for report in gate for note in report.notes),
+        verdicts=tuple(report.summary for report in reports if report.kind != "gate"),
+        **measured,
+        limits=card_data.find_limits(
+            lineage=lineage,
+            ordered=spec.order_by is not None,
+            rows_tested=scores.rows,
+            checks=checks,
+            **{name: measured[name] for name in ("target", "baseline", "importances", "calibration")},
+        ),
+        rollback=f'prefect-mlops rollback {shlex.quote(version.name)} --why "..."',
+        history=f"prefect-mlops history {shlex.quote(version.name)}",
+        provenance=_provenance(lineage, run, seed=seed),
+        links=_links(run, version),
+        left_out=tuple(parts.left_out),
+    )
+
+
+def _measured(parts: _Parts, model: Any, spec: ModelSpec, split: Split, seed: int) -> dict[str, Any]:
+    """Measure model and rows; what cannot be measured is None, or empty, and noted."""
+    importances = parts.make("Importances", lambda: _importances(model, spec, split, seed))
+    behaviour = parts.make(
+        "Calibration, confusion or residuals",
+        lambda: card_measures.measure_behaviour(model, split.X_test, split.y_test, seed=seed),
+    )
+    first = [each.column for each in importances.columns] if importances else []
+    return {
+        "importances": importances,
+        "calibration": behaviour if isinstance(behaviour, Calibration) else None,
+        "residuals": behaviour if isinstance(behaviour, Residuals) else None,
+        "confusion": behaviour if isinstance(behaviour, Confusion) else None,
+        "target": parts.make("Target", lambda: _target(model, split)),
+        "baseline": parts.make("Drift baseline", lambda: card_data.describe_columns(split.X_train, first=first)) or (),
+    }
+
+
+class _Parts:
+    """Makes parts of the card and keeps the reasons why some could not be made."""
+
+    def __init__(self) -> None:
+        self.left_out: list[Fact] = []
+
+    def make(self, name: str, made: Callable[[], Part]) -> Part | None:
+        try:
+            return made()
+        except card_measures.NotMeasurableError as error:
+            self.left_out.append(Fact(name=name, value=str(error)))
+        except Exception as error:  # noqa: BLE001 - a user's own estimator or metric raises what it likes
+            reason = " ".join(str(error).split())[:MAX_REASON_LENGTH].encode("utf-8", "replace").decode()
+            self.left_out.append(Fact(name=name, value=f"{type(error).__name__}: {reason}"))
+        return None
+
+
+def _importances(model: Any, spec: ModelSpec, split: Split, seed: int) -> Importances:
+    metric = spec.gates[0].scorer
+    return card_measures.measure_importances(model, split.X_test, split.y_test, metric=metric, seed=seed)
+
+
+def _target(model: Any, split: Split) -> Target:
+    from sklearn.base import is_regressor
+
+    return card_data.describe_target(split.y_train, split.y_test, classes=not is_regressor(model))
+
+
+def _failures_first(gate: Sequence[Report]) -> tuple[Check, ...]:
+    failed = [check for report in gate for check in report.failures]
+    return (*failed, *(check for report in gate for check in report.checks if check.passed))
+
+
+def _scores(scores: Evaluation) -> tuple[Score, ...]:
+    found = []
+    for metric, value in scores.metrics.items():
+        low, high = scores.intervals.get(metric) or (None, None)
+        found.append(Score(metric=metric, value=value, low=low, high=high))
+    return tuple(found)
+
+
+def _provenance(lineage: Lineage | None, run: LoggedRun, *, seed: int) -> tuple[Fact, ...]:
+    code, lock = code_state(), lock_digest()
+    facts = {"MLflow run": run.run_id, "Model": run.model_uri, "Experiment": run.experiment}
+    if code.commit:
+        changed = ", with uncommitted changes (lineage/uncommitted.diff in the MLflow run)" if code.dirty else ""
+        facts["Commit"] = f"{code.commit}{changed}"
+    if lock:
+        facts["Lock file"] = lock
+    facts["Seed"] = str(lineage.seed if lineage else seed)
+    facts["Environment"] = ", ".join(f"{name} {value}" for name, value in environment().items())
+    return tuple(Fact(name=name, value=value) for name, value in facts.items())
+
+
+def _links(run: LoggedRun, version: ModelVersion) -> tuple[Fact, ...]:
+    pages = {"Version in MLflow": version.url, "Run in MLflow": run.url}
+    return tuple(Fact(name=name, value=url) for name, url in pages.items() if url)
+
+
+def _publish(card: Card) -> None:
+    from prefect.artifacts import create_markdown_artifact
+
+    name = re.sub(r"[^a-z0-9]+", "-", card.model.lower()).strip("-")
+    create_markdown_artifact(
+        markdown=card.to_markdown(),
+        key=f"card-{name}"[:MAX_KEY_LENGTH].strip("-"),
+        description=f"{card.model} v{card.version}: model card"[:200],
+    )
