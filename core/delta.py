@@ -30,7 +30,7 @@ PAUSE_SECONDS = 0.02
 # `prefect-mlops lake optimize` gives back what nobody needs.
 _FOR_EVER = "interval 36500 days"
 _PROPERTIES = {"delta.logRetentionDuration": _FOR_EVER, "delta.deletedFileRetentionDuration": _FOR_EVER}
-_NOTE = "prefect_mlops.note"
+NOTE = "prefect_mlops.note"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _NO_ACCESS = {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
@@ -116,7 +116,7 @@ def append_next(table: DeltaTable, rows: pa.Table, *, note: str = "", new_column
     version = table.version() + 1
     kept = json.dumps({"version": version, "before": last_commit(table), "note": note})
     marks = CommitProperties(
-        app_transactions=[Transaction(APP, version)], max_commit_retries=0, custom_metadata={_NOTE: kept}
+        app_transactions=[Transaction(APP, version)], max_commit_retries=0, custom_metadata={NOTE: kept}
     )
     uri = table.table_uri
     try:
@@ -184,7 +184,7 @@ def notes_since(table: DeltaTable, version: int) -> list[str]:
         # delta-rs counts back from the newest commit of the log, which may be newer than the one looked at: a few
         # more are read, and what the commits say of themselves decides.
         found = table.history(table.version() - version + SPARE_COMMITS)
-    notes = {kept["version"]: kept for kept in (json.loads(commit[_NOTE]) for commit in found if _NOTE in commit)}
+    notes = {kept["version"]: kept for kept in (json.loads(commit[NOTE]) for commit in found if NOTE in commit)}
     chain = []
     while last > version:
         if last not in notes:

@@ -1,0 +1,149 @@
+"""Read from MLflow and the lake where a model version comes from; nothing is loaded, nothing is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.history import CROWNS, DECISIONS, Entry, champion_entry, read_history
+from prefect_mlops.core.promotions import Approval
+from prefect_mlops.core.reigns import reigns
+from prefect_mlops.core.traces import Trace
+from prefect_mlops.tasks import _mlflow, _witnesses
+from prefect_mlops.tasks._run_records import RunRecord, describe_run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHAMPION = "champion"
+MAX_NAMED = 8  # versions in a message
+
+
+def registered_models() -> list[str]:
+    """Return the names of all registered models.
+
+    Raises:
+        BackendError: MLflow failed.
+    """
+    client = _mlflow.mlflow_client()
+    with _mlflow.backend("listing registered models"):
+        return [str(model.name) for model in client.search_registered_models(max_results=1000)]
+
+
+def noted_hashes(name: str) -> dict[int, str]:
+    """Return what the registry noted of a model's history when it was written: hash by number of the entry.
+
+    Raises:
+        BackendError: MLflow failed.
+    """
+    return _witnesses.noted(_mlflow.mlflow_client(), name)
+
+
+def trace_version(name: str, which: int | str | None = None) -> Trace:
+    """Find out where a model version comes from.
+
+    What is gone, such as a deleted run, or a version the history knows and the registry no more, is listed as unknown.
+
+    Args:
+        name: registered model.
+        which: number of the version, or an alias; None takes the champion by the history, else by the alias.
+
+    Raises:
+        ConfigError: there is no such version; the message names those there are.
+        BackendError: MLflow or the lake failed.
+    """
+    client = _mlflow.mlflow_client()
+    entries, problem = _history(name)
+    versions, aliases = _versions(client, name), _aliases(client, name)
+    number = _number(name, which, aliases=aliases, known=set(versions), entries=entries)
+    found = versions.get(number)
+    traced = RunRecord(client, (found.run_id or "") if found else "")
+    if found is None:
+        traced.unknown.append(f"the registry has v{number} no more: all but its history is unknown")
+    about = [entry for entry in entries if entry.version == number and entry.kind in DECISIONS]
+    champion = champion_entry(entries)
+    return Trace(
+        model=name,
+        version=number,
+        aliases=tuple(sorted(alias for alias, points_at in aliases.items() if points_at == number)),
+        registered=datetime.fromtimestamp(found.creation_timestamp / 1000, timezone.utc) if found else None,
+        url=_mlflow.page(f"models/{name}/versions/{number}") if found else None,
+        **describe_run(traced, found.tags or {} if found else {}),
+        decisions=tuple(about),
+        champion=champion is not None and champion.version == number,
+        reigns=tuple(reign for reign in reigns(entries) if reign.version == number),
+        **_decided(about),
+        unknown=(*traced.unknown, *(problem or _undecided(about, champion))),
+    )
+
+
+def _history(name: str) -> tuple[list[Entry], list[str]]:
+    """Return the entries, or why they cannot be read."""
+    try:
+        return read_history(name), []
+    except ValidationError:
+        return [], [f"who decided on it: somebody changed its history, see prefect-mlops audit verify {name}"]
+
+
+def _versions(client: MlflowClient, name: str) -> dict[int, Any]:
+    with _mlflow.backend(f"listing the versions of {name!r}"):
+        quoted = name.replace("'", "''")
+        found = client.search_model_versions(f"name = '{quoted}'", max_results=10_000)
+    return {int(version.version): version for version in found}
+
+
+def _aliases(client: MlflowClient, name: str) -> dict[str, int]:
+    """Return the version each alias points at; a search for versions leaves them out."""
+    from mlflow.exceptions import MlflowException
+
+    with _mlflow.backend(f"looking up {name!r}"):
+        try:
+            found = client.get_registered_model(name).aliases
+        except MlflowException as error:
+            if _mlflow.missing(error):
+                return {}
+            raise
+    return {alias: int(version) for alias, version in found.items()}
+
+
+def _number(
+    name: str, which: int | str | None, *, aliases: Mapping[str, int], known: set[int], entries: list[Entry]
+) -> int:
+    """Return the number of a version that the registry or the history knows."""
+    newest = ", ".join(f"{name}/{number}" for number in sorted(known)[-MAX_NAMED:]) or "none"
+    if isinstance(which, int):
+        if which in known | {entry.version for entry in entries}:
+            return which
+        raise ConfigError(f"{name} has no version {which}; the newest are: {newest}")
+    champion = champion_entry(entries)
+    if which is None and champion is not None and champion.version is not None:
+        return champion.version
+    if (which or CHAMPION) in aliases:
+        return aliases[which or CHAMPION]
+    if which is None:
+        raise ConfigError(f"{name} has no champion yet: name a version, the newest are: {newest}")
+    named = f"there are: {', '.join(f'@{alias}' for alias in sorted(aliases))}; " if aliases else ""
+    raise ConfigError(f"{name} has no alias {which!r}; {named}the newest versions are: {newest}")
+
+
+def _decided(about: list[Entry]) -> dict[str, Any]:
+    """Return the fields of a trace that the history tells: the last decision, and the last answer of a person."""
+    decision = about[-1] if about else None
+    answers = [entry.details["approval"] for entry in about if isinstance(entry.details.get("approval"), dict)]
+    crown = next((entry for entry in reversed(about) if entry.kind in CROWNS), None)
+    try:
+        approval = Approval.model_validate(answers[-1]) if answers else None
+    except ValidationError:  # of a newer version of this library
+        approval = Approval(by=str(answers[-1].get("by", "")), comment=json.dumps(answers[-1]))
+    return {"decision": decision, "approval": approval, "replaced": crown.replaced if crown else None}
+
+
+def _undecided(about: list[Entry], champion: Entry | None) -> Iterator[str]:
+    if not about:
+        start = "the history says nothing about it" if champion else "nothing was ever decided"
+        yield f"who decided on it: {start}; it was registered outside of the flows, in a backfill, or a run was stopped"
