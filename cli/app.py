@@ -7,16 +7,25 @@ from typing import Annotated
 
 import typer
 
+from prefect_mlops.cli.audit import audit
 from prefect_mlops.cli.backfill import backfill
 from prefect_mlops.cli.chaos import chaos
+from prefect_mlops.cli.compare import compare
+from prefect_mlops.cli.decide import decide
 from prefect_mlops.cli.demo import demo
 from prefect_mlops.cli.deploy import deploy
 from prefect_mlops.cli.files import files
+from prefect_mlops.cli.history import history
 from prefect_mlops.cli.ingest import ingest
 from prefect_mlops.cli.lake import lake
 from prefect_mlops.cli.listings import escaped
+from prefect_mlops.cli.migrate_stages import migrate_stages
+from prefect_mlops.cli.promote import promote
 from prefect_mlops.cli.quarantine import quarantine
+from prefect_mlops.cli.reproduce import reproduce
+from prefect_mlops.cli.rollback import rollback
 from prefect_mlops.cli.status import status
+from prefect_mlops.cli.trace import trace
 from prefect_mlops.cli.up import up
 from prefect_mlops.cli.watch import watch
 from prefect_mlops.core.errors import ConfigError, MLOpsError
@@ -71,7 +80,16 @@ app.command()(ingest)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(lake, name="lake")
 app.command()(status)
+app.command()(history)
+app.command()(compare)
+app.command()(trace)
+app.add_typer(audit, name="audit")
+app.command()(reproduce)
 app.command()(backfill)
+app.command()(rollback)
+app.command()(promote)
+app.command()(decide)
+app.command()(migrate_stages)
 app.command()(chaos)
 
 

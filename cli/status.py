@@ -146,6 +146,8 @@ def _lines(one: Status) -> Iterator[str]:
         yield _line("Alias", standing.difference)
     if standing.decision:
         yield _line("Last decision", _told(standing.decision))
+    if standing.request:
+        yield _line("Waits", f"{_told(standing.request)}")
     if standing.work:
         yield _line("At work", f"flow run {standing.work.flow_run}, for {age(standing.work.at)}")
     for brake in standing.brakes:

@@ -2,21 +2,23 @@
 
 MLflow's alias says who is champion now, and the last writer wins. Here every step is a row with a number, and a row is
 added only by a writer who has seen the row before it: of two who decide from the same state, one is told to look again.
+Each row carries the hash of the one before, so that a change made by hand is found: `core.audits`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, Field, field_validator
 
 from prefect_mlops.core.compaction import compact
-from prefect_mlops.core.delta import append_next, attempts, open_or_make, open_table, storage
+from prefect_mlops.core.delta import Beaten, append_next, attempts, open_or_make, open_table, storage
 from prefect_mlops.core.errors import BackendError, ConfigError, ConflictError
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.values import Value
@@ -31,11 +33,14 @@ COMPACT_EVERY = 100  # each row is a file of its own; a hundred are read in 30 m
 MAX_TABLE_NAME = 200  # file systems take 255 bytes
 
 Kind = Literal[
-    "leased", "released", "promoted", "refused", "failed", "opened", "closed", "repaired", "drifted", "backfilled"
-]
-DECISIONS = ("promoted", "refused")
+    "leased", "released", "promoted", "rolled_back", "requested", "refused", "denied", "failed", "opened", "closed",
+    "repaired", "drifted", "backfilled",
+]  # fmt: skip
+# These make the version they name the champion.
+CROWNS = ("promoted", "rolled_back")
+DECISIONS = (*CROWNS, "requested", "refused")
 # A promotion does not give the lease back: it is over when the alias has been set, which is written as `released`.
-LEASE_ENDS = ("released", "refused", "failed", "repaired")
+LEASE_ENDS = ("released", "requested", "refused", "failed", "repaired")
 # These are written once the alias points at the version they name.
 CARRIED_OUT = ("released", "repaired")
 
@@ -45,8 +50,10 @@ class Entry(Value):
 
     Attributes:
         model: registered model.
-        kind: ``leased`` and ``released`` (a run begins and has ended), ``promoted``, ``refused``, ``failed``,
-            ``opened`` and ``closed`` (the breaker), ``repaired`` (the alias), ``drifted``, ``backfilled``.
+        kind: ``leased`` and ``released`` (a run begins and has ended), ``promoted``, ``rolled_back``, ``requested`` (an
+            approval), ``refused``, ``denied`` (somebody answered who may not), ``failed``, ``opened`` and ``closed``
+            (the breaker), ``repaired`` (the alias), ``drifted``, ``backfilled``; or one of a newer version of this
+            library, which older workers have to read past.
         sequence: its number, counted from 1 without gaps; 0 until it is written.
         version: version it is about.
         replaced: version that was champion before.
@@ -55,12 +62,14 @@ class Entry(Value):
         flow_run: id of the Prefect flow run that did it.
         recipe: what a decision rests on.
         at: when, in UTC.
-        until: when a lease ends by itself.
+        until: when a lease or a request ends by itself.
         details: more of it, as JSON.
+        previous: hash of the entry before; empty for the first.
+        hash: over everything else in this entry; empty until it is written, and in entries older than hashes.
     """
 
     model: str
-    kind: Kind
+    kind: str
     sequence: int = Field(default=0, ge=0)
     version: int | None = None
     replaced: int | None = None
@@ -71,6 +80,8 @@ class Entry(Value):
     at: AwareDatetime = Field(default_factory=lambda: datetime.now(timezone.utc))
     until: AwareDatetime | None = None
     details: dict[str, Any] = Field(default_factory=dict)
+    previous: str = ""
+    hash: str = ""
 
     @field_validator("details", mode="before")
     @classmethod
@@ -134,19 +145,28 @@ def decide(model: str, make: Callable[[list[Entry]], Entry | None]) -> Entry | N
     tried: Entry | None = None
     for lost in attempts(uri):
         with lost:
-            table = open_table(uri) or open_or_make(uri, _schema())
-            entries = _entries(table)
+            table = open_table(uri)
+            entries = [] if table is None else _entries(table)
             if tried is not None and tried in entries:  # the answer got lost, not the commit
                 return tried
             made = make(entries)
             if made is None:
                 return None
-            tried = made.model_copy(update={"model": model, "sequence": next_sequence(entries)})
+            table = table or _first_table(uri)
+            tried = _chained(made.model_copy(update={"model": model}), entries)
             append_next(table, _as_table(tried), new_columns=True)
             if tried.sequence % COMPACT_EVERY == 0:
                 _compact(uri)
             return tried
     return None
+
+
+def _first_table(uri: str) -> DeltaTable:
+    """Make the table when there is something to write into it: asking about a wrong name leaves nothing behind."""
+    table = open_or_make(uri, _schema())
+    if table.version() > 0:
+        raise Beaten(f"the history at {uri} was begun by somebody else")
+    return table
 
 
 def record(entry: Entry, *, expected: int | None = None) -> Entry:
@@ -181,8 +201,13 @@ def next_sequence(entries: Sequence[Entry]) -> int:
 
 
 def champion_entry(entries: Sequence[Entry]) -> Entry | None:
-    """Return the entry that made the present champion; None where there was no promotion."""
-    return next((entry for entry in reversed(entries) if entry.kind == "promoted"), None)
+    """Return the entry that made the present champion, a promotion or a rollback; None where there was neither."""
+    return next((entry for entry in reversed(entries) if entry.kind in CROWNS), None)
+
+
+def champion_at(entries: Sequence[Entry], moment: datetime) -> Entry | None:
+    """Return the entry that had made the champion of a moment; None where there was no champion yet."""
+    return champion_entry([entry for entry in entries if entry.at <= moment])
 
 
 def carried_out(entries: Sequence[Entry], promotion: Entry) -> bool:
@@ -194,7 +219,7 @@ def carried_out(entries: Sequence[Entry], promotion: Entry) -> bool:
 
 
 def last_decision(entries: Sequence[Entry]) -> Entry | None:
-    """Return the newest promotion or refusal."""
+    """Return the newest promotion, rollback, request or refusal."""
     return next((entry for entry in reversed(entries) if entry.kind in DECISIONS), None)
 
 
@@ -209,12 +234,53 @@ def _lost(entry: Entry, expected: int, entries: Sequence[Entry]) -> str:
     return f"{entry.model}: {entry.kind} was to be entry {expected} of its history, but {seen}. Look again, then decide"
 
 
-def _entries(table: DeltaTable) -> list[Entry]:
+def read_rows(model: str) -> list[dict[str, Any]]:
+    """Return the rows of a model's history as they are stored, by their numbers; columns that are empty are left out.
+
+    Raises:
+        BackendError: storage failed.
+    """
+    table = open_table(history_uri(model))
+    return [] if table is None else _rows(table)
+
+
+def row_hash(row: Mapping[str, Any]) -> str:
+    """Hash everything a stored row says, but its hash.
+
+    Columns that came later are empty in older rows and left out there, so the hash of a row does not change.
+
+    Args:
+        row: value by column name; times with a zone.
+
+    Returns:
+        ``"sha256:"`` and 64 hexadecimal digits.
+    """
+    said = {
+        name: value.astimezone(timezone.utc).isoformat() if isinstance(value, datetime) else value
+        for name, value in row.items()
+        if value is not None and name != "hash"
+    }
+    return "sha256:" + hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _chained(entry: Entry, entries: Sequence[Entry]) -> Entry:
+    """Give an entry its number and tie it to the one before."""
+    before = entries[-1].hash if entries else ""
+    tied = entry.model_copy(update={"sequence": next_sequence(entries), "previous": before, "hash": ""})
+    return tied.model_copy(update={"hash": row_hash(_row(tied))})
+
+
+def _rows(table: DeltaTable) -> list[dict[str, Any]]:
     with storage(table.table_uri, "read"):
         rows = table.to_pyarrow_table().to_pylist()
-    # Columns that came later are empty in older rows, and unknown to older readers.
-    known = [{name: row[name] for name in Entry.model_fields if row.get(name) is not None} for row in rows]
-    return sorted(map(Entry.model_validate, known), key=lambda entry: entry.sequence)
+    filled = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return sorted(filled, key=lambda row: int(row.get("sequence", 0)))
+
+
+def _entries(table: DeltaTable) -> list[Entry]:
+    # Columns of a newer version of this library are unknown to older readers.
+    known = [{name: row[name] for name in Entry.model_fields if name in row} for row in _rows(table)]
+    return [Entry.model_validate(row) for row in known]
 
 
 def _compact(uri: str) -> None:
@@ -225,11 +291,14 @@ def _compact(uri: str) -> None:
             compact(table)  # delta-rs's own would double rows if `lake optimize` ran in the same moment
 
 
+def _row(entry: Entry) -> dict[str, Any]:
+    return {**entry.model_dump(), "details": json.dumps(entry.details)}
+
+
 def _as_table(entry: Entry) -> pa.Table:
     import pyarrow as pa
 
-    row = {**entry.model_dump(), "details": json.dumps(entry.details)}
-    return pa.Table.from_pylist([row], schema=_schema())
+    return pa.Table.from_pylist([_row(entry)], schema=_schema())
 
 
 def _schema() -> pa.Schema:

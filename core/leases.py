@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from prefect_mlops.core.brakes import Brake, busy, find_brake, held_lease
+from prefect_mlops.core.brakes import Brake, find_brake, held_lease
 from prefect_mlops.core.errors import ConflictError
 from prefect_mlops.core.history import (
     AUTOMATIC,
+    CROWNS,
+    DECISIONS,
     PERSON,
     Entry,
     Kind,
@@ -17,15 +19,15 @@ from prefect_mlops.core.history import (
     champion_entry,
     decide,
     decided,
-    record,
 )
+from prefect_mlops.core.promotions import open_request
 from prefect_mlops.core.values import Decision, ModelVersion
 
 if TYPE_CHECKING:
     from prefect_mlops.core.policies import Retrain
 
 MAX_REASON_LENGTH = 2000  # what went wrong is said at the beginning
-REPAIR = timedelta(minutes=10)  # setting an alias is one call; longer than MLflow's retries take
+WHOEVER = -1  # in place of a version: replace whoever is champion
 
 
 def take(
@@ -61,30 +63,45 @@ def take(
     return decide(model, lease) or answers[-1]
 
 
-def take_for_repair(model: str, flow_run: str) -> Entry | None:
-    """Take the turn to carry out a promotion that a crash left half done.
+def conclude(made: Entry, *, lease: Entry | None = None, replaces: int | None = WHOEVER) -> Entry:
+    """Write what became of a challenger; the same conclusion again, as in a retried task, changes nothing.
+
+    Args:
+        made: from `conclusion_on`; signed with an `Approval` where it answers a request.
+        lease: whose turn it is; None for a step outside of the train flow.
+        replaces: version the challenger was judged against, None for no champion; `WHOEVER` does not ask, but where
+            there is a lease it is the one that the decision names.
 
     Returns:
-        The promotion, now this run's to carry out; None when nothing is left half done or a run is still at it.
+        The entry.
 
     Raises:
+        ConflictError: the turn was lost to another run, another version became champion meanwhile, or somebody else
+            answered the request.
         BackendError: storage failed.
     """
-    now = datetime.now(timezone.utc)
-    promotions: list[Entry] = []
+    done: list[Entry] = []
+    request = int(made.details.get("approval", {}).get("request", 0))
+    judged_against = made.replaced if lease is not None and "decision" in made.details else WHOEVER
 
-    def lease(entries: Sequence[Entry]) -> Entry | None:
-        champion = champion_entry(entries)
-        if champion is None or carried_out(entries, champion) or busy(entries, now, flow_run=flow_run):
+    def conclusion(entries: Sequence[Entry]) -> Entry | None:
+        done.extend(entry for entry in entries if _same(entry, made, lease, entries, request))
+        if done:
             return None
-        promotions.append(champion)
-        reason = f"to set the alias to v{champion.version}"
-        return Entry(model=model, kind="leased", reason=reason, flow_run=flow_run, at=now, until=now + REPAIR)
+        if request:
+            require_open(entries, made, request)
+        if lease is not None:
+            require_turn(entries, lease)
+        require_champion(entries, made, judged_against if replaces == WHOEVER else replaces)
+        before = champion_entry(entries)
+        if before is None or made.kind not in CROWNS:  # a refusal or request names whom it was judged against
+            return made
+        return made.model_copy(update={"replaced": before.version})
 
-    return promotions[-1] if decide(model, lease) else None
+    return decide(made.model, conclusion) or done[-1]
 
 
-def conclude(
+def conclusion_on(
     kind: Kind,
     version: ModelVersion,
     decision: Decision | None = None,
@@ -93,42 +110,63 @@ def conclude(
     lease: Entry | None = None,
     flow_run: str = "",
 ) -> Entry:
-    """Write what became of a challenger; the same conclusion again, as in a retried task, changes nothing.
+    """Make the entry that says what became of a challenger.
 
     Args:
-        kind: ``promoted`` or ``refused``.
+        kind: ``promoted``, ``requested`` or ``refused``.
         version: the challenger's.
         decision: why; None where somebody promotes a version without judging it.
         recipe: names what the decision rests on.
         lease: whose turn it is; None for a step outside of the train flow.
         flow_run: the run that does it.
+    """
+    reason = decision.reason[:MAX_REASON_LENGTH] if decision else ""
+    known = {"version": version.version, "url": version.url, "reason": reason}
+    return Entry(
+        model=version.name,
+        kind=kind,
+        version=version.version,
+        replaced=decision.replaced if decision else None,
+        reason=reason,
+        by=lease.by if lease else PERSON,
+        flow_run=lease.flow_run if lease else flow_run,
+        recipe=recipe,
+        details={"decision": decision.model_copy(update=known).model_dump(mode="json")} if decision else {},
+    )
 
-    Returns:
-        The entry.
+
+def require_champion(entries: Sequence[Entry], made: Entry, replaces: int | None) -> None:
+    """Make sure that the champion is still the one a version was judged against.
 
     Raises:
-        ConflictError: the turn was lost to another run, or another version became champion meanwhile.
-        BackendError: storage failed.
+        ConflictError: another one became champion meanwhile; it is named.
     """
-    made = _conclusion(kind, version, decision, recipe=recipe, lease=lease, flow_run=flow_run)
-    done: list[Entry] = []
-
-    def conclusion(entries: Sequence[Entry]) -> Entry | None:
-        done.extend(entry for entry in entries if _same(entry, made, lease, entries))
-        if done:
-            return None
-        if lease is not None:
-            require_turn(entries, lease)
-        before = champion_entry(entries)
-        return made if made.replaced or not before else made.model_copy(update={"replaced": before.version})
-
-    return decide(version.name, conclusion) or done[-1]
+    champion = champion_entry(entries)
+    if replaces == WHOEVER or champion is None or champion.version == replaces:
+        return
+    against = f"v{replaces}" if replaces else "no champion"
+    raise ConflictError(
+        f"{made.model}: v{champion.version} became champion meanwhile ({champion.what}); v{made.version} was judged "
+        f"against {against}. Judge it against v{champion.version}, then decide"
+    )
 
 
-def give_back(version: ModelVersion, lease: Entry | None = None, *, flow_run: str = "") -> Entry:
-    """Write that a promotion was carried out: the alias points at the version, and the turn is over."""
-    by, run = (lease.by, lease.flow_run) if lease else (PERSON, flow_run)
-    return record(Entry(model=version.name, kind="released", version=version.version, by=by, flow_run=run))
+def require_open(entries: Sequence[Entry], made: Entry, request: int) -> None:
+    """Make sure that a request for approval still waits for its answer.
+
+    Raises:
+        ConflictError: it was answered meanwhile, ran out, or made way for a newer one.
+    """
+    waiting = open_request(entries)
+    if waiting is not None and waiting.sequence == request:
+        return
+    later = [entry for entry in entries if entry.sequence > request and entry.kind in DECISIONS]
+    answer = next((entry for entry in later if entry.version == made.version), later[-1] if later else None)
+    seen = f" ({answer.what}, {answer.by})" if answer else ""
+    raise ConflictError(
+        f"{made.model}: the request for v{made.version} was answered meanwhile{seen}; nothing was changed. Look at the "
+        "history, then decide"
+    )
 
 
 def give_up(lease: Entry, reason: str) -> Entry | None:
@@ -151,43 +189,17 @@ def give_up(lease: Entry, reason: str) -> Entry | None:
 
 
 def require_turn(entries: Sequence[Entry], lease: Entry) -> None:
-    """Make sure that what was decided under a lease still holds.
+    """Make sure that nobody else took the turn.
 
     Raises:
-        ConflictError: the lease ran out and another run took it, or another champion was made meanwhile.
+        ConflictError: the lease ran out and another run took it.
     """
-    later = [entry for entry in entries if entry.sequence > lease.sequence]
-    taken = next((entry for entry in later if entry.kind == "leased"), None)
+    taken = next((entry for entry in entries if entry.sequence > lease.sequence and entry.kind == "leased"), None)
     if taken is not None:
         raise ConflictError(
             f"{lease.model}: flow run {lease.flow_run} worked past its lease, and flow run {taken.flow_run} took over "
             f"({taken.what}); nothing was decided. Give Retrain a longer lease, then start train again"
         )
-    champion = champion_entry(later)
-    if champion is not None:
-        raise ConflictError(
-            f"{lease.model}: v{champion.version} became champion meanwhile ({champion.what}), which the challenger was "
-            "not judged against. Start train again"
-        )
-
-
-def difference(entries: Sequence[Entry], points_at: int | None) -> str:
-    """Say in a sentence where MLflow's alias and the history name different champions; empty when they agree.
-
-    Args:
-        entries: the model's history.
-        points_at: version the alias points at; None where there is no alias.
-    """
-    champion = champion_entry(entries)
-    named = champion.version if champion else None
-    if named == points_at:
-        return ""
-    if champion is None:
-        return f"The alias points at v{points_at}, which the history does not know: it was set by hand, or before."
-    if not carried_out(entries, champion):
-        return f"v{named} has just been promoted; the alias is about to follow."
-    moved = f"was moved to v{points_at}" if points_at else "was removed"
-    return f"The history names v{named} as champion, but the alias {moved} by hand. It is left alone."
 
 
 def decision_of(entry: Entry | None) -> Decision | None:
@@ -196,28 +208,15 @@ def decision_of(entry: Entry | None) -> Decision | None:
     return Decision.model_validate(kept) if kept else None
 
 
-def _conclusion(
-    kind: Kind, version: ModelVersion, decision: Decision | None, *, recipe: str, lease: Entry | None, flow_run: str
-) -> Entry:
-    reason = decision.reason[:MAX_REASON_LENGTH] if decision else ""
-    known = {"version": version.version, "url": version.url, "reason": reason}
-    return Entry(
-        model=version.name,
-        kind=kind,
-        version=version.version,
-        replaced=decision.replaced if decision else None,
-        reason=reason,
-        by=lease.by if lease else PERSON,
-        flow_run=lease.flow_run if lease else flow_run,
-        recipe=recipe,
-        details={"decision": decision.model_copy(update=known).model_dump(mode="json")} if decision else {},
-    )
-
-
-def _same(entry: Entry, made: Entry, lease: Entry | None, entries: Sequence[Entry]) -> bool:
-    """Tell a conclusion that was written before by the same run in the same turn."""
-    if (entry.kind, entry.version, entry.flow_run) != (made.kind, made.version, made.flow_run):
+def _same(entry: Entry, made: Entry, lease: Entry | None, entries: Sequence[Entry], request: int) -> bool:
+    """Tell a conclusion that was written before: by the same run, or by one that a crash ended before the alias."""
+    if (entry.kind, entry.version) != (made.kind, made.version):
         return False
+    ours = entry.flow_run == made.flow_run
     if lease is not None:
-        return entry.sequence > lease.sequence
-    return bool(made.flow_run) and entry == champion_entry(entries)
+        return ours and entry.sequence > lease.sequence
+    if request:  # another person's answer is not this one, though it may say the same
+        return ours and bool(made.flow_run) and entry.sequence > request
+    if entry != champion_entry(entries):
+        return False
+    return (ours and bool(made.flow_run)) or not carried_out(entries, entry)

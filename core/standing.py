@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prefect_mlops.core.brakes import Brake, find_brakes, held_lease
 from prefect_mlops.core.history import Entry, champion_entry, last_decision, moment
-from prefect_mlops.core.leases import difference
+from prefect_mlops.core.promotions import difference, open_request
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Standing(Value):
         decision: entry of the last promotion or refusal.
         work: lease of the run that is at work on it.
         brakes: what holds automatic trainings, what only a person can release first.
+        request: entry of the request for approval that waits for an answer.
         drift: entry of the last drift that was found.
         failure: entry of the last training that failed, unless something was decided since.
         todo: what a person can do, a sentence each.
@@ -40,6 +41,7 @@ class Standing(Value):
     decision: Entry | None = None
     work: Entry | None = None
     brakes: tuple[Brake, ...] = ()
+    request: Entry | None = None
     drift: Entry | None = None
     failure: Entry | None = None
     todo: tuple[str, ...] = ()
@@ -76,6 +78,7 @@ def find_standing(
         decision=decision,
         work=at_work,
         brakes=tuple(find_brakes(entries, retrain, now)),
+        request=open_request(entries),
         drift=_newest(entries, "drifted"),
         failure=failure if _later(failure, decision) else None,
     )
@@ -86,20 +89,16 @@ def _todo(found: Standing) -> Iterator[str]:
     busy = found.work is not None
     if found.champion is None and found.alias is None and found.alias_known and not busy:
         yield "There is no champion: start train to make the first one."
+    if found.request is not None:
+        until = f" until {moment(found.request.until)}" if found.request.until else ""
+        yield f"v{found.request.version} waits for approval{until}: start the flow decide."
     yield from (brake.advice for brake in found.brakes if brake.kind == "breaker")
     if found.failure is not None and not busy:
         yield f"The last training failed: mend what its reason names, then start train. {found.failure.reason}"
     if found.difference and found.champion is not None and not busy:
-        yield f"{_alias_advice(found)} {found.difference}"
+        yield f"The next run of train, monitor or tidy lets the alias follow the history. {found.difference}"
     if found.drift is not None and _later(found.drift, found.decision) and not busy:
         yield _drift_advice(found)
-
-
-def _alias_advice(found: Standing) -> str:
-    version = found.champion.version if found.champion else None
-    if "about to follow" in found.difference:
-        return "The next run of train or monitor sets the alias."
-    return f"If the alias was not moved on purpose, point it at v{version} again."
 
 
 def _drift_advice(found: Standing) -> str:

@@ -15,7 +15,7 @@ from prefect_mlops.core.errors import CheckError, ConfigError, ConflictError
 from prefect_mlops.core.history import Entry, moment, read_history
 from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
 from prefect_mlops.core.values import Backfilled, Decision, State
-from prefect_mlops.flows.challengers import judge_trial, prepare_trial, register_challenger
+from prefect_mlops.flows.challengers import judge_challenger, prepare_trial, register_challenger, train_challenger
 from prefect_mlops.flows.forms import label
 from prefect_mlops.flows.train import train
 from prefect_mlops.flows.verdicts import Verdict, verdict
@@ -85,10 +85,11 @@ def backfill_version(model: str, data: int) -> Decision:
     spec = load_spec(model)
     with verdict("backfill-version", spec.name) as told:
         best = _best_before(read_history(spec.name), spec, data)
-        trial = prepare_trial(spec, f"@{data}", told)
+        trial = prepare_trial(model, spec, f"@{data}", told)
+        challenger = train_challenger(trial)
         against = load_model(spec.name, version=best) if best else None
-        judged = judge_trial(trial, against, told)
-        version = register_challenger(trial, judged, told, tags={BACKFILL_TAG: f"@{data}"})
+        judged = judge_challenger(trial, challenger, against, told)
+        _, version = register_challenger(trial, challenger, told, tags={BACKFILL_TAG: f"@{data}"})
         decision = judged.decision.model_copy(update={"version": version.version, "url": version.url})
         told.title = f"v{version.version} trained on @{data} {'passed' if judged.gate.passed else 'was refused'}"
         told.say(

@@ -10,10 +10,22 @@ from prefect import flow
 
 from prefect_mlops.core.brakes import Brake, breaker, find_brake, held_lease
 from prefect_mlops.core.delta import open_table, table_uri
-from prefect_mlops.core.history import Entry, read_history
+from prefect_mlops.core.errors import ConflictError
+from prefect_mlops.core.history import Entry, champion_entry, read_history
+from prefect_mlops.core.reports import Check
 from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
 from prefect_mlops.core.values import Decision, ModelVersion
-from prefect_mlops.flows.challengers import Judged, Trial, judge_trial, prepare_trial, register_challenger, turn
+from prefect_mlops.flows.challengers import (
+    Judged,
+    Trial,
+    card_of,
+    judge_challenger,
+    prepare_trial,
+    register_challenger,
+    train_challenger,
+    turn,
+    with_checks,
+)
 from prefect_mlops.flows.forms import label
 from prefect_mlops.flows.verdicts import Verdict, verdict
 from prefect_mlops.tasks import (
@@ -27,7 +39,9 @@ from prefect_mlops.tasks import (
     promote_model,
     record_decision,
     refuse_model,
+    rehearse_model,
     repair_alias,
+    request_approval,
     take_lease,
 )
 
@@ -55,13 +69,13 @@ def train(
             a decision on a person's request closes the breaker.
 
     Returns:
-        The decision; the run is completed whether the challenger was promoted or refused.
+        The decision; the run is completed whether the challenger was promoted or refused. When somebody makes another
+        version champion meanwhile, the challenger is judged again, against that one.
 
     Raises:
         ConfigError: the spec or the request is wrong.
         DataCheckError: the data does not meet the spec's suite.
-        ConflictError: the run worked past its lease and another one took over, or a champion was made by hand
-            meanwhile. Nothing was decided.
+        ConflictError: the run worked past its lease and another one took over. Nothing was decided.
         BackendError: MLflow or storage failed.
     """
     spec = load_spec(model)
@@ -70,9 +84,9 @@ def train(
         if automatic and not dry_run and (held := _held_back(spec, data, told)):
             return held
         told.say(*([] if dry_run else filter(None, [repair_alias(spec.name)])))
-        trial = prepare_trial(spec, data, told)
+        trial = prepare_trial(model, spec, data, told)
         if dry_run:
-            judged = judge_trial(trial, find_model(spec.name), told)
+            judged = judge_challenger(trial, train_challenger(trial), find_model(spec.name), told)
             return _tell(told, judged.decision.model_copy(update={"dry_run": True}))
         known = None if force else find_decision(spec.name, trial.recipe)
         taken = known or take_lease(spec.name, spec.retrain, automatic=automatic, recipe="" if force else trial.recipe)
@@ -89,10 +103,24 @@ def train(
 def _decide(trial: Trial, lease: Entry, told: Verdict) -> Decision:
     """Judge against the champion as it is in our turn, write the decision, tell others."""
     name = trial.spec.name
-    judged = judge_trial(trial, find_model(name), told)
-    version = register_challenger(trial, judged, told)
-    _conclude(trial, judged, version, lease)
-    decision: Decision = record_decision(version, judged.decision, recipe=trial.recipe)
+    challenger = train_challenger(trial)
+    judged = judge_challenger(trial, challenger, find_model(name), told)
+    run, version = register_challenger(trial, challenger, told)
+    rehearsed: tuple[Check, ...] = ()
+    while True:
+        if judged.gate.passed and not rehearsed:
+            rehearsed = rehearse_model(version, trial.spec.limits).checks
+            judged = with_checks(judged, rehearsed, told)
+        told.cards.append(card_of(trial, challenger, told, run, version))
+        try:
+            concluded = _conclude(trial, judged, version, lease)
+            break
+        except ConflictError as lost:  # a rollback, an approval or a hand came between: the turn is ours still
+            if not _still_ours(lease):
+                raise
+            told.say(f"Judged again: {lost}.")
+            judged = judge_challenger(trial, challenger, find_model(name), told, extra=rehearsed)
+    decision: Decision = record_decision(version, concluded, recipe=trial.recipe, reports=told.reports)
     announce(judged.gate, about=name)
     if decision.decision == "refused" and (opened := open_breaker(name, trial.spec.retrain)):
         told.say(f"Automatic training of {name} is stopped: {opened.reason}.", opened.advice)
@@ -100,12 +128,25 @@ def _decide(trial: Trial, lease: Entry, told: Verdict) -> Decision:
     return decision
 
 
-def _conclude(trial: Trial, judged: Judged, version: ModelVersion, lease: Entry) -> None:
-    decision, recipe = judged.decision, trial.recipe
-    if judged.gate.passed:
-        promote_model(version, decision=decision, recipe=recipe, lease=lease)
-    else:
+def _conclude(trial: Trial, judged: Judged, version: ModelVersion, lease: Entry) -> Decision:
+    """Promote, ask for approval, or refuse."""
+    spec, decision, recipe = trial.spec, judged.decision, trial.recipe
+    if not judged.gate.passed:
         refuse_model(version, decision, recipe=recipe, lease=lease)
+        return decision
+    if spec.approval == "none":
+        promote_model(version, decision=decision, recipe=recipe, lease=lease)
+        return decision
+    asked = decision.model_copy(update={"decision": "requested"})
+    request_approval(
+        version, asked, expires=spec.approval_expires, approvers=spec.approvers, recipe=recipe, lease=lease
+    )
+    return asked
+
+
+def _still_ours(lease: Entry) -> bool:
+    held = held_lease(read_history(lease.model))
+    return held is not None and held.sequence == lease.sequence
 
 
 def _freed(spec: ModelSpec, *, dry_run: bool) -> str:
@@ -142,14 +183,7 @@ def _close_breaker(spec: ModelSpec) -> None:
 
 def _tell(told: Verdict, decision: Decision) -> Decision:
     """Put the decision into plain words."""
-    version = f"v{decision.version}" if decision.version else "the challenger"
-    old = f"v{decision.replaced}" if decision.replaced else None
-    if decision.decision == "promoted":
-        told.title = f"{version} promoted"
-        outcome = f"{version} is the champion" + (f"; it replaced {old}." if old else "; it is the first one.")
-    else:
-        told.title = f"{version} refused"
-        outcome = f"{old} stays champion." if old else "There is no champion."
+    told.title, outcome = _words(decision)
     if decision.dry_run:
         told.title += " (dry run: nothing was written)"
     if decision.again:
@@ -165,3 +199,18 @@ def _tell(told: Verdict, decision: Decision) -> Decision:
     if decision.url:
         told.links.append(("Model version in MLflow", decision.url))
     return decision
+
+
+def _words(decision: Decision) -> tuple[str, str]:
+    """Return the title, and what it means for who is champion."""
+    version = f"v{decision.version}" if decision.version else "the challenger"
+    old = f"v{decision.replaced}" if decision.replaced else ""
+    stays = f"{old} stays champion." if old else "There is no champion."
+    if decision.decision == "requested":
+        return f"{version} passed, and waits for approval", f"{stays} To answer, start the flow decide."
+    if decision.decision == "refused":
+        return f"{version} refused", stays
+    now = champion_entry(read_history(decision.model)) if decision.again else None
+    if now is not None and now.version != decision.version:
+        return f"{version} promoted", f"v{now.version} is the champion now: {now.what}."
+    return f"{version} promoted", f"{version} is the champion; it {f'replaced {old}' if old else 'is the first one'}."

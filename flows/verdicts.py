@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from prefect.artifacts import create_markdown_artifact
 
 from prefect_mlops.core import markdown
+from prefect_mlops.core.cards import Card
 from prefect_mlops.core.errors import CheckError, MLOpsError
 from prefect_mlops.core.reports import Report
 
@@ -28,6 +29,7 @@ class Verdict:
         lines: up to `MAX_LINES` sentences, most important first.
         reports: evidence, each published on a page of its own after the verdict.
         links: label and address pairs, ours, shown under the lines.
+        cards: model cards, shown after the evidence.
     """
 
     kind: str
@@ -36,6 +38,7 @@ class Verdict:
     lines: list[str] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     links: list[tuple[str, str]] = field(default_factory=list)
+    cards: list[Card] = field(default_factory=list)
 
     def say(self, *lines: str) -> None:
         """Add sentences."""
@@ -82,6 +85,10 @@ def _publish(told: Verdict) -> None:
             markdown=report.to_markdown(),
             key=_key(report.kind, told.subject),
             description=report.summary[:200],
+        )
+    for card in told.cards[-1:]:  # of a model that was judged again the last one counts
+        create_markdown_artifact(
+            markdown=card.to_markdown(), key=_key("card", told.subject), description=card.outcome[:200]
         )
 
 

@@ -1,6 +1,8 @@
 """The verbs: one Prefect task for each step of a model's life."""
 
 from prefect_mlops.tasks import _plain_logs
+from prefect_mlops.tasks.approvals import check_approver, find_request, request_approval
+from prefect_mlops.tasks.cards import write_card
 from prefect_mlops.tasks.data_events import announce_data, announce_late
 from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
 from prefect_mlops.tasks.drift import detect_drift
@@ -24,12 +26,16 @@ from prefect_mlops.tasks.registry import (
     promote_model,
     register_model,
     repair_alias,
+    roll_back_model,
+    sweep_models,
 )
+from prefect_mlops.tasks.rehearsal import rehearse_model
 from prefect_mlops.tasks.reporting import announce, announce_stop, publish_report, require
 from prefect_mlops.tasks.splitting import split_table
 from prefect_mlops.tasks.tables import load_table
 from prefect_mlops.tasks.tracking import log_run
 from prefect_mlops.tasks.training import train_model
+from prefect_mlops.tasks.tuning import tune_model
 
 _plain_logs.install()
 
@@ -38,6 +44,7 @@ __all__ = [
     "announce_data",
     "announce_late",
     "announce_stop",
+    "check_approver",
     "crash_dead_runs",
     "detect_drift",
     "evaluate_model",
@@ -45,6 +52,7 @@ __all__ = [
     "find_model",
     "find_pending",
     "find_refused",
+    "find_request",
     "find_version",
     "free_turn",
     "ingest_files",
@@ -59,12 +67,18 @@ __all__ = [
     "record_decision",
     "refuse_model",
     "register_model",
+    "rehearse_model",
     "repair_alias",
     "replay_quarantine",
+    "request_approval",
     "require",
+    "roll_back_model",
     "split_bad_rows",
     "split_table",
+    "sweep_models",
     "take_lease",
     "train_model",
+    "tune_model",
     "validate_table",
+    "write_card",
 ]

@@ -45,7 +45,7 @@ def write_card(
     reports: Sequence[Report],
     run: LoggedRun,
     version: ModelVersion,
-    seed: int = 0,
+    publish: bool = True,
 ) -> Card:
     """Write the model card of a version to its MLflow run, and show it as an artifact of the Prefect run.
 
@@ -54,13 +54,13 @@ def write_card(
 
     Args:
         model: fitted scikit-learn compatible estimator, best from `train_model`, or a `LoadedModel`.
-        spec: its recipe; the importances are those of the first gate's metric.
+        spec: its recipe; the importances are those of the first gate's metric, shuffled by its seed.
         split: training rows, which the drift baseline describes, and test rows, which everything else is measured on.
         scores: on the test rows.
         reports: verdicts; the checks of the gate are shown, of the others the summary.
         run: MLflow run of the model; gets ``card.md``, ``card.html`` and ``card.json``.
         version: its version in the registry.
-        seed: for the sample and the shuffles of the importances.
+        publish: False leaves the artifact of the Prefect run to the flow, which may have something to say before it.
 
     Returns:
         The card.
@@ -72,9 +72,9 @@ def write_card(
     Source: `sklearn.inspection.permutation_importance`, `sklearn.calibration.calibration_curve`. The form follows
         Mitchell et al., Model Cards for Model Reporting (2019).
     """
-    _require_kinds(spec=spec, split=split, scores=scores, reports=reports, run=run, version=version, seed=seed)
+    _require_kinds(spec=spec, split=split, scores=scores, reports=reports, run=run, version=version)
     estimator = model.estimator if isinstance(model, LoadedModel) else model
-    card = _card(estimator, spec, split, scores, reports, run=run, version=version, seed=seed)
+    card = _card(estimator, spec, split, scores, reports, run=run, version=version)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "card.md").write_text(card.to_markdown(), encoding="utf-8", errors="replace")
@@ -83,7 +83,8 @@ def write_card(
         client = _mlflow.mlflow_client()
         with _mlflow.backend(f"writing the model card to run {run.run_id}"):
             client.log_artifacts(run.run_id, str(folder))
-    _publish(card)
+    if publish:
+        _publish(card)
     for part in card.left_out:
         run_logger().warning("Left out of the model card: %s: %s", part.name, part.value)
     return card
@@ -97,7 +98,6 @@ def _require_kinds(**given: Any) -> None:
         "reports": (list, tuple),
         "run": LoggedRun,
         "version": ModelVersion,
-        "seed": int,
     }
     for name, kind in kinds.items():
         if not isinstance(given[name], kind) or isinstance(given[name], bool):
@@ -117,13 +117,12 @@ def _card(
     *,
     run: LoggedRun,
     version: ModelVersion,
-    seed: int,
 ) -> Card:
     """Collect everything; each part on its own, so that one that fails leaves the others."""
     # Of a model that was judged again the last verdict counts.
     gate = list({report.subject: report for report in reports if report.kind == "gate"}.values())
     parts, lineage, checks = _Parts(), lineage_of(model), _failures_first(gate)
-    measured = _measured(parts, model, spec, split, seed)
+    measured = _measured(parts, model, spec, split, spec.seed)
     return Card(
         model=version.name,
         version=version.version,
@@ -148,7 +147,7 @@ def _card(
         ),
         rollback=f'prefect-mlops rollback {shlex.quote(version.name)} --why "..."',
         history=f"prefect-mlops history {shlex.quote(version.name)}",
-        provenance=_provenance(lineage, run, seed=seed),
+        provenance=_provenance(lineage, run, seed=spec.seed),
         links=_links(run, version),
         left_out=tuple(parts.left_out),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from prefect_mlops.tasks._events import emit
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def announce_data(dataset: str, arrivals: Sequence[Arrival]) -> str:
         "refused": sum(arrival.refused for arrival in new),
         "paths": [arrival.path for arrival in new[:MAX_PATHS]],
     }
-    return _emit("committed", dataset, payload)
+    return emit("data.committed", dataset, payload)
 
 
 @step("announce-late-{dataset}")
@@ -52,13 +53,4 @@ def announce_late(dataset: str, report: Report) -> str:
     Returns:
         The event's name.
     """
-    return _emit("late", dataset, {"dataset": dataset, "summary": report.summary})
-
-
-def _emit(what: str, dataset: str, payload: dict[str, Any]) -> str:
-    from prefect.events import emit_event
-
-    name = f"prefect-mlops.data.{what}"
-    resource = {"prefect.resource.id": f"prefect-mlops.data.{dataset}", "prefect.resource.name": dataset}
-    emit_event(event=name, resource=resource, payload=payload)
-    return name
+    return emit("data.late", dataset, {"dataset": dataset, "summary": report.summary})

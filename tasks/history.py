@@ -13,11 +13,13 @@ from prefect_mlops.core.brakes import Brake, breaker, held_lease, opened
 from prefect_mlops.core.errors import BackendError
 from prefect_mlops.core.history import AUTOMATIC, Entry
 from prefect_mlops.core.values import Decision, ModelVersion
-from prefect_mlops.tasks import _mlflow
+from prefect_mlops.tasks import _mlflow, _witnesses
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     from prefect_mlops.core.policies import Retrain
+    from prefect_mlops.core.promotions import Approval
+    from prefect_mlops.core.reports import Report
 
 MAX_REASON_LENGTH = 2000  # a tag on a model version holds 5,000 characters
 _DECISION_TAG = "prefect_mlops.decision"
@@ -45,7 +47,14 @@ def take_lease(model: str, retrain: Retrain, *, automatic: bool = False, recipe:
 
 
 @step("refuse-{version.name}-v{version.version}", backend=True)
-def refuse_model(version: ModelVersion, decision: Decision, *, recipe: str = "", lease: Entry | None = None) -> Entry:
+def refuse_model(
+    version: ModelVersion,
+    decision: Decision,
+    *,
+    recipe: str = "",
+    lease: Entry | None = None,
+    approval: Approval | None = None,
+) -> Entry:
     """Write into the history that a challenger was refused.
 
     Args:
@@ -53,6 +62,7 @@ def refuse_model(version: ModelVersion, decision: Decision, *, recipe: str = "",
         decision: why.
         recipe: names what the decision rests on, for `find_decision`.
         lease: from `take_lease`; the turn ends with this.
+        approval: who refused it, where a person did.
 
     Returns:
         The entry.
@@ -61,7 +71,8 @@ def refuse_model(version: ModelVersion, decision: Decision, *, recipe: str = "",
         ConflictError: the lease ran out and another run took over.
         BackendError: storage failed; retried.
     """
-    return leases.conclude("refused", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
+    made = leases.conclusion_on("refused", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
+    return leases.conclude(approval.on(made) if approval else made, lease=lease)
 
 
 @step("find-decision-{name}", backend=True)
@@ -78,25 +89,27 @@ def find_decision(name: str, recipe: str) -> Decision | None:
     Raises:
         BackendError: MLflow or the lake failed; retried.
     """
-    client = _mlflow.mlflow_client()
+    known = leases.decision_of(history.decided(history.read_history(name), recipe))
+    if known is not None:
+        return known
+    client = _mlflow.mlflow_client()  # of models older than their history
     with _mlflow.backend(f"looking up decisions on {name!r}"):
         wanted = f"name = '{_quoted(name)}' and tags.`{_RECIPE_TAG}` = '{_quoted(recipe)}'"
         found = client.search_model_versions(wanted, order_by=["version_number DESC"], max_results=1)
-    if found:
-        return Decision.model_validate_json(found[0].tags[_DECISION_TAG])
-    return leases.decision_of(
-        history.decided(history.read_history(name), recipe)
-    )  # a crash came before it was noted in MLflow
+    return Decision.model_validate_json(found[0].tags[_DECISION_TAG]) if found else None
 
 
 @step("record-{version.name}-v{version.version}", backend=True)
-def record_decision(version: ModelVersion, decision: Decision, *, recipe: str) -> Decision:
+def record_decision(
+    version: ModelVersion, decision: Decision, *, recipe: str, reports: Sequence[Report] = ()
+) -> Decision:
     """Note on a version what was decided and why; the last step, so that an interrupted decision is made again.
 
     Args:
         version: the challenger's.
         decision: without version and address, which are filled in.
         recipe: names what the decision rests on, for `find_decision`.
+        reports: what it rests on; kept with the version's run, in place of earlier ones of the same kind.
 
     Returns:
         The decision with version and address.
@@ -108,8 +121,12 @@ def record_decision(version: ModelVersion, decision: Decision, *, recipe: str) -
     done = decision.model_copy(update={"version": version.version, "url": version.url, "reason": reason})
     client = _mlflow.mlflow_client()
     with _mlflow.backend(f"noting the decision on {version.name} v{version.version}"):
+        for report in reports:
+            for ending, text in (("json", report.model_dump_json(indent=2)), ("md", report.to_markdown())):
+                client.log_text(version.run_id, text, f"reports/{report.kind}.{ending}")
         for tag, value in ((_DECISION_TAG, done.model_dump_json()), (_RECIPE_TAG, recipe)):
             client.set_model_version_tag(version.name, str(version.version), tag, value)
+    _witnesses.note_decision(client, version.name, version.version)
     return done
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 import tempfile
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import prefect.runtime
 
-from prefect_mlops.core import leases
-from prefect_mlops.core.errors import ConfigError, unknown_name
-from prefect_mlops.core.history import Entry, read_history, record
+from prefect_mlops.core import leases, promotions
+from prefect_mlops.core.compaction import models_with_history
+from prefect_mlops.core.errors import BackendError, ConfigError, unknown_name
+from prefect_mlops.core.history import PERSON, Entry, carried_out, champion_entry, read_history
+from prefect_mlops.core.model_files import load_model_files
 from prefect_mlops.core.values import Decision, LoadedModel, LoggedRun, ModelVersion
-from prefect_mlops.tasks import _mlflow
+from prefect_mlops.tasks import _mlflow, _witnesses
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from prefect_mlops.core.promotions import Approval
 
 CHAMPION = "champion"  # the alias that serves
 _DATA_TAG = "prefect_mlops.data"
@@ -108,10 +113,13 @@ def promote_model(
     decision: Decision | None = None,
     recipe: str = "",
     lease: Entry | None = None,
+    replaces: LoadedModel | ModelVersion | Literal["whoever"] | None = "whoever",
+    approval: Approval | None = None,
 ) -> ModelVersion:
     """Point an alias at a version; a champion is written into the model's history first.
 
-    A crash between the two is mended by `repair_alias`, which the train and monitor flows begin with.
+    Of two promotions in the same moment that were judged against the same champion one wins; the other one has to be
+    judged again. A crash between history and alias is mended by `repair_alias`, or by calling this again.
 
     Args:
         version: from `register_model`.
@@ -119,30 +127,59 @@ def promote_model(
         decision: why; None where nothing was judged.
         recipe: names what the decision rests on, for `find_decision`.
         lease: from `take_lease`; the turn ends with this.
+        replaces: champion it was judged against, None for none; left out, whoever is champion is replaced.
+        approval: who agreed, and to which request.
 
     Returns:
         The version with its alias.
 
     Raises:
-        ConflictError: the lease ran out and another run took over, or another version became champion meanwhile.
+        ConflictError: another version became champion meanwhile, which is named; the lease ran out and another run
+            took over; or somebody else answered the request.
         BackendError: MLflow or the lake failed; retried.
     """
-    run = _flow_run()
-    if alias == CHAMPION:
-        leases.conclude("promoted", version, decision, recipe=recipe, lease=lease, flow_run=run)
-    _set_alias(version.name, alias, version.version)
-    if alias == CHAMPION:
-        leases.give_back(version, lease, flow_run=run)
+    if alias != CHAMPION:
+        _set_alias(version.name, alias, version.version)
+        return version.model_copy(update={"alias": alias})
+    made = leases.conclusion_on("promoted", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
+    if approval is not None:
+        made = approval.on(made)
+    leases.conclude(made, lease=lease, replaces=_number(replaces))
+    carry_out(version.name)
     return version.model_copy(update={"alias": alias})
 
 
+def carry_out(name: str, *, repaired: str = "", by_hand: bool = False) -> Entry | None:
+    """Point the alias at whom the history names as champion, until both agree.
+
+    Whoever sets the alias late, after another promotion, finds that one in the history and sets the alias again.
+
+    Args:
+        name: registered model.
+        repaired: what was wrong, in a sentence, where this is a repair.
+        by_hand: somebody had moved the alias by hand.
+
+    Returns:
+        The entry of the champion; None where there is none.
+
+    Raises:
+        BackendError: MLflow or the lake failed.
+    """
+    while (champion := champion_entry(read_history(name))) is not None and champion.version is not None:
+        _set_alias(name, CHAMPION, champion.version)
+        if promotions.note_carried_out(champion, repaired=repaired, by_hand=by_hand):
+            return champion
+    return None
+
+
 @step("find-version-{name}@{alias}", backend=True)
-def find_version(name: str, alias: str = CHAMPION) -> ModelVersion | None:
-    """Look up which version an alias points at, without loading it.
+def find_version(name: str, alias: str = CHAMPION, *, version: int | None = None) -> ModelVersion | None:
+    """Look up a version, the one an alias points at by default, without loading it.
 
     Args:
         name: registered model.
         alias: which version of it.
+        version: which version, by number; the alias does not count then.
 
     Returns:
         The version; None where there is none.
@@ -150,33 +187,129 @@ def find_version(name: str, alias: str = CHAMPION) -> ModelVersion | None:
     Raises:
         BackendError: MLflow failed; retried.
     """
-    return _by_alias(_mlflow.mlflow_client(), _checked(name), alias)
+    client = _mlflow.mlflow_client()
+    return _by_version(client, _checked(name), version) if version else _by_alias(client, _checked(name), alias)
+
+
+def require_version(name: str, version: int) -> ModelVersion:
+    """Look up a version that has to be there, without loading it.
+
+    Raises:
+        ConfigError: it is not there, with the nearest names.
+        BackendError: MLflow failed.
+    """
+    client = _mlflow.mlflow_client()
+    found = _by_version(client, _checked(name), version)
+    if found is None:
+        raise _absent(client, name, f"version {version}")
+    return found
+
+
+@step("roll-back-{name}", backend=True)
+def roll_back_model(name: str, *, to: int | None = None, why: str, by: str = PERSON) -> Entry:
+    """Make an earlier champion champion again; a rollback that a crash left half done is finished.
+
+    The same rollback again, for the same reason by the same person, changes nothing; another one goes further back. The
+    version was rehearsed when it was promoted, so nothing is loaded: it takes as long as two writes.
+
+    Args:
+        name: registered model.
+        to: version that was champion before; None for the last one before the present one.
+        why: a sentence for those who ask later.
+        by: who wants it.
+
+    Returns:
+        The entry in the history.
+
+    Raises:
+        ConfigError: there is nothing to go back to, `to` was never champion, or the registry has it no more.
+        ConflictError: somebody changed the champion in the same moment.
+        BackendError: MLflow or the lake failed; retried.
+    """
+    if not why.strip():
+        raise ConfigError(f"{name}: a rollback needs a reason, for those who ask later")
+    client = _mlflow.mlflow_client()
+
+    def check(version: int) -> None:
+        if _by_version(client, name, version) is None:
+            raise ConfigError(f"{name}: v{version} was champion once, but the registry has it no more")
+
+    entry = promotions.roll_back(_checked(name), to=to, why=why, by=by, flow_run=_flow_run(), check=check)
+    carry_out(name)
+    _witnesses.note(client, entry)
+    return entry
 
 
 @step("repair-alias-{name}", backend=True)
 def repair_alias(name: str) -> str:
-    """Let MLflow's alias follow the history where a crash kept it behind; one that was moved by hand is left alone.
+    """Let MLflow's alias follow the history, where a crash kept it behind or somebody moved it by hand.
 
     Args:
         name: registered model.
 
     Returns:
-        What was repaired, or that alias and history differ, in a sentence; empty when they agree.
+        What was repaired, in a sentence, or what is unknown to the history; empty when they agree.
 
     Raises:
         BackendError: MLflow or the lake failed; retried.
     """
-    run = _flow_run()
-    promotion = leases.take_for_repair(name, run)
-    found = _by_alias(_mlflow.mlflow_client(), _checked(name), CHAMPION)
-    points_at = found.version if found else None
-    if promotion is None or promotion.version is None:
-        return leases.difference(read_history(name), points_at)
-    _set_alias(name, CHAMPION, promotion.version)
-    was = f"v{points_at}" if points_at else "nothing"
-    done = f"v{promotion.version} was promoted, but the alias still pointed at {was}; it was set"
-    record(Entry(model=name, kind="repaired", version=promotion.version, reason=done, flow_run=run))
-    return "" if points_at == promotion.version else f"Repaired: {done}."
+    client = _mlflow.mlflow_client()
+    entries, points_at = _champion_and_alias(client, _checked(name))
+    champion, wrong = champion_entry(entries), promotions.difference(entries, points_at)
+    if champion is None:
+        return wrong.replace("MODEL", name)
+    if promotions.under_way(entries, datetime.now(timezone.utc), flow_run=_flow_run()):
+        return ""
+    if wrong and not _by_version(client, name, champion.version or 0):
+        return f"{wrong} It cannot be set: the registry has v{champion.version} no more. Roll back, or promote another."
+    by_hand = bool(wrong) and promotions.moved_by_hand(entries, points_at)
+    if not wrong and carried_out(entries, champion):
+        return ""
+    carry_out(name, repaired=wrong or "The alias had been set; a crash came before that was noted.", by_hand=by_hand)
+    if by_hand:
+        keep = f"prefect-mlops promote {name} {points_at} --why TEXT" if points_at else "a rollback"
+        return f"Repaired: {wrong} It points at v{champion.version} again; a champion is changed by {keep}."
+    return f"Repaired: {wrong} It points at v{champion.version} now." if wrong else ""
+
+
+@step("sweep-models", backend=True)
+def sweep_models() -> list[str]:
+    """Repair the alias of every model that has a history, and write requests that nobody answered down as refused.
+
+    Returns:
+        What was done, a sentence for each model; also what failed, which keeps nobody from the others.
+
+    Raises:
+        BackendError: the lake failed; retried.
+    """
+    return [sentence for name in sorted(models_with_history()) if (sentence := _swept(name))]
+
+
+def _swept(name: str) -> str:
+    done = []
+    try:
+        if (expired := promotions.expire_request(name, datetime.now(timezone.utc))) is not None:
+            done.append(f"v{expired.version} counts as refused: {expired.reason}.")
+        done += filter(None, [repair_alias.fn(name)])
+    except (BackendError, ConfigError) as error:
+        done.append(f"could not be looked after: {error}")
+    return f"{name}: {' '.join(done)}" if done else ""
+
+
+def _champion_and_alias(client: MlflowClient, name: str) -> tuple[list[Entry], int | None]:
+    """Read both as of one moment: nothing was written into the history between them."""
+    while True:
+        entries, found = read_history(name), _by_alias(client, name, CHAMPION)
+        points_at = found.version if found else None
+        if not promotions.difference(entries, points_at) or len(read_history(name)) == len(entries):
+            return entries, points_at
+
+
+def _number(replaces: LoadedModel | ModelVersion | Literal["whoever"] | None) -> int | None:
+    if isinstance(replaces, str):
+        return leases.WHOEVER
+    version = replaces.version if isinstance(replaces, LoadedModel) else replaces
+    return version.version if version else None
 
 
 def _flow_run() -> str:
@@ -246,15 +379,8 @@ def _absent(client: MlflowClient, name: str, which: str) -> ConfigError:
 def _loaded(client: MlflowClient, version: ModelVersion) -> LoadedModel:
     subject = f"model {version.name} v{version.version}"
     with _mlflow.backend(f"downloading {subject}"), tempfile.TemporaryDirectory() as scratch:
-        folder = _downloaded(client, version, scratch)
-        return LoadedModel(version=version, estimator=_mlflow.load_model_files(folder, subject=subject))
-
-
-def _downloaded(client: MlflowClient, version: ModelVersion, scratch: str) -> Path:
-    from mlflow.artifacts import download_artifacts
-
-    location = client.get_model_version_download_uri(version.name, str(version.version))
-    return Path(download_artifacts(artifact_uri=location, dst_path=scratch))
+        folder = _mlflow.download_model(client, version, Path(scratch))
+        return LoadedModel(version=version, estimator=load_model_files(folder, subject=subject))
 
 
 def _value(found: Any, alias: str | None = None) -> ModelVersion:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from prefect_mlops.tasks._events import emit, slug
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
@@ -41,18 +41,9 @@ def announce(report: Report, about: str = "") -> str:
     Returns:
         The event's name.
     """
-    from prefect.events import emit_event
-
-    name = f"prefect-mlops.{report.kind}.{'passed' if report.passed else 'failed'}"
-    emit_event(
-        event=name,
-        resource={
-            "prefect.resource.id": f"prefect-mlops.{report.kind}.{_slug(about or report.subject)}",
-            "prefect.resource.name": report.subject,
-        },
-        payload={"summary": report.summary, "passed": report.passed, "failures": len(report.failures)},
-    )
-    return name
+    payload = {"summary": report.summary, "passed": report.passed, "failures": len(report.failures)}
+    what = f"{report.kind}.{'passed' if report.passed else 'failed'}"
+    return emit(what, about or report.subject, payload, named=report.subject)
 
 
 @step("announce-stop-{model}")
@@ -68,12 +59,7 @@ def announce_stop(model: str, reason: str) -> str:
     Returns:
         The event's name.
     """
-    from prefect.events import emit_event
-
-    name = "prefect-mlops.loop.stopped"
-    resource = {"prefect.resource.id": f"prefect-mlops.loop.{_slug(model)}", "prefect.resource.name": model}
-    emit_event(event=name, resource=resource, payload={"model": model, "reason": reason})
-    return name
+    return emit("loop.stopped", model, {"model": model, "reason": reason})
 
 
 @step("publish-{report.kind}-report")
@@ -88,11 +74,6 @@ def publish_report(report: Report) -> str:
     """
     from prefect.artifacts import create_markdown_artifact
 
-    key = _slug(f"{report.kind}-{report.subject}")
+    key = slug(f"{report.kind}-{report.subject}")
     # In a synchronous task the call returns the id itself; its declared type also covers coroutines.
     return str(create_markdown_artifact(markdown=report.to_markdown(), key=key, description=report.summary[:200]))
-
-
-def _slug(text: str) -> str:
-    """Reduce text to what Prefect allows in artifact keys and resource ids."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:100] or "report"

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from prefect_mlops.core import leases
-from prefect_mlops.core.history import Entry, record
+from prefect_mlops.core import leases, promotions
+from prefect_mlops.core.history import Entry, champion_entry, read_history, record
 from prefect_mlops.core.policies import Retrain
 from prefect_mlops.core.values import Decision
 from prefect_mlops.tasks import find_version, ingest_files
@@ -71,8 +71,8 @@ def promoted(version: int = 1) -> None:
     client.set_registered_model_alias("shop", "champion", str(version))
     lease = leases.take("shop", Retrain(), flow_run="a")
     decision = Decision(model="shop", decision="promoted", reason="roc_auc is good")
-    leases.conclude("promoted", find_version.fn("shop"), decision, lease=lease)
-    leases.give_back(find_version.fn("shop"), lease)
+    leases.conclude(leases.conclusion_on("promoted", find_version.fn("shop"), decision, lease=lease), lease=lease)
+    promotions.note_carried_out(champion_entry(read_history("shop")))
 
 
 def test_one_screen_says_how_everything_stands_and_what_to_do(project: Path, status: Run) -> None:
@@ -84,7 +84,8 @@ def test_one_screen_says_how_everything_stands_and_what_to_do(project: Path, sta
     refused = Decision(model="shop", decision="refused", reason="too low \x1b[31m")
     for _ in range(3):
         lease = leases.take("shop", Retrain(), automatic=True, flow_run="b")
-        leases.conclude("refused", find_version.fn("shop").model_copy(update={"version": 2}), refused, lease=lease)
+        second = find_version.fn("shop").model_copy(update={"version": 2})
+        leases.conclude(leases.conclusion_on("refused", second, refused, lease=lease), lease=lease)
     record(Entry(model="shop", kind="drifted", version=1, reason="price moved"))
 
     shown = status()

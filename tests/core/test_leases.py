@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from prefect_mlops.core import leases
+from prefect_mlops.core import leases, promotions
 from prefect_mlops.core.brakes import Brake
 from prefect_mlops.core.errors import ConflictError
 from prefect_mlops.core.history import Entry, carried_out, champion_entry, read_history, record
@@ -38,6 +38,16 @@ def take(run: str, **options) -> Entry:
     return taken
 
 
+def conclude(kind, about: ModelVersion, word: Decision | None = None, **options) -> Entry:
+    lease = options.pop("lease", None)
+    made = leases.conclusion_on(kind, about, word, lease=lease, **options)
+    return leases.conclude(made, lease=lease)
+
+
+def carried_out_now() -> Entry | None:
+    return promotions.note_carried_out(champion_entry(read_history("shop")))
+
+
 def test_one_turn_at_a_time(home: Path) -> None:
     lease = take("a", automatic=True)
     assert (lease.kind, lease.by, lease.until - lease.at) == ("leased", "automatic", timedelta(hours=2))
@@ -45,7 +55,7 @@ def test_one_turn_at_a_time(home: Path) -> None:
     assert isinstance(held, Brake)
     assert held.kind == "busy"
     assert take("a").sequence == 2, "a retry of the same run takes its own turn again"
-    leases.conclude("refused", version(1), decision("refused"), lease=lease.model_copy(update={"sequence": 2}))
+    conclude("refused", version(1), decision("refused"), lease=lease.model_copy(update={"sequence": 2}))
     assert take("b").by == "person"
 
 
@@ -56,8 +66,8 @@ def test_the_turn_of_a_killed_run_ends_by_itself() -> None:
 
 def test_a_turn_for_what_was_decided_meanwhile_gives_the_decision() -> None:
     lease = take("a", recipe="sha256:1")
-    leases.conclude("promoted", version(4), decision(), recipe="sha256:1", lease=lease)
-    leases.give_back(version(4), lease)
+    conclude("promoted", version(4), decision(), recipe="sha256:1", lease=lease)
+    carried_out_now()
     known = leases.take("shop", RETRAIN, flow_run="b", recipe="sha256:1")
     assert known == decision().model_copy(update={"version": 4, "url": "http://mlflow/v"})
     assert isinstance(leases.take("shop", RETRAIN, flow_run="b", recipe=""), Entry)
@@ -65,21 +75,21 @@ def test_a_turn_for_what_was_decided_meanwhile_gives_the_decision() -> None:
 
 def test_a_promotion_holds_the_turn_until_the_alias_is_set() -> None:
     lease = take("a")
-    promoted = leases.conclude("promoted", version(2), decision(replaced=1), recipe="r", lease=lease)
+    promoted = conclude("promoted", version(2), decision(replaced=1), recipe="r", lease=lease)
     assert (promoted.version, promoted.replaced, promoted.reason, promoted.recipe) == (2, 1, "why", "r")
     assert isinstance(leases.take("shop", RETRAIN, flow_run="b"), Brake)
     assert not carried_out(read_history("shop"), promoted)
-    leases.give_back(version(2), lease)
+    carried_out_now()
     assert carried_out(read_history("shop"), promoted)
     take("b")
 
 
 def test_a_retried_conclusion_is_written_once() -> None:
     lease = take("a")
-    first = leases.conclude("promoted", version(2), decision(), lease=lease)
-    assert leases.conclude("promoted", version(2), decision(), lease=lease) == first
-    leases.conclude("promoted", version(3), flow_run="by hand")
-    leases.conclude("promoted", version(3), flow_run="by hand")
+    first = conclude("promoted", version(2), decision(), lease=lease)
+    assert conclude("promoted", version(2), decision(), lease=lease) == first
+    conclude("promoted", version(3), flow_run="by hand")
+    conclude("promoted", version(3), flow_run="by hand")
     assert [entry.kind for entry in read_history("shop")] == ["leased", "promoted", "promoted"]
     assert champion_entry(read_history("shop")).replaced == 2
 
@@ -89,7 +99,7 @@ def test_who_worked_past_the_lease_decides_nothing() -> None:
     take("b")
     for kind in ("promoted", "refused"):
         with pytest.raises(ConflictError, match="flow run late worked past its lease, and flow run b took over"):
-            leases.conclude(kind, version(2), decision(kind), lease=late)
+            conclude(kind, version(2), decision(kind), lease=late)
     assert champion_entry(read_history("shop")) is None
 
 
@@ -102,11 +112,11 @@ def test_a_turn_that_failed_is_over_and_says_why() -> None:
     assert leases.give_up(lease, "later") is None, "the turn of another run is not ended"
     third = take("b")
     assert leases.give_up(second, "a process that Prefect thought dead") is None
-    leases.conclude("refused", version(1), decision("refused"), lease=third)
+    conclude("refused", version(1), decision("refused"), lease=third)
 
 
 def test_a_lease_that_ran_out_unnoticed_does_no_harm() -> None:
-    leases.conclude("promoted", version(2), decision(), lease=take("late", retrain=EXPIRED))
+    conclude("promoted", version(2), decision(), lease=take("late", retrain=EXPIRED))
     assert champion_entry(read_history("shop")).version == 2
 
 
@@ -114,50 +124,55 @@ def test_the_same_run_started_twice_decides_once() -> None:
     """Prefect thinks a run is dead and starts it again, while its process still works."""
     first, second = take("a"), take("a")
     with pytest.raises(ConflictError, match="worked past its lease"):
-        leases.conclude("promoted", version(2), decision(), lease=first)
-    leases.conclude("promoted", version(2), decision(), lease=second)
+        conclude("promoted", version(2), decision(), lease=first)
+    conclude("promoted", version(2), decision(), lease=second)
 
 
 def test_a_champion_made_by_hand_meanwhile_is_not_overrun() -> None:
     lease = take("a")
-    leases.conclude("promoted", version(7), flow_run="by hand")
+    conclude("promoted", version(7), flow_run="by hand")
     with pytest.raises(ConflictError, match="v7 became champion meanwhile"):
-        leases.conclude("promoted", version(8), decision(), lease=lease)
+        conclude("promoted", version(8), decision(), lease=lease)
 
 
 def test_other_entries_between_do_not_matter() -> None:
     lease = take("a")
     record(Entry(model="shop", kind="drifted", flow_run="m"))
-    assert leases.conclude("promoted", version(8), decision(), lease=lease).sequence == 3
+    assert conclude("promoted", version(8), decision(), lease=lease).sequence == 3
+
+
+def under_way(run: str) -> bool:
+    return promotions.under_way(read_history("shop"), datetime.now(timezone.utc), flow_run=run)
 
 
 def test_a_promotion_under_way_is_left_to_its_run() -> None:
-    assert leases.take_for_repair("shop", "m") is None
-    leases.conclude("promoted", version(2), decision(), lease=take("a"))
-    assert leases.take_for_repair("shop", "m") is None
-    assert leases.take_for_repair("shop", "a").version == 2, "a retry of that run may"
+    assert not under_way("m")
+    conclude("promoted", version(2), decision(), lease=take("a"))
+    assert under_way("m")
+    assert not under_way("a"), "a retry of that run may"
+    carried_out_now()
+    assert not under_way("m")
 
 
-def test_what_a_crash_left_half_done_is_repaired_by_one() -> None:
-    leases.conclude("promoted", version(2), decision(), lease=take("killed", retrain=EXPIRED))
-    assert leases.take_for_repair("shop", "m").version == 2
-    assert leases.take_for_repair("shop", "n") is None, "one repairs at a time"
-    record(Entry(model="shop", kind="repaired", version=2, flow_run="m"))
-    assert leases.take_for_repair("shop", "n") is None
+def test_a_promotion_whose_run_was_killed_is_under_way_no_more() -> None:
+    conclude("promoted", version(2), decision(), lease=take("killed", retrain=EXPIRED))
+    assert not under_way("m")
+    carried_out_now()
     take("b")
 
 
 def test_alias_and_history_are_told_apart() -> None:
-    assert leases.difference([], None) == ""
-    assert "which the history does not know" in leases.difference([], 3)
-    lease = take("a")
-    leases.conclude("promoted", version(2), decision(), lease=lease)
-    assert "about to follow" in leases.difference(read_history("shop"), 1)
-    leases.give_back(version(2), lease)
-    entries = read_history("shop")
-    assert leases.difference(entries, 2) == ""
-    assert "names v2 as champion, but the alias was moved to v1 by hand" in leases.difference(entries, 1)
-    assert "the alias was removed by hand" in leases.difference(entries, None)
+    def told(points_at: int | None) -> str:
+        return promotions.difference(read_history("shop"), points_at)
+
+    assert told(None) == ""
+    assert "which the history does not know" in told(3)
+    conclude("promoted", version(2), decision(), lease=take("a"))
+    assert "v2 was made champion, and the alias still points at v1" in told(1)
+    carried_out_now()
+    assert told(2) == ""
+    assert "names v2 as champion, but the alias was moved to v1 by hand" in told(1)
+    assert "the alias was removed by hand" in told(None)
 
 
 def _race(lake_uri: str, barrier, got, name: str) -> None:
@@ -167,8 +182,8 @@ def _race(lake_uri: str, barrier, got, name: str) -> None:
         taken = leases.take("shop", RETRAIN, flow_run=name)
         barrier.wait()
         if isinstance(taken, Entry):
-            leases.conclude("promoted", version(turn + 1), decision(), lease=taken)
-            leases.give_back(version(turn + 1), taken)
+            conclude("promoted", version(turn + 1), decision(replaced=turn or None), lease=taken)
+            carried_out_now()
             got.put((turn, name))
 
 

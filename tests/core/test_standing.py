@@ -62,10 +62,18 @@ def test_a_failure_counts_until_something_is_decided() -> None:
     assert standing(*PROMOTED, failed, REFUSED).failure is None
 
 
+def test_a_request_waits_until_its_version_is_decided_on() -> None:
+    request = {"kind": "requested", "version": 2, "until": NOW + timedelta(days=7)}
+    waiting = standing(*PROMOTED, request)
+    assert waiting.request.version == 2
+    assert waiting.todo[0].startswith("v2 waits for approval until")
+    assert standing(*PROMOTED, request, {"kind": "refused", "version": 2}).request is None
+
+
 def test_an_alias_that_does_not_follow_the_history() -> None:
     moved = standing(*PROMOTED, {"kind": "promoted", "version": 2}, {"kind": "released", "version": 2})
-    assert moved.todo[0].startswith("If the alias was not moved on purpose, point it at v2 again.")
+    assert "the alias was moved to v1 by hand" in moved.todo[0]
     behind = standing(*PROMOTED, {"kind": "promoted", "version": 2})
-    assert behind.todo[0].startswith("The next run of train or monitor sets the alias.")
+    assert behind.todo[0].startswith("The next run of train, monitor or tidy lets the alias follow the history.")
     unasked = standing(*PROMOTED, alias=None, alias_known=False)
     assert (unasked.difference, unasked.todo) == ("", ())

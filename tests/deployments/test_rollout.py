@@ -324,7 +324,7 @@ def test_our_own_file_goes_through_prefect_deploy_too(
     prefect_deploy(own)
     monkeypatch.chdir(ROOT)
     plan = own.plan()
-    assert [deployment.verb for deployment in plan.deployments] == ["adopt"] * 7
+    assert [deployment.verb for deployment in plan.deployments] == ["adopt"] * 9
     assert not [part for deployment in plan.deployments for part in deployment.parts if part.verb != "same"]
 
 

@@ -305,7 +305,17 @@ def test_our_own_project_file_serves_through_a_pool_that_prefect_accepts() -> No
     pools, names = read_project(Path(__file__).parents[2])
     assert pools == (POOL,)
     assert not POOL.startswith("prefect")  # Prefect answers 403 to such a name
-    assert set(names) == {"ingest", "check-freshness", "train", "monitor", "replay", "backfill", "tidy"}
+    assert set(names) == {
+        "ingest",
+        "check-freshness",
+        "train",
+        "monitor",
+        "replay",
+        "backfill",
+        "decide",
+        "rollback",
+        "tidy",
+    }
 
 
 @pytest.mark.slow

@@ -270,10 +270,10 @@ def test_an_alias_left_behind_by_a_crash_is_set_before_anything_is_compared(shop
     client.set_registered_model_alias("shop", "champion", "1")
     lease = leases.take("shop", Retrain(lease=timedelta(microseconds=1)), flow_run="killed")
     version = find_version.fn("shop").model_copy(update={"version": 2})
-    leases.conclude("promoted", version, lease=lease)
+    leases.conclude(leases.conclusion_on("promoted", version, lease=lease), lease=lease)
     assert "of v2" in monitor("shop.model").subject
     assert client.get_model_version_by_alias("shop", "champion").version == 2
-    assert [entry.kind for entry in read_history("shop")][-2:] == ["leased", "repaired"]
+    assert [entry.kind for entry in read_history("shop")][-2:] == ["promoted", "repaired"]
 
 
 def test_a_champion_trained_elsewhere_says_what_to_do(shop, empty) -> None:

@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from mlflow import MlflowClient
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.states import Completed, Pending, Running, Scheduled
 
+from prefect_mlops.core.history import Entry, read_history, record
 from prefect_mlops.flows.tidy import tidy
-from prefect_mlops.tasks import crash_dead_runs
+from prefect_mlops.tasks import crash_dead_runs, find_version, promote_model
 
 SILENT = timedelta(seconds=1)
 
@@ -83,3 +88,32 @@ def test_the_flow_waits_for_three_heartbeats_and_leaves_itself_alone(prefect_api
         run = start(client, ours, state())
         assert tidy() == []
         assert client.read_flow_run(run).state_type.value == state().type.value
+
+
+def test_it_lets_aliases_follow_and_ends_requests_and_says_so(
+    prefect_api: None, mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_MLOPS_LAKE", str(tmp_path / "lake"))
+    client = MlflowClient()
+    client.create_registered_model("shop")
+    for number in (1, 2):
+        client.create_model_version("shop", source=f"file:///nowhere/{number}")
+    promote_model.fn(find_version.fn("shop", version=1))
+    past = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    record(Entry(model="shop", kind="requested", version=2, replaced=1, until=past))
+    client.set_registered_model_alias("shop", "champion", "2")
+    tidy()
+    assert find_version.fn("shop").version == 1
+    assert [(entry.kind, entry.version) for entry in read_history("shop")[-2:]] == [("refused", 2), ("repaired", 1)]
+    verdict = newest_verdict()
+    assert "1 models mended" in verdict
+    assert "shop: v2 counts as refused: nobody answered the request" in verdict
+    assert "the alias was moved to v2 by hand" in verdict
+    tidy()
+    assert "shop" not in newest_verdict()
+
+
+def newest_verdict() -> str:
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["verdict-tidy-flow-runs-and-models"]))
+    with get_client(sync_client=True) as client:
+        return str(client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1)[0].data)

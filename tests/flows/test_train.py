@@ -92,7 +92,7 @@ def test_the_first_artifact_is_the_verdict_in_ten_lines(project) -> None:
     assert verdict.key == "verdict-train-cancer"
     assert verdict.data.startswith("# cancer: v1 promoted")
     assert len([line for line in verdict.data.splitlines() if line.startswith("-")]) <= 10
-    assert [artifact.key for artifact in evidence] == ["data-cancer", "gate-cancer"]
+    assert [artifact.key for artifact in evidence] == ["data-cancer", "gate-cancer", "card-cancer"]
 
 
 def test_a_champion_is_judged_only_on_rows_after_its_training(project, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_champion_is_judged_only_on_rows_after_its_training(project, tmp_path:
     train("bundled.diabetes", data=str(tmp_path / "all.parquet"))
     older = train("bundled.diabetes", data=str(tmp_path / "early.parquet"))
     assert older.decision == "refused"
-    assert "rows the champion has not seen, saw 0 of" in older.reason
+    assert "rows neither model has seen, saw 0 of" in older.reason
     newer = train("bundled.diabetes", data=str(tmp_path / "all.parquet"), force=True)
     assert newer.rows > older.rows
     assert "where the champion's training ended" in artifacts_of("train-bundled.diabetes")[0].data

@@ -216,31 +216,37 @@ def half_done(run: str = "killed") -> None:
     from prefect_mlops.tasks import find_version
 
     version = find_version.fn("cancer").model_copy(update={"version": 2})
-    leases.conclude("promoted", version, forest, recipe=before[-2].recipe, lease=lease)
+    made = leases.conclusion_on("promoted", version, forest, recipe=before[-2].recipe, lease=lease)
+    leases.conclude(made, lease=lease, replaces=2)
 
 
 def test_an_alias_left_behind_by_a_crash_is_set(project) -> None:
     half_done()
     train("bundled.cancer")
     assert alias_of() == 2
-    assert kinds()[-2:] == ["leased", "repaired"]
-    assert "v2 was promoted, but the alias still pointed at v1; it was set" in last_run("train-bundled.cancer")[0]
+    assert kinds()[-2:] == ["promoted", "repaired"]
+    told = last_run("train-bundled.cancer")[0]
+    assert "Repaired: v2 was made champion, and the alias still points at v1: a crash came between" in told
+    assert "It points at v2 now." in told
     train("bundled.cancer")
     assert kinds().count("repaired") == 1
 
 
-def test_an_alias_that_was_moved_by_hand_is_reported_and_left_alone(project) -> None:
+def test_an_alias_that_was_moved_by_hand_is_reported_as_such_and_set_back(project) -> None:
     train("bundled.cancer")
     train("bundled.cancer_forest")
     MlflowClient().set_registered_model_alias("cancer", "champion", "1")
     train("bundled.cancer")
-    assert alias_of() == 1
     told = last_run("train-bundled.cancer")[0]
-    assert "The history names v2 as champion, but the alias was moved to v1 by hand. It is left alone." in told
-    assert "repaired" not in kinds()
+    assert "Repaired: The history names v2 as champion, but the alias was moved to v1 by hand." in told
+    assert "a champion is changed by prefect-mlops promote cancer 1 --why TEXT" in told
+    assert alias_of() == 2
+    repaired = read_history("cancer")[-1]
+    assert (repaired.kind, repaired.version, repaired.details) == ("repaired", 2, {"by_hand": True})
     MlflowClient().delete_registered_model_alias("cancer", "champion")
     train("bundled.cancer")
     assert "the alias was removed by hand" in last_run("train-bundled.cancer")[0]
+    assert alias_of() == 2
 
 
 def test_a_decision_that_a_crash_kept_out_of_mlflow_is_known_from_the_history(project) -> None:
@@ -255,13 +261,13 @@ def test_a_decision_that_a_crash_kept_out_of_mlflow_is_known_from_the_history(pr
 def test_a_turn_lost_to_another_run_promotes_nothing(project, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it trains, its lease runs out and another run promotes: what it judged against is no longer true."""
     train("bundled.cancer")
-    real = train_module.judge_trial
+    real = train_module.judge_challenger
 
-    def slow(*args):
+    def slow(*args, **options):
         record(Entry(model="cancer", kind="leased", flow_run="other"))
-        return real(*args)
+        return real(*args, **options)
 
-    monkeypatch.setattr(train_module, "judge_trial", slow)
+    monkeypatch.setattr(train_module, "judge_challenger", slow)
     with pytest.raises(ConflictError, match="worked past its lease, and flow run other took over"):
         train("bundled.cancer_forest")
     assert alias_of() == 1

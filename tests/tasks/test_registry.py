@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import datetime, timezone
 from pathlib import Path
 
 import mlflow.sklearn
@@ -19,8 +20,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
-from prefect_mlops.core.errors import BackendError, ConfigError
-from prefect_mlops.core.history import champion_entry, read_history
+from prefect_mlops.core.audits import audit_history
+from prefect_mlops.core.errors import BackendError, ConfigError, ConflictError
+from prefect_mlops.core.history import Entry, champion_entry, read_history, read_rows, record
 from prefect_mlops.core.values import Decision, Evaluation, LoggedRun, ModelVersion
 from prefect_mlops.tasks import (
     find_decision,
@@ -31,12 +33,32 @@ from prefect_mlops.tasks import (
     promote_model,
     record_decision,
     register_model,
+    registry,
     repair_alias,
+    roll_back_model,
+    sweep_models,
     train_model,
 )
+from prefect_mlops.tasks._witnesses import noted
 
 X, Y = load_breast_cancer(as_frame=True, return_X_y=True)
 SCORES = Evaluation(metrics={"roc_auc": 0.9}, rows=100)
+
+
+def bare(count: int) -> None:
+    """Register versions without files, for what only concerns who is champion."""
+    client = MlflowClient()
+    client.create_registered_model("cancer")
+    for number in range(1, count + 1):
+        client.create_model_version("cancer", source=f"file:///nowhere/{number}")
+
+
+def promote(version: int, **options: object) -> ModelVersion:
+    return promote_model.fn(find_version.fn("cancer", version=version), **options)
+
+
+def _fail() -> None:
+    raise BackendError("the registry went away")
 
 
 def logged(estimator: object | None = None) -> LoggedRun:
@@ -91,21 +113,151 @@ def test_a_champion_is_in_the_history_before_it_is_live(mlflow_store: str, monke
     champion = champion_entry(read_history("cancer"))
     assert (champion.version, champion.replaced, champion.by) == (2, 1, "person")
     assert find_version.fn("cancer") == first
-    assert repair_alias.fn("cancer") == ("Repaired: v2 was promoted, but the alias still pointed at v1; it was set.")
+    assert repair_alias.fn("cancer") == (
+        "Repaired: v2 was made champion, and the alias still points at v1: a crash came between, or it is being set. "
+        "It points at v2 now."
+    )
     assert find_version.fn("cancer").version == 2
     assert repair_alias.fn("cancer") == ""
-    assert [entry.kind for entry in read_history("cancer")][-3:] == ["promoted", "leased", "repaired"]
+    last = read_history("cancer")[-1]
+    assert (last.kind, last.version, last.by, last.details) == ("repaired", 2, "automatic", {})
+    assert [entry.kind for entry in read_history("cancer")][-2:] == ["promoted", "repaired"]
 
 
-def test_an_alias_set_by_hand_is_left_alone(mlflow_store: str) -> None:
+def test_an_alias_moved_by_hand_is_set_back_and_called_so(mlflow_store: str) -> None:
     assert repair_alias.fn("cancer") == ""
-    first = register_model.fn(logged(), "cancer")
+    bare(3)
     MlflowClient().set_registered_model_alias("cancer", "champion", "1")
     assert "the history does not know" in repair_alias.fn("cancer")
-    promote_model.fn(register_model.fn(logged(LogisticRegression(C=0.1, max_iter=5000)), "cancer"))
-    MlflowClient().set_registered_model_alias("cancer", "champion", "1")
-    assert "the alias was moved to v1 by hand" in repair_alias.fn("cancer")
-    assert find_version.fn("cancer").version == first.version == 1
+    assert "prefect-mlops promote cancer 1 --why TEXT" in repair_alias.fn("cancer")
+    assert find_version.fn("cancer").version == 1
+    promote(2)
+    MlflowClient().set_registered_model_alias("cancer", "champion", "3")
+    assert repair_alias.fn("cancer") == (
+        "Repaired: The history names v2 as champion, but the alias was moved to v3 by hand. It points at v2 again; a "
+        "champion is changed by prefect-mlops promote cancer 3 --why TEXT."
+    )
+    last = read_history("cancer")[-1]
+    assert (last.kind, last.details, find_version.fn("cancer").version) == ("repaired", {"by_hand": True}, 2)
+    MlflowClient().delete_registered_model_alias("cancer", "champion")
+    assert "the alias was removed by hand" in repair_alias.fn("cancer")
+    assert find_version.fn("cancer").version == 2
+    assert repair_alias.fn("cancer") == ""
+
+
+def test_a_promotion_between_two_looks_is_no_hand(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare(2)
+    promote(1)
+    real = registry.read_history
+
+    def late(name: str) -> list[Entry]:
+        entries = real(name)
+        monkeypatch.setattr(registry, "read_history", real)
+        promote(2)
+        return entries
+
+    monkeypatch.setattr(registry, "read_history", late)
+    assert repair_alias.fn("cancer") == ""
+    assert [entry.kind for entry in read_history("cancer")] == ["promoted", "released"] * 2
+
+
+def test_a_champion_the_registry_has_no_more_is_said_and_stops_nobody(mlflow_store: str) -> None:
+    bare(3)
+    promote(1)
+    promote(2)
+    MlflowClient().delete_model_version("cancer", "2")
+    assert "It cannot be set: the registry has v2 no more. Roll back, or promote another." in repair_alias.fn("cancer")
+    assert roll_back_model.fn("cancer", why="v2 was deleted").version == 1
+    assert find_version.fn("cancer").version == 1
+
+
+def test_a_promotion_names_the_champion_it_was_judged_against(mlflow_store: str) -> None:
+    bare(3)
+    first = promote(1)
+    promote(2, replaces=first)
+    with pytest.raises(ConflictError, match=r"cancer: v2 became champion meanwhile .* v3 was judged against v1"):
+        promote(3, replaces=first)
+    with pytest.raises(ConflictError, match="v3 was judged against no champion"):
+        promote(3, replaces=None)
+    assert find_version.fn("cancer").version == 2
+    assert promote(3).version == 3
+    assert champion_entry(read_history("cancer")).replaced == 2
+
+
+def test_an_alias_set_late_by_an_overtaken_promotion_follows_the_history(
+    mlflow_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare(3)
+    promote(1)
+    real = registry._set_alias
+
+    def overtaken(name: str, alias: str, version: int) -> None:
+        monkeypatch.setattr(registry, "_set_alias", real)
+        promote(3)
+        real(name, alias, version)
+
+    monkeypatch.setattr(registry, "_set_alias", overtaken)
+    promote(2)
+    assert find_version.fn("cancer").version == champion_entry(read_history("cancer")).version == 3
+
+
+def test_a_rollback_goes_back_and_further_back_and_is_noted_in_the_registry(mlflow_store: str) -> None:
+    bare(3)
+    for version in (1, 2, 3):
+        promote(version)
+    entry = roll_back_model.fn("cancer", why="bad", by="anna")
+    assert (entry.version, entry.replaced, entry.by, find_version.fn("cancer").version) == (2, 3, "anna", 2)
+    assert MlflowClient().get_model_version("cancer", "2").tags[f"prefect_mlops.history.{entry.sequence}"] == entry.hash
+    assert roll_back_model.fn("cancer", why="bad", by="anna") == entry
+    assert roll_back_model.fn("cancer", why="still bad", by="anna").version == 1
+    assert roll_back_model.fn("cancer", to=3, why="it was the data", by="anna").version == 3
+    assert find_version.fn("cancer").version == 3
+    with pytest.raises(ConfigError, match="a rollback needs a reason"):
+        roll_back_model.fn("cancer", why="  ")
+    assert audit_history("cancer", read_rows("cancer"), noted(MlflowClient(), "cancer")).passed
+
+
+def test_a_rollback_retried_after_its_alias_was_set_does_not_go_further_back(
+    mlflow_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare(3)
+    for version in (1, 2, 3):
+        promote(version)
+    with monkeypatch.context() as broken:
+        broken.setattr(registry._witnesses, "note", lambda client, entry: _fail())
+        with pytest.raises(BackendError):
+            roll_back_model.fn("cancer", why="bad")
+    assert roll_back_model.fn("cancer", why="bad").version == 2
+    assert find_version.fn("cancer").version == 2
+
+
+def test_nothing_is_written_when_there_is_nothing_to_go_back_to(mlflow_store: str) -> None:
+    bare(2)
+    promote(1)
+    promote(2)
+    MlflowClient().delete_model_version("cancer", "1")
+    before = read_history("cancer")
+    with pytest.raises(ConfigError, match="v1 was champion once, but the registry has it no more"):
+        roll_back_model.fn("cancer", why="bad")
+    with pytest.raises(ConfigError, match="cannot be addressed"):
+        roll_back_model.fn("../cancer", why="bad")
+    assert read_history("cancer") == before
+
+
+def test_the_sweep_looks_after_every_model_whatever_is_wrong_with_one(mlflow_store: str) -> None:
+    bare(2)
+    promote(1)
+    record(Entry(model="nowhere", kind="promoted", version=4))
+    past = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    record(Entry(model="cancer", kind="requested", version=2, replaced=1, until=past))
+    MlflowClient().set_registered_model_alias("cancer", "champion", "2")
+    cancer, nowhere = sweep_models.fn()
+    assert cancer.startswith("cancer: v2 counts as refused: nobody answered the request of")
+    assert "was moved to v2 by hand" in cancer
+    assert nowhere.startswith("nowhere: ")
+    assert "the registry has v4 no more" in nowhere
+    assert find_version.fn("cancer").version == 1
+    assert [line.partition(":")[0] for line in sweep_models.fn()] == ["nowhere"]
 
 
 def test_other_aliases_have_no_history(mlflow_store: str) -> None:

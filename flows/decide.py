@@ -1,0 +1,164 @@
+"""A person answers whether a challenger that passed its gates becomes champion."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from prefect import flow
+from prefect.context import FlowRunContext
+
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.history import Entry, last_decision, read_history
+from prefect_mlops.core.leases import decision_of
+from prefect_mlops.core.lineage import lineage_of
+from prefect_mlops.core.promotions import Approval
+from prefect_mlops.core.reports import Report
+from prefect_mlops.core.specs import ModelSpec, load_spec
+from prefect_mlops.core.values import Decision, LoadedModel, ModelVersion
+from prefect_mlops.flows.challengers import judge_on, prepare_trial
+from prefect_mlops.flows.forms import label
+from prefect_mlops.flows.verdicts import Verdict, verdict
+from prefect_mlops.tasks import (
+    check_approver,
+    find_model,
+    find_request,
+    find_version,
+    load_model,
+    promote_model,
+    record_decision,
+    refuse_model,
+    rehearse_model,
+    repair_alias,
+)
+
+
+@flow(name="decide", flow_run_name="decide-{model}-{answer}")
+def decide(
+    model: Annotated[str, label("Model")],
+    answer: Annotated[Literal["approve", "refuse"], label("Answer")],
+    name: Annotated[str, label("Your name")],
+    comment: Annotated[str, label("Comment")] = "",
+    version: Annotated[int, label("Version")] = 0,
+) -> Decision:
+    """Approve or refuse the challenger that waits for an answer.
+
+    Before it is promoted it is loaded in a clean process and rehearsed again. When another version became champion
+    since it was judged, it is judged against that one first, on rows neither has seen.
+
+    Args:
+        model: Dotted name of the ModelSpec, e.g. prefect_mlops.examples.flights.model
+        answer: Approve makes it champion, refuse does not.
+        name: Who answers; has to be among the spec's approvers. Where Prefect knows who started the run, that counts.
+        comment: Why; kept in the history.
+        version: The version you have looked at; 0 answers whichever waits.
+
+    Returns:
+        The decision.
+
+    Raises:
+        ConfigError: nothing waits, another version than the named one does, or you may not answer.
+        ConflictError: another version became champion in the same moment. Answer again.
+        BackendError: MLflow or storage failed.
+    """
+    spec = load_spec(model)
+    with verdict("decide", spec.name) as told:
+        told.say(*filter(None, [repair_alias(spec.name)]))
+        request = _request(spec, version)
+        approval = _approval(spec, request, name.strip(), comment)
+        if answer == "approve":
+            challenger, champion = load_model(spec.name, version=request.version), find_model(spec.name)
+            chosen = challenger.version
+            report = told.show(_examined(model, spec, challenger, champion, request, told))
+            decision = _decision(request, report, champion)
+        else:
+            champion, chosen = None, _looked_up(spec, request)  # what nobody wants need not be loadable
+            decision = _refusal(request, approval)
+        if decision.decision == "promoted":
+            promote_model(chosen, decision=decision, recipe=request.recipe, replaces=champion, approval=approval)
+        else:
+            refuse_model(chosen, decision, recipe=request.recipe, approval=approval)
+        done: Decision = record_decision(chosen, decision, recipe=request.recipe, reports=told.reports)
+        told.title = f"v{done.version} {done.decision}, {approval.by} said {answer}"
+        told.say(f"Comment: {comment}" if comment else "There was no comment.", f"Why: {done.reason}.")
+        return done
+
+
+def _request(spec: ModelSpec, version: int) -> Entry:
+    """Return the request that waits, and make sure that it is the one the person has looked at."""
+    request: Entry | None = find_request(spec.name)
+    if request is None:
+        last = last_decision(read_history(spec.name))
+        seen = f"the last decision is: {last.what}" if last else "nothing was decided yet"
+        raise ConfigError(f"{spec.name}: no version waits for approval; {seen}")
+    if version and version != request.version:
+        raise ConfigError(
+            f"{spec.name}: v{request.version} waits for approval, not v{version}. Look at it, then answer"
+        )
+    return request
+
+
+def _approval(spec: ModelSpec, request: Entry, name: str, comment: str) -> Approval:
+    """Sign with the person's name, when they may answer."""
+    who = _authenticated() or name
+    if not who:
+        raise ConfigError(f"{spec.name}: an answer needs the name of who gives it")
+    if not check_approver(request, who, spec.approvers):
+        may = ", ".join(spec.approvers) or "anybody with a name"
+        raise ConfigError(f"{spec.name}: {who!r} may not answer for v{request.version}; who may: {may}")
+    return Approval(by=who, comment=comment, request=request.sequence, typed=name)
+
+
+def _looked_up(spec: ModelSpec, request: Entry) -> ModelVersion:
+    found: ModelVersion | None = find_version(spec.name, version=request.version)
+    if found is None:
+        raise ConfigError(f"{spec.name}: v{request.version} is not in the registry any more; its request runs out")
+    return found
+
+
+def _authenticated() -> str:
+    """Return who Prefect says started the run; a server without accounts says nothing."""
+    context = FlowRunContext.get()
+    creator = context.flow_run.created_by if context and context.flow_run else None
+    return str(creator.display_value or "") if creator and creator.type == "USER" else ""
+
+
+def _examined(
+    dotted: str, spec: ModelSpec, challenger: LoadedModel, champion: LoadedModel | None, request: Entry, told: Verdict
+) -> Report:
+    """Rehearse the challenger, and judge it again where its rival has changed since."""
+    rehearsal: Report = rehearse_model(challenger.version, spec.limits)
+    now = champion.version.version if champion else None
+    if now == request.replaced:
+        return rehearsal
+    told.say(f"v{now} became champion since v{request.version} was judged: it was judged against that one.")
+    rows = prepare_trial(dotted, spec, _data(spec, challenger), told)
+    judging = rows.table if spec.order_by else rows.table.loc[rows.split.X_test.index]
+    gate = judge_on(spec, judging, challenger.estimator, champion)
+    return gate.model_copy(update={"checks": (*gate.checks, *rehearsal.checks)})
+
+
+def _data(spec: ModelSpec, challenger: LoadedModel) -> str:
+    """Name the rows to judge on: the newest ones, or where rows have no time those of the challenger's data version."""
+    learned = lineage_of(challenger.estimator)
+    version = learned.source.version if learned and learned.source else None
+    return "" if spec.order_by or version is None else f"@{version}"
+
+
+def _decision(request: Entry, report: Report, champion: LoadedModel | None) -> Decision:
+    asked = decision_of(request)
+    failed = "; ".join(check.sentence for check in report.failures if check.severity == "error")
+    update = {
+        "decision": "promoted" if report.passed else "refused",
+        "reason": f"{request.reason}; {'; '.join(check.sentence for check in report.checks)}"
+        if report.passed
+        else failed,
+        "replaced": champion.version.version if champion else None,
+    }
+    kept = asked or Decision(model=request.model, version=request.version, decision="refused", reason="")
+    return kept.model_copy(update=update)
+
+
+def _refusal(request: Entry, approval: Approval) -> Decision:
+    kept = decision_of(request) or Decision(model=request.model, version=request.version, decision="refused", reason="")
+    reason = f"refused by {approval.by}" + (f": {approval.comment}" if approval.comment else "")
+    return kept.model_copy(update={"decision": "refused", "reason": reason})

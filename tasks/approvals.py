@@ -1,0 +1,99 @@
+"""Ask a person whether a challenger may become champion, and write down what they answer."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import prefect.runtime
+
+from prefect_mlops.core import leases, promotions
+from prefect_mlops.core.history import Entry, read_history
+from prefect_mlops.core.settings import Settings
+from prefect_mlops.tasks._events import emit
+from prefect_mlops.tasks._step import step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefect_mlops.core.values import Decision, ModelVersion
+
+
+@step("request-approval-{version.name}-v{version.version}", backend=True)
+def request_approval(
+    version: ModelVersion,
+    decision: Decision,
+    *,
+    expires: timedelta,
+    approvers: Sequence[str] = (),
+    recipe: str = "",
+    lease: Entry | None = None,
+) -> Entry:
+    """Write into the history that a person is asked, and tell others by the event ``prefect-mlops.approval.requested``.
+
+    Nothing waits: the run ends, and the flow ``decide`` acts on the answer.
+
+    Args:
+        version: the challenger's.
+        decision: what the gates said, and which champion it was judged against.
+        expires: how long the request waits.
+        approvers: who may answer, to be told.
+        recipe: names what the decision rests on.
+        lease: from `take_lease`; the turn ends with this.
+
+    Returns:
+        The request.
+
+    Raises:
+        ConflictError: another version became champion meanwhile, or the lease ran out and another run took over.
+        BackendError: storage failed; retried.
+    """
+    made = leases.conclusion_on("requested", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
+    made = made.model_copy(update={"until": datetime.now(timezone.utc) + expires})
+    request = leases.conclude(made, lease=lease)
+    until = request.until.isoformat() if request.until else ""
+    asked = {"model": request.model, "version": request.version, "until": until, "approvers": list(approvers)}
+    emit("approval.requested", request.model, {**asked, "reason": request.reason})
+    return request
+
+
+@step("find-request-{name}", backend=True)
+def find_request(name: str) -> Entry | None:
+    """Return the request for approval that waits for an answer; one that ran out is written down as refused first.
+
+    Args:
+        name: registered model.
+
+    Returns:
+        The request; None where none waits.
+
+    Raises:
+        BackendError: storage failed; retried.
+    """
+    promotions.expire_request(name, datetime.now(timezone.utc))
+    return promotions.open_request(read_history(name))
+
+
+@step("check-approver-{request.model}-v{request.version}", backend=True)
+def check_approver(request: Entry, name: str, approvers: Sequence[str]) -> bool:
+    """Tell whether a person may answer a request; that somebody tried who may not is written into the history.
+
+    Args:
+        request: from `find_request`.
+        name: who answers.
+        approvers: names, and groups as ``@group`` (`Settings.groups`); empty for anybody with a name.
+
+    Returns:
+        True when they may.
+
+    Raises:
+        BackendError: storage failed; retried.
+    """
+    allowed = promotions.may_approve(name, approvers, Settings().groups)
+    if not allowed:
+        promotions.deny(request, name, flow_run=_flow_run())
+    return allowed
+
+
+def _flow_run() -> str:
+    return str(prefect.runtime.flow_run.id or "")
