@@ -1,4 +1,4 @@
-"""Scores by scikit-learn scorer names, with every reason a score cannot be computed said in words."""
+"""Scores by scikit-learn scorer names and own functions; why one cannot be computed is said in words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.answers import Answers
 from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
+from prefect_mlops.core.metrics import Metric, metric_name
 from prefect_mlops.core.reports import Check, Report
 
 if TYPE_CHECKING:
@@ -16,35 +18,42 @@ if TYPE_CHECKING:
 MAX_REASON_LENGTH = 200  # scikit-learn's own messages can quote whole arrays
 
 
-def require_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
-    """Return the metric names once each, in order.
+def require_metrics(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+    """Return the metrics once each, in order.
+
+    Args:
+        metrics: scikit-learn scorer names, and functions ``f(estimator, X, y) -> float``.
 
     Raises:
-        ConfigError: none was given, or one is not a scikit-learn scorer name.
+        ConfigError: none was given, one is neither a scorer name nor a usable function, or two functions share a name.
     """
     from sklearn.metrics import get_scorer_names
 
-    names = tuple(dict.fromkeys([metrics] if isinstance(metrics, str) else metrics))
-    if not names:
-        raise ConfigError("no metric was given: name at least one scikit-learn scorer, e.g. 'roc_auc' or 'r2'")
+    found: dict[str, Metric] = {}
     known = get_scorer_names()
-    for name in names:
-        if name not in known:
-            raise unknown_name("metric", name, known, hint="Metrics are scikit-learn scorer names; larger is better.")
-    return names
+    for metric in [metrics] if isinstance(metrics, str) else metrics:
+        name = metric_name(metric)
+        if isinstance(metric, str) and name not in known:
+            hint = "A metric is a scikit-learn scorer name or a function of (estimator, X, y); larger is better."
+            raise unknown_name("metric", name, known, hint=hint)
+        if found.setdefault(name, metric) != metric:
+            raise ConfigError(f"two metrics are called {name!r}: give one of the functions another name")
+    if not found:
+        raise ConfigError("no metric was given: name at least one scikit-learn scorer, e.g. 'roc_auc' or 'r2'")
+    return tuple(found.values())
 
 
-def score_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[str]) -> dict[str, float]:
+def score_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[Metric]) -> dict[str, float]:
     """Score a fitted estimator.
 
     Args:
         model: fitted scikit-learn compatible estimator.
         X: features, (rows, columns).
         y: truth, (rows,), in the order of ``X``.
-        metrics: scorer names; larger is better for each.
+        metrics: scorer names, and functions ``f(estimator, X, y) -> float``; larger is better for each.
 
     Returns:
-        Finite value by scorer name.
+        Finite value by the metric's name.
 
     Raises:
         ConfigError: unknown metric, or one that does not fit the model or the target.
@@ -52,26 +61,36 @@ def score_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[
 
     Source: `sklearn.metrics.get_scorer`.
     """
-    from sklearn.metrics import get_scorer
-
-    names = require_metrics(metrics)
+    wanted = require_metrics(metrics)
     if len(X) == 0:
         raise _undefined("rows", "there are no rows to score")
-    return {name: _finite(name, _one(get_scorer(name), name, model, X, y), y) for name in names}
+    return {metric_name(metric): _finite(metric_name(metric), _one(metric, model, X, y), y) for metric in wanted}
 
 
-def _one(scorer: Any, name: str, model: Any, X: pd.DataFrame, y: pd.Series) -> float:
+def _one(metric: Metric, model: Any, X: pd.DataFrame, y: pd.Series) -> float:
+    from sklearn.metrics import get_scorer
+
+    name = metric_name(metric)
+    scorer = metric if callable(metric) else get_scorer(metric)
+    # Of a function of the user's own, nobody knows what it may raise.
+    expected = (Exception,) if callable(metric) else (ValueError, TypeError, AttributeError)
     with warnings.catch_warnings():
         # "Only one class is present": said again, with the name of the metric, by the check for NaN.
         warnings.filterwarnings("ignore", message="Only one class is present")
         try:
             return float(scorer(model, X, y))
-        except (ValueError, TypeError, AttributeError) as error:
+        except expected as error:
             if _classes(y) == 1:
                 raise _undefined(name, _one_class(y)) from error
+            kind = "" if isinstance(error, (ValueError, TypeError, AttributeError)) else f"{type(error).__name__}: "
             raise ConfigError(
-                f"metric {name!r} cannot be computed for {type(model).__name__}: {_reason(error)}{_hint(name, y)}"
+                f"metric {name!r} cannot be computed for {_kind(model)}: {kind}{_reason(error)}{_hint(name, y)}"
             ) from error
+
+
+def _kind(model: Any) -> str:
+    """Name the model's own class, also where its answers were kept."""
+    return type(model.model if isinstance(model, Answers) else model).__name__
 
 
 def _finite(name: str, value: float, y: pd.Series) -> float:

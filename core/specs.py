@@ -24,6 +24,8 @@ from prefect_mlops.core.values import Gate
 if TYPE_CHECKING:
     import pandas as pd
 
+    from prefect_mlops.core.metrics import Metric
+
 MAX_SEED = 2**32 - 1  # what NumPy, and so scikit-learn, takes
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -42,7 +44,7 @@ class ModelSpec:
         suite: Great Expectations suite the data has to meet, before ``prepare``.
         gates: conditions for promotion; at least one.
         features: columns to learn from; None takes all but target, ``order_by`` and ``group_by``.
-        metrics: scorer names to record beside those of the gates.
+        metrics: scorer names, and functions ``f(estimator, X, y) -> float``, to record beside those of the gates.
         prepare: makes the table with features and target out of the dataset's rows; must be importable.
         order_by: column of time; test rows are then the last ones.
         group_by: column whose groups stay on one side of the split.
@@ -67,7 +69,7 @@ class ModelSpec:
     suite: Any
     gates: Sequence[Gate]
     features: Sequence[str] | None = None
-    metrics: Sequence[str] = ()
+    metrics: Sequence[Metric] = ()
     prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = None
     order_by: str | None = None
     group_by: str | None = None
@@ -89,7 +91,7 @@ class ModelSpec:
             if problem := wrong(self):
                 raise ConfigError(f"ModelSpec {self.name!r}: {problem}")
         try:
-            object.__setattr__(self, "metrics", require_metrics([*(gate.metric for gate in self.gates), *self.metrics]))
+            object.__setattr__(self, "metrics", require_metrics([*(gate.scorer for gate in self.gates), *self.metrics]))
         except ConfigError as error:
             raise ConfigError(f"ModelSpec {self.name!r}: metrics: {error}") from None
         object.__setattr__(self, "gates", tuple(self.gates))
@@ -135,8 +137,8 @@ class ModelSpec:
             "name": self.name,
             "target": self.target,
             "estimator": [repr(type(self.estimator)), described_parameters(self.estimator)],
-            "gates": [gate.model_dump() for gate in self.gates],
-            "metrics": self.metrics,
+            "gates": [[gate.model_dump(), described(gate.scorer)] for gate in self.gates],
+            "metrics": [described(metric) for metric in self.metrics],
             "prepare": described(self.prepare),
             "split": self.split_options,
             "tune": described(self.tune.model_dump()) if self.tune else "",
@@ -193,7 +195,7 @@ def _wrong_kind(spec: ModelSpec) -> str:
         "approvers": ("a list of names", (list, tuple)),
         "approval_expires": ("a timedelta", timedelta),
         "gates": ("a list of Gate", (list, tuple)),
-        "metrics": ("a list of scorer names", (list, tuple)),
+        "metrics": ("a list of scorer names and functions", (list, tuple)),
     }
     for name, (words, kinds) in expected.items():
         value = getattr(spec, name)

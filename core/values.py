@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.metrics import Metric, metric_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,47 +48,73 @@ class Evaluation(Value):
     """Scores of one model on one set of rows; larger is always better.
 
     Attributes:
-        metrics: value by scikit-learn scorer name.
+        metrics: value by the metric's name.
         rows: how many rows were scored.
+        intervals: two-sided 95 % interval by the metric's name; without those that could not be computed.
     """
 
     metrics: dict[str, float]
     rows: int = Field(ge=1)
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
 
 class Gate(Value):
-    """One condition for promotion, on one metric (a scikit-learn scorer name, so larger is better).
+    """One condition for promotion, on one metric; larger is better. How it decides is told in docs/gates.md.
+
+    A function given as metric stays beside the fields: it is in no JSON, and a gate read back from JSON has its name
+    only.
 
     Attributes:
-        metric: scorer name, e.g. ``"roc_auc"`` or ``"neg_root_mean_squared_error"``.
+        metric: scorer name, e.g. ``"roc_auc"`` or ``"neg_root_mean_squared_error"``, or the name of the function.
         at_least: lowest score a challenger may have.
-        may_lose: how far it may fall below the champion; ignored while there is no champion.
-        must_gain: how far it must rise above the champion; ignored while there is no champion.
+        may_lose: how far it may surely not fall below the champion; ignored while there is no champion.
+        must_gain: how far it must surely rise above the champion; ignored while there is no champion.
+        confidence: of each bound, one-sided.
+        slices: columns of the judging rows; in none of their groups may the challenger be clearly worse.
+        max_gap: largest difference of the challenger's score between two groups of a slice column.
     """
 
     metric: str = Field(min_length=1)
-    at_least: float | None = None
-    may_lose: float | None = Field(default=None, ge=0)
-    must_gain: float | None = Field(default=None, ge=0)
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    may_lose: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    must_gain: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    slices: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    max_gap: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    _function: Callable[..., float] | None = PrivateAttr(default=None)
 
     def __init__(
         self,
-        metric: str,
+        metric: Metric,
         *,
         at_least: float | None = None,
         may_lose: float | None = None,
         must_gain: float | None = None,
+        confidence: float = 0.95,
+        slices: Sequence[str] = (),
+        max_gap: float | None = None,
     ) -> None:
-        fields = {"metric": metric, "at_least": at_least, "may_lose": may_lose, "must_gain": must_gain}
+        fields: dict[str, Any] = {"at_least": at_least, "may_lose": may_lose, "must_gain": must_gain}
+        fields |= {"confidence": confidence, "slices": slices, "max_gap": max_gap}
         try:
-            super().__init__(**fields)
+            super().__init__(**{"metric": metric_name(metric), **fields})
         except ValidationError as error:
             raise _plain("Gate", error) from None
+        self._function = metric if callable(metric) else None
+
+    @property
+    def scorer(self) -> Metric:
+        """What computes the metric: the function, or the name of scikit-learn's scorer."""
+        return self._function or self.metric
 
     @model_validator(mode="after")
     def _has_a_condition(self) -> Gate:
-        if self.at_least is None and self.may_lose is None and self.must_gain is None:
-            raise ValueError(f"gate on {self.metric!r} has no condition: give at_least, may_lose or must_gain")
+        if (self.at_least, self.may_lose, self.must_gain, self.max_gap) == (None,) * 4:
+            raise ValueError(f"gate on {self.metric!r} has no condition: give at_least, may_lose, must_gain or max_gap")
+        if self.max_gap is not None and not self.slices:
+            raise ValueError(f"gate on {self.metric!r}: max_gap compares groups, name their columns in slices")
+        if len(set(self.slices)) < len(self.slices):
+            raise ValueError(f"gate on {self.metric!r}: slices names a column twice")
         return self
 
 
@@ -138,8 +166,8 @@ class Decision(Value):
     Attributes:
         model: registered model.
         version: its version; None where nothing was registered.
-        decision: ``promoted`` or ``refused``; ``braked`` when nothing was trained because something held it back,
-            ``waiting`` when there is nothing to learn from yet.
+        decision: ``promoted`` or ``refused``; ``requested`` when it passed and a person has to agree; ``braked`` when
+            nothing was trained because something held it back, ``waiting`` when there is nothing to learn from yet.
         reason: why, in a sentence.
         metrics: the challenger's scores by scorer name.
         rows: rows it was trained on.
@@ -152,7 +180,7 @@ class Decision(Value):
 
     model: str
     version: int | None = None
-    decision: Literal["promoted", "refused", "braked", "waiting"]
+    decision: Literal["promoted", "refused", "requested", "braked", "waiting"]
     reason: str
     metrics: dict[str, float] = Field(default_factory=dict)
     rows: int = 0

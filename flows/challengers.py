@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+MAX_REASONS = 2  # a group each would fill the page; the report has them all
+
+
 @dataclass(frozen=True)
 class Trial:
     """Checked rows, split, and the name of what a decision on them rests on; stays inside the process."""
@@ -278,7 +281,13 @@ def _as_like(until: str | float, order: pd.Series) -> Any:
 
 
 def _decided(decision: Decision, gate: Report) -> Decision:
-    failed = "; ".join(check.sentence for check in gate.failures if check.severity == "error")
-    passed = "; ".join(check.sentence for check in gate.checks)
-    word, reason = ("promoted", passed) if gate.passed else ("refused", failed)
-    return decision.model_copy(update={"decision": word, "reason": reason})
+    failed = [check for check in gate.failures if check.severity == "error"]
+    word, checks = ("promoted", gate.checks) if gate.passed else ("refused", failed)
+    return decision.model_copy(update={"decision": word, "reason": reason_of(checks)})
+
+
+def reason_of(checks: Sequence[Check]) -> str:
+    """Say what a decision rests on: the first few checks in full, the others are in the report."""
+    told = [check.sentence for check in checks[:MAX_REASONS]]
+    more = len(checks) - len(told)
+    return "; ".join([*told, *([f"and {more} more checks" if more > 1 else "and one more check"] if more else [])])

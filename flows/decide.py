@@ -15,7 +15,7 @@ from prefect_mlops.core.promotions import Approval
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.specs import ModelSpec, load_spec
 from prefect_mlops.core.values import Decision, LoadedModel, ModelVersion
-from prefect_mlops.flows.challengers import judge_on, prepare_trial
+from prefect_mlops.flows.challengers import judge_on, prepare_trial, reason_of
 from prefect_mlops.flows.forms import label
 from prefect_mlops.flows.verdicts import Verdict, verdict
 from prefect_mlops.tasks import (
@@ -146,12 +146,10 @@ def _data(spec: ModelSpec, challenger: LoadedModel) -> str:
 
 def _decision(request: Entry, report: Report, champion: LoadedModel | None) -> Decision:
     asked = decision_of(request)
-    failed = "; ".join(check.sentence for check in report.failures if check.severity == "error")
+    failed = [check for check in report.failures if check.severity == "error"]
     update = {
         "decision": "promoted" if report.passed else "refused",
-        "reason": f"{request.reason}; {'; '.join(check.sentence for check in report.checks)}"
-        if report.passed
-        else failed,
+        "reason": f"{request.reason}; {reason_of(report.checks)}" if report.passed else reason_of(failed),
         "replaced": champion.version.version if champion else None,
     }
     kept = asked or Decision(model=request.model, version=request.version, decision="refused", reason="")

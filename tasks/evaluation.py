@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage import estimator_name, lineage_of
-from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.core.metrics import Metric, metric_name
+from prefect_mlops.core.reports import Report
+from prefect_mlops.core.scoring import require_metrics
 from prefect_mlops.core.values import Evaluation, Gate, LoadedModel
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from prefect_mlops.core.answers import Answers
+    from prefect_mlops.core.measuring import Rows
 
 
 def _evaluate_name(parameters: dict[str, Any]) -> str:
@@ -24,27 +29,48 @@ def _judge_name(parameters: dict[str, Any]) -> str:
 
 
 @step(_evaluate_name)
-def evaluate_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Sequence[str]) -> Evaluation:
+def evaluate_model(
+    model: Any,
+    X: pd.DataFrame,
+    y: pd.Series,
+    *,
+    metrics: Sequence[Metric],
+    order_by: str | None = None,
+    group_by: str | None = None,
+) -> Evaluation:
     """Score a fitted model on rows it has not seen.
 
     Args:
         model: fitted scikit-learn compatible estimator, or a `LoadedModel`.
-        X: features, (rows, columns).
+        X: features, (rows, columns); columns the model does not know are left out.
         y: truth, (rows,), in the order of ``X``.
-        metrics: scikit-learn scorer names; larger is better for each.
+        metrics: scikit-learn scorer names, and functions ``f(estimator, X, y) -> float``; larger is better for each.
+        order_by: column of time in ``X``; the intervals then rest on blocks in time.
+        group_by: column in ``X`` whose groups are independent of each other; the intervals then rest on groups.
 
     Returns:
-        The scores and how many rows they rest on.
+        The scores, how many rows they rest on, and a 95 % interval for each. A metric that only scikit-learn or its
+        author knows is computed up to 200 times for that (`core.measuring`).
 
     Raises:
-        ConfigError: unknown metric, or one that does not fit model or target.
+        ConfigError: unknown metric, or one that does not fit model or target; a column that is not there.
         DataCheckError: no rows, or a score that is not defined on these rows.
 
-    Source: `sklearn.metrics.get_scorer`.
+    Source: `sklearn.metrics.get_scorer`; the intervals as told by `core.influence`.
     """
-    from prefect_mlops.core.scoring import score_model
+    from prefect_mlops.core.intervals import shown
+    from prefect_mlops.core.measuring import measure
 
-    return Evaluation(metrics=score_model(_estimator(model), X, y, metrics=metrics), rows=len(X))
+    wanted = require_metrics(metrics)
+    rows = _rows(X, y, order_by=order_by, group_by=group_by)
+    answers = _answers(model, X, role="model", besides=(order_by, group_by))
+    measured = {metric_name(metric): measure(metric, answers, rows) for metric in wanted}
+    intervals = {name: shown(found) for name, found in measured.items()}
+    return Evaluation(
+        metrics={name: found.score for name, found in measured.items()},
+        rows=len(X),
+        intervals={name: interval for name, interval in intervals.items() if interval is not None},
+    )
 
 
 @step(_judge_name)
@@ -55,40 +81,68 @@ def judge_model(
     y: pd.Series,
     *,
     gates: Sequence[Gate],
+    order_by: str | None = None,
+    group_by: str | None = None,
+    seed: int = 0,
 ) -> Report:
     """Compare a challenger with the champion on the same rows, which neither was trained on.
 
-    Scores are compared as they are, without an interval: on few rows a small margin is decided by luck.
+    Differences are judged by their interval, so that luck on few rows decides nothing: ``may_lose`` and ``must_gain``
+    hold where the lower bound lies above minus the margin, or above the gain. docs/gates.md tells which interval
+    belongs to which metric. Predictions are made once; a metric that only its author knows is computed up to
+    200 times for each model.
 
     Args:
         challenger: fitted estimator that wants to be promoted.
-        champion: `LoadedModel` or fitted estimator that is live now; None where there is none, then only
-            ``at_least`` counts.
-        X: features of the judging rows, (rows, columns).
+        champion: `LoadedModel` or fitted estimator that is live now; None where there is none, then only ``at_least``
+            and ``max_gap`` count.
+        X: the judging rows, (rows, columns): the features of both, and the columns named by the options and slices.
         y: truth, (rows,), in the order of ``X``.
         gates: conditions; all have to hold.
+        order_by: column of time; rows close in time are then taken together, in up to 50 blocks.
+        group_by: column whose groups are independent of each other; rows of one group are then taken together.
+        seed: of the resamples.
 
     Returns:
-        A ``gate`` report with one check for each condition.
+        A ``gate`` report with one check for each condition, and for the groups of the slices.
 
     Raises:
-        ConfigError: no gates, unknown metric, or a champion that needs other columns than ``X`` has.
+        ConfigError: no gates, unknown metric or column, a slice with too many values, or a champion that needs other
+            columns than ``X`` has.
         DataCheckError: no rows, or a score that is not defined on these rows.
 
-    Source: `sklearn.metrics.get_scorer`.
+    Source: `sklearn.metrics.get_scorer`; `core.influence`, `core.intervals` and `core.judging` name theirs.
     """
+    from prefect_mlops.core.judging import Contest, judge_gates
+    from prefect_mlops.core.slices import judge_slices
+
     if not gates:
         raise ConfigError("no gate was given: a promotion needs at least one, e.g. Gate('roc_auc', at_least=0.8)")
-    metrics = [gate.metric for gate in gates]
-    ours = _scores(challenger, X, y, metrics=metrics, role="challenger")
-    theirs = None if champion is None else _scores(champion, X, y, metrics=metrics, role="champion")
-    checks = tuple(check for gate in gates for check in _checks(gate, ours, theirs))
-    return Report(kind="gate", subject=_subject(challenger, champion), checks=checks, rows=len(X))
+    require_metrics([gate.scorer for gate in gates])
+    rows = _rows(X, y, order_by=order_by, group_by=group_by, seed=seed)
+    besides = (order_by, group_by)
+    ours = _answers(challenger, X, role="challenger", besides=besides)
+    theirs = None if champion is None else _answers(champion, X, role="champion", besides=besides)
+    contest = Contest(ours, theirs, rows, X)
+    checks = (*judge_gates(contest, gates), *judge_slices(contest, gates))
+    notes = (rows.units.note,) if rows.units.note else ()
+    return Report(kind="gate", subject=_subject(challenger, champion), checks=checks, rows=len(X), notes=notes)
 
 
-def _scores(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: list[str], role: str) -> dict[str, float]:
-    """Score a model on the columns it knows, which need not be all the judging rows have."""
-    from prefect_mlops.core.scoring import score_model
+def _rows(X: pd.DataFrame, y: pd.Series, *, order_by: str | None, group_by: str | None, seed: int = 0) -> Rows:
+    import pandas as pd
+
+    from prefect_mlops.core.measuring import Rows
+    from prefect_mlops.core.units import units_of
+
+    if len(X) != len(y):
+        raise ConfigError(f"{len(X):,} rows but {len(y):,} values of the target: give one for each row")
+    return Rows(pd.Series(y).reset_index(drop=True), units_of(X, order_by=order_by, group_by=group_by), seed)
+
+
+def _answers(model: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | None, ...]) -> Answers:
+    """Let a model answer on the columns it knows, which need not be all the rows have."""
+    from prefect_mlops.core.answers import Answers
 
     estimator = _estimator(model)
     learned = lineage_of(estimator)
@@ -99,32 +153,8 @@ def _scores(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: list[str], ro
             f"the {role} {_name(model)} needs column {', '.join(map(repr, missing))}, which the judging rows do not "
             "have: judge on rows with the features of both"
         )
-    return score_model(estimator, X[wanted] if wanted else X, y, metrics=metrics)
-
-
-def _checks(gate: Gate, ours: dict[str, float], theirs: dict[str, float] | None) -> list[Check]:
-    """Answer each condition of one gate."""
-    score = ours[gate.metric]
-    checks = []
-    if gate.at_least is not None:
-        checks.append(_check(gate, "minimum score", score >= gate.at_least, score, None, f"≥ {gate.at_least:g}"))
-    if theirs is None:
-        return checks or [_check(gate, "no champion to beat", True, score, None, "any score")]
-    live = theirs[gate.metric]
-    if gate.may_lose is not None:
-        floor = live - gate.may_lose
-        wanted = f"≥ {floor:.4f} (champion {live:.4f} - {gate.may_lose:g})"
-        checks.append(_check(gate, "not worse than the champion", score >= floor, score, live, wanted))
-    if gate.must_gain is not None:
-        floor = live + gate.must_gain
-        wanted = f"≥ {floor:.4f} (champion {live:.4f} + {gate.must_gain:g})"
-        checks.append(_check(gate, "better than the champion", score >= floor, score, live, wanted))
-    return checks
-
-
-def _check(gate: Gate, name: str, passed: bool, score: float, live: float | None, wanted: str) -> Check:
-    difference = "" if live is None else f" ({score - live:+.4f})"
-    return Check(name=name, passed=passed, subject=gate.metric, observed=f"{score:.4f}{difference}", expected=wanted)
+    known = X[wanted] if wanted else X.drop(columns=[name for name in besides if name])
+    return Answers(estimator, known)
 
 
 def _estimator(model: Any) -> Any:

@@ -78,7 +78,7 @@ def test_every_setting_is_in_the_table() -> None:
 def test_commands_of_the_readme_exist() -> None:
     from prefect_mlops.cli.app import app
 
-    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    known = {command.callback.__name__.replace("_", "-") for command in app.registered_commands if command.callback}
     known |= {group.name for group in app.registered_groups}
-    named = set(re.findall(r"prefect-mlops (\w+)", README)) - {"is", "demo]"}
+    named = set(re.findall(r"prefect-mlops ([\w-]+)", README)) - {"is", "demo]"}
     assert {"demo", "up"} <= named <= known

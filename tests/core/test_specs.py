@@ -17,6 +17,7 @@ from great_expectations import expectations as gxe
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder, StandardScaler
@@ -118,6 +119,93 @@ def test_what_holds_trainings_back_is_no_part_of_the_recipe() -> None:
 def test_an_unknown_metric_of_a_gate_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="metrics: no metric is called 'roc_acu': did you mean 'roc_auc'"):
         spec(gates=[Gate("roc_acu", at_least=0.5)])
+
+
+def cost(estimator: object, X: pd.DataFrame, y: pd.Series) -> float:
+    return -float((estimator.predict(X) != y).mean())
+
+
+def profit(estimator: object, X: pd.DataFrame, y: pd.Series) -> float:
+    return 3 * float((estimator.predict(X) == y).mean())
+
+
+def roc_auc(estimator: object, X: pd.DataFrame, y: pd.Series) -> float:
+    return 1.0
+
+
+def test_functions_are_metrics_beside_scorer_names() -> None:
+    made = spec(gates=[Gate(cost, at_least=-1.0), Gate("roc_auc", at_least=0.5)], metrics=[profit, "f1", cost])
+    assert made.metrics == (cost, "roc_auc", profit, "f1")
+    assert [gate.metric for gate in made.gates] == ["cost", "roc_auc"]
+    assert made.gates[0].scorer is cost
+    assert made.gates[1].scorer == "roc_auc"
+
+
+def another(cost_of_one: int) -> FunctionType:
+    def cost(estimator: object, X: pd.DataFrame, y: pd.Series) -> float:
+        return -float(cost_of_one * (estimator.predict(X) != y).mean())
+
+    return cost  # type: ignore[return-value]
+
+
+def test_the_digest_changes_with_what_a_metric_computes() -> None:
+    gates = [spec(gates=[Gate(another(price), at_least=-1.0)]).digest for price in (1, 2, 1)]
+    recorded = [spec(metrics=[another(price)]).digest for price in (1, 2, 1)]
+    for one, two, again in (gates, recorded):
+        assert one != two
+        assert one == again
+
+
+@pytest.mark.parametrize(
+    ("metric", "says"),
+    [
+        (lambda estimator, X, y: 1.0, "has no name to keep its values under: define it with def"),
+        (functools.partial(cost, y=None), "has no name to keep its values under"),
+        (roc_auc, "'roc_auc' is a function with the name of a scikit-learn scorer"),
+        (roc_auc_score, r"metric 'roc_auc_score' takes \(y_true, y_score, .*: a metric takes \(estimator, X, y\)"),
+        (3, "expected a scorer's name or a function of"),
+        (None, "expected a scorer's name or a function of"),
+        (LogisticRegression, "expected a scorer's name or a function of"),
+    ],
+)
+def test_what_is_no_metric_is_refused_by_gate_and_spec(metric: object, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Gate(metric, at_least=0.5)
+    with pytest.raises(ConfigError, match=f"ModelSpec 'shop': metrics: .*{says}"):
+        spec(metrics=[metric])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "has no condition: give at_least, may_lose, must_gain or max_gap"),
+        ({"slices": ("carrier",)}, "has no condition"),
+        ({"max_gap": 0.1}, "max_gap compares groups, name their columns in slices"),
+        ({"may_lose": 0.1, "slices": ("carrier", "carrier")}, "names a column twice"),
+        ({"may_lose": 0.1, "slices": "carrier"}, "slices"),
+        ({"may_lose": 0.1, "slices": ("",)}, "slices"),
+        ({"may_lose": 0.1, "confidence": 0.5}, "confidence"),
+        ({"may_lose": 0.1, "confidence": 1}, "confidence"),
+        ({"may_lose": 0.1, "confidence": 95}, "confidence"),
+        ({"may_lose": float("nan")}, "may_lose"),
+        ({"at_least": float("nan")}, "at_least"),
+        ({"must_gain": float("inf")}, "must_gain"),
+        ({"max_gap": -0.1, "slices": ("carrier",)}, "max_gap"),
+    ],
+)
+def test_a_wrong_gate_is_refused_and_the_field_named(options: dict, says: str) -> None:
+    with pytest.raises(ConfigError, match=f"^Gate: .*{says}"):
+        Gate("roc_auc", **options)
+
+
+def test_gates_come_back_from_json_with_the_name_of_their_function() -> None:
+    gate = Gate("roc_auc", may_lose=0.1, slices=["carrier"], max_gap=0.2, confidence=0.9)
+    assert Gate.model_validate_json(gate.model_dump_json()) == gate
+    assert Gate.model_validate({"metric": "roc_auc", "at_least": 0.5, "may_lose": None, "must_gain": None}).slices == ()
+    own = Gate.model_validate_json(Gate(cost, at_least=-1.0).model_dump_json())
+    assert (own.metric, own.scorer) == ("cost", "cost")
+    with pytest.raises(ConfigError, match="metrics: no metric is called 'cost'"):
+        spec(gates=[own])
 
 
 @pytest.mark.parametrize(
@@ -315,6 +403,8 @@ def test_the_digest_changes_with_the_estimator(one: object, two: object) -> None
         {"gates": [Gate("roc_auc", at_least=0.6)]},
         {"gates": [Gate("roc_auc", at_least=0.5, may_lose=0.1)]},
         {"gates": [Gate("f1", at_least=0.5)]},
+        {"gates": [Gate("roc_auc", at_least=0.5, confidence=0.9)]},
+        {"gates": [Gate("roc_auc", at_least=0.5, slices=("carrier",))]},
         {"metrics": ["f1"]},
         {"features": ["a"]},
         {"prepare": late},
