@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from prefect_mlops.core.delta import open_table, storage
+from prefect_mlops.core.delta import open_table, read_small, storage
 from prefect_mlops.core.errors import BackendError, ConfigError, unknown_name
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.values import Value
@@ -96,7 +96,7 @@ def models_with_history() -> set[str]:
         table = open_table(f"{_lake()}/history/{name}")
         if table is not None:
             with storage(table.table_uri, "read"):
-                models |= set(table.to_pyarrow_dataset().to_table(columns=["model"])["model"].to_pylist())
+                models |= set(read_small(table, ["model"])["model"].to_pylist())
     return models
 
 

@@ -7,7 +7,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from prefect_mlops.core.errors import BackendError, ConfigError
@@ -209,6 +209,18 @@ def storage(uri: str, done: str) -> Iterator[None]:
         raise BackendError(f"the lake at {uri} cannot be {done}: {storage_problem(error)}") from error
 
 
+def read_small(table: DeltaTable, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table of records, such as a history or a ledger, on this thread.
+
+    Arrow's threads may outlive the read by a moment; a short command that ends in that moment is aborted by them.
+
+    Args:
+        table: open table.
+        columns: names; None for all.
+    """
+    return table.to_pyarrow_dataset().to_table(columns=None if columns is None else list(columns), use_threads=False)
+
+
 def schema_of(table: DeltaTable) -> pa.Schema:
     """Return a table's columns as pyarrow knows them."""
     import pyarrow as pa
@@ -231,9 +243,11 @@ def rows_where(table: DeltaTable, column: str, values: Iterable[str], columns: l
     wanted = pa.array(list(values), pa.string())
     with storage(table.table_uri, "read"):
         try:
-            return table.to_pyarrow_dataset().to_table(columns=columns, filter=ds.field(column).isin(wanted))
+            return table.to_pyarrow_dataset().to_table(
+                columns=columns, filter=ds.field(column).isin(wanted), use_threads=False
+            )
         except pa.ArrowNotImplementedError:  # files that another engine wrote, with kinds of text Arrow cannot search
-            rows = table.to_pyarrow_table(columns=list(dict.fromkeys([*columns, column])))
+            rows = read_small(table, list(dict.fromkeys([*columns, column])))
             return rows.filter(pc.is_in(rows[column].cast(pa.string()), value_set=wanted)).select(columns)
 
 

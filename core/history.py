@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AwareDatetime, Field, field_validator
 
 from prefect_mlops.core.compaction import compact
-from prefect_mlops.core.delta import Beaten, append_next, attempts, open_or_make, open_table, storage
+from prefect_mlops.core.delta import Beaten, append_next, attempts, open_or_make, open_table, read_small, storage
 from prefect_mlops.core.errors import BackendError, ConfigError, ConflictError
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.values import Value
@@ -272,7 +272,7 @@ def _chained(entry: Entry, entries: Sequence[Entry]) -> Entry:
 
 def _rows(table: DeltaTable) -> list[dict[str, Any]]:
     with storage(table.table_uri, "read"):
-        rows = table.to_pyarrow_table().to_pylist()
+        rows = read_small(table).to_pylist()
     filled = [{name: value for name, value in row.items() if value is not None} for row in rows]
     return sorted(filled, key=lambda row: int(row.get("sequence", 0)))
 

@@ -21,6 +21,7 @@ from prefect_mlops.core.delta import (
     notes_since,
     open_or_make,
     open_table,
+    read_small,
     rows_where,
     storage,
     table_uri,
@@ -191,7 +192,7 @@ def _written(dataset: str) -> list[Arrival]:
 
 def _lines_of(table: DeltaTable) -> list[Arrival]:
     with storage(table.table_uri, "read"):
-        rows = table.to_pyarrow_table().to_pylist()
+        rows = read_small(table).to_pylist()
     return _LINES.validate_python(rows)
 
 

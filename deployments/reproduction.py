@@ -248,6 +248,8 @@ def _environment(evidence: Evidence, checkout: Checkout) -> dict[str, str]:
         count = then.get(measured) or then.get(name.lower())
         if count and count.isdecimal():
             variables[name] = count
+    # Threads that wait by spinning make boosting many times slower where another program wants the processors.
+    variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if checkout.library:
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(checkout.library), os.environ.get("PYTHONPATH")]))
     return variables
