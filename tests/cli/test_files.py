@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from prefect_mlops.cli import app, files
+from prefect_mlops.cli import files
 from prefect_mlops.core.ledger import Arrival, write_lines
 from prefect_mlops.tasks import ingest_files
 
@@ -21,33 +21,6 @@ ODD = 'x \x1b[31m"\n[b]\u202emüller.csv'
 SHOWN = 'x \\x1b[31m"\\n[b]\\u202emüller.csv'
 
 Call = Callable[..., SimpleNamespace]
-
-
-@pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A shop's project with a lake and a landing folder of its own. Returns the module of its specs."""
-    monkeypatch.setenv("PREFECT_MLOPS_LAKE", str(tmp_path / "lake"))
-    monkeypatch.setenv("PREFECT_MLOPS_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "projects"))
-    import shop
-
-    (tmp_path / "landing").mkdir()
-    return shop
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """The command line in this process: its code and what it wrote."""
-
-    def called(*words: str) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["prefect-mlops", *words])
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        written = capsys.readouterr()
-        return SimpleNamespace(code=ended.value.code or 0, out=written.out, err=written.err)
-
-    return called
 
 
 def put(shop: Any, name: str, day: int = 1, *, expensive: int = 0) -> None:

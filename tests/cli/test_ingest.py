@@ -14,7 +14,6 @@ import pytest
 from deltalake import DeltaTable
 from prefect.settings import PREFECT_API_URL
 
-from prefect_mlops.cli import app
 from prefect_mlops.cli.ingest import landed_name
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import table_uri
@@ -29,31 +28,9 @@ Call = Callable[..., SimpleNamespace]
 
 
 @pytest.fixture
-def shop(prefect_api: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A shop's project with a lake and a landing folder of its own. Returns the module of its specs."""
-    monkeypatch.setenv("PREFECT_MLOPS_LAKE", str(tmp_path / "lake"))
-    monkeypatch.setenv("PREFECT_MLOPS_HOME", str(tmp_path))
-    monkeypatch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "projects"))
-    import shop
-
-    (tmp_path / "landing").mkdir()
+def shop(prefect_api: None, shop: Any) -> Any:
+    """The shop's project, with a Prefect API for its flows."""
     return shop
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """The command line in this process: its code and what it wrote to stdout."""
-
-    def called(*words: str) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["prefect-mlops", *words])
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        written = capsys.readouterr()
-        return SimpleNamespace(code=ended.value.code or 0, out=written.out, err=written.err)
-
-    return called
 
 
 def put(shop: Any, name: str, day: int = 1, *, expensive: int = 0) -> Path:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -16,7 +17,6 @@ from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 from prefect.settings import PREFECT_API_URL
 
-from prefect_mlops.cli import app
 from prefect_mlops.core.lake import table_uri
 from prefect_mlops.tasks import ingest_files
 
@@ -30,31 +30,9 @@ Call = Callable[..., SimpleNamespace]
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A shop's project with a lake and a landing folder of its own. Returns the module of its specs."""
-    monkeypatch.setenv("PREFECT_MLOPS_LAKE", str(tmp_path / "lake"))
-    monkeypatch.setenv("PREFECT_MLOPS_HOME", str(tmp_path))
-    monkeypatch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "projects"))
-    import shop
-
-    (tmp_path / "landing").mkdir()
-    return shop
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """`prefect-mlops quarantine` in this process: its code and what it wrote."""
-
-    def called(*words: str) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["prefect-mlops", "quarantine", *words])
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        written = capsys.readouterr()
-        return SimpleNamespace(code=ended.value.code or 0, out=written.out, err=written.err)
-
-    return called
+def call(call: Call) -> Call:
+    """`prefect-mlops quarantine`: its code and what it wrote."""
+    return functools.partial(call, "quarantine")
 
 
 @pytest.fixture

@@ -70,7 +70,9 @@ def promoted(version: int = 1) -> None:
     client.create_model_version("shop", source=f"file:///nowhere/{version}")
     client.set_registered_model_alias("shop", "champion", str(version))
     lease = leases.take("shop", Retrain(), flow_run="a")
-    decision = Decision(model="shop", decision="promoted", reason="roc_auc is good")
+    before = champion_entry(read_history("shop"))
+    replaced = before.version if before else None
+    decision = Decision(model="shop", decision="promoted", reason="roc_auc is good", replaced=replaced)
     leases.conclude(leases.conclusion_on("promoted", find_version.fn("shop"), decision, lease=lease), lease=lease)
     promotions.note_carried_out(champion_entry(read_history("shop")))
 
@@ -81,7 +83,7 @@ def test_one_screen_says_how_everything_stands_and_what_to_do(project: Path, sta
     Path("landing", "bad\x1b[2J.csv").write_text("n\n1\n")
     ingest_files.fn(["bad\x1b[2J.csv"], dataset=__import__("shop").sales_files)
     promoted()
-    refused = Decision(model="shop", decision="refused", reason="too low \x1b[31m")
+    refused = Decision(model="shop", decision="refused", reason="too low \x1b[31m", replaced=1)
     for _ in range(3):
         lease = leases.take("shop", Retrain(), automatic=True, flow_run="b")
         second = find_version.fn("shop").model_copy(update={"version": 2})

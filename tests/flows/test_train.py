@@ -14,17 +14,6 @@ from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
 from prefect_mlops.flows.train import train
 
 
-@pytest.fixture
-def project(prefect_api: None, mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The current folder as a user's project: their specs importable, their tables there. Returns the module."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "projects"))
-    import bundled
-
-    for name, table in bundled.TABLES.items():
-        table.to_parquet(tmp_path / f"{name}.parquet")
-    return bundled
-
-
 def champion_of(name: str) -> int:
     return int(MlflowClient().get_model_version_by_alias(name, "champion").version)
 

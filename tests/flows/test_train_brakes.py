@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -25,29 +23,6 @@ from prefect_mlops.flows import train as train_module
 from prefect_mlops.flows.train import train
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def project(prefect_api: None, mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The current folder as a user's project. Returns the module of its specs."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "projects"))
-    import bundled
-    import shop
-
-    assert shop.model.retrain == Retrain()
-    bundled.TABLES["cancer"].to_parquet(tmp_path / "cancer.parquet")
-    return bundled
-
-
-@pytest.fixture
-def declare(project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Declare a spec of the project with something changed; returns its dotted name."""
-
-    def change(name: str, **changed: object) -> str:
-        monkeypatch.setattr(project, "changed", dataclasses.replace(getattr(project, name), **changed), raising=False)
-        return "bundled.changed"
-
-    return change
 
 
 def kinds(model: str = "cancer") -> list[str]:

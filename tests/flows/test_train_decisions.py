@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import threading
 from collections.abc import Callable
@@ -17,27 +16,6 @@ from prefect_mlops.core.policies import Limits, Tune
 from prefect_mlops.flows import train as train_module
 from prefect_mlops.flows.train import train
 from prefect_mlops.tasks import find_version, roll_back_model
-
-
-@pytest.fixture
-def project(prefect_api: None, mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The current folder as a user's project. Returns the module of its specs."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "projects"))
-    import bundled
-
-    bundled.TABLES["cancer"].to_parquet(tmp_path / "cancer.parquet")
-    return bundled
-
-
-@pytest.fixture
-def declare(project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Declare a spec of the project with something changed; returns its dotted name."""
-
-    def change(name: str, **changed: object) -> str:
-        monkeypatch.setattr(project, "changed", dataclasses.replace(getattr(project, name), **changed), raising=False)
-        return "bundled.changed"
-
-    return change
 
 
 def kinds() -> list[str]:
