@@ -63,7 +63,8 @@ def train(
     Args:
         model: Dotted name of the ModelSpec, e.g. prefect_mlops.examples.flights.model
         data: Empty takes the spec's dataset as it is now, @3 its version 3; or the address of any table like it.
-        dry_run: Train and judge, but log, register and promote nothing.
+        dry_run: Train and judge, but log, register and promote nothing. Trials of a search for parameters are kept in
+            MLflow all the same: the run that follows goes on from them.
         force: Train and judge again, although the same recipe was decided on the same rows before.
         automatic: Honour the cool-down and the breaker of the spec's retrain. A person is not held back by them, and
             a decision on a person's request closes the breaker.
