@@ -96,7 +96,7 @@ def models_with_history() -> set[str]:
         table = open_table(f"{_lake()}/history/{name}")
         if table is not None:
             with storage(table.table_uri, "read"):
-                models |= set(read_small(table, ["model"])["model"].to_pylist())
+                models |= set(read_small(table)["model"].to_pylist())
     return models
 
 

@@ -7,7 +7,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from prefect_mlops.core.errors import BackendError, ConfigError
@@ -209,16 +209,18 @@ def storage(uri: str, done: str) -> Iterator[None]:
         raise BackendError(f"the lake at {uri} cannot be {done}: {storage_problem(error)}") from error
 
 
-def read_small(table: DeltaTable, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table of records, such as a history or a ledger, on this thread.
+def read_small(table: DeltaTable) -> pa.Table:
+    """Read a table of records, such as a history or a ledger, with delta-rs itself.
 
-    Arrow's threads may outlive the read by a moment; a short command that ends in that moment is aborted by them.
+    Threads of Arrow's reader outlive it by a moment; a short command that ends in that moment is aborted by them.
 
     Args:
         table: open table.
-        columns: names; None for all.
     """
-    return table.to_pyarrow_dataset().to_table(columns=None if columns is None else list(columns), use_threads=False)
+    import pyarrow as pa
+    from deltalake import QueryBuilder
+
+    return pa.table(QueryBuilder().register("records", table).execute("select * from records").read_all())
 
 
 def schema_of(table: DeltaTable) -> pa.Schema:
@@ -243,11 +245,9 @@ def rows_where(table: DeltaTable, column: str, values: Iterable[str], columns: l
     wanted = pa.array(list(values), pa.string())
     with storage(table.table_uri, "read"):
         try:
-            return table.to_pyarrow_dataset().to_table(
-                columns=columns, filter=ds.field(column).isin(wanted), use_threads=False
-            )
+            return table.to_pyarrow_dataset().to_table(columns=columns, filter=ds.field(column).isin(wanted))
         except pa.ArrowNotImplementedError:  # files that another engine wrote, with kinds of text Arrow cannot search
-            rows = read_small(table, list(dict.fromkeys([*columns, column])))
+            rows = table.to_pyarrow_table(columns=list(dict.fromkeys([*columns, column])))
             return rows.filter(pc.is_in(rows[column].cast(pa.string()), value_set=wanted)).select(columns)
 
 

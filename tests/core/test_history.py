@@ -198,7 +198,7 @@ def test_of_four_processes_that_expect_the_same_number_one_wins(home: Path) -> N
     assert {entry.sequence: entry.flow_run for entry in entries} == winners
 
 
-def test_a_program_that_ends_right_after_reading_ends_well() -> None:
+def test_a_program_that_ends_right_after_reading_ends_well(home: Path) -> None:
     """Arrow's threads outlive a read by a moment, and used to abort two of three short programs."""
     record(Entry(model="shop", kind="promoted", version=1))
     program = "from prefect_mlops.core.history import read_history; assert len(read_history('shop')) == 1"
