@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,13 +18,13 @@ from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs import ModelSpec
 from prefect_mlops.core.values import Evaluation, LoadedModel, LoggedRun, ModelVersion, Split
 from prefect_mlops.tasks import _mlflow
+from prefect_mlops.tasks._events import slug
 from prefect_mlops.tasks._step import run_logger, step
 
 if TYPE_CHECKING:
     from prefect_mlops.core.cards import Importances, Target
 
 MAX_REASON_LENGTH = 200  # scikit-learn's messages can quote whole arrays
-MAX_KEY_LENGTH = 100
 
 Part = TypeVar("Part")
 
@@ -233,9 +232,8 @@ def _links(run: LoggedRun, version: ModelVersion) -> tuple[Fact, ...]:
 def _publish(card: Card) -> None:
     from prefect.artifacts import create_markdown_artifact
 
-    name = re.sub(r"[^a-z0-9]+", "-", card.model.lower()).strip("-")
     create_markdown_artifact(
         markdown=card.to_markdown(),
-        key=f"card-{name}"[:MAX_KEY_LENGTH].strip("-"),
+        key=slug(f"card-{card.model}"),
         description=f"{card.model} v{card.version}: model card"[:200],
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from prefect_mlops.core.specs import MAX_SEED, described_parameters
 from prefect_mlops.core.values import Value
 from prefect_mlops.tasks import _mlflow, _runs
 from prefect_mlops.tasks._estimators import require_classes, require_rows, seeded_copy
+from prefect_mlops.tasks._events import slug
 from prefect_mlops.tasks._folds import cut_rows
 from prefect_mlops.tasks._progress import Progress
 from prefect_mlops.tasks._search import Question, Search, told
@@ -145,7 +145,7 @@ def tune_model(  # noqa: PLR0913 - a spec's `Tune` is passed on as keywords, bes
         log=run_logger(),
     )
     known = search.take_over()
-    progress = Progress(re.sub(r"[^a-z0-9]+", "-", f"tuning-{experiment.lower()}")[:80].strip("-"))
+    progress = Progress(slug(f"tuning-{experiment}"))
     with _warnings_in_the_log():
         search.run(trials=options.trials, seconds=options.seconds, progress=progress)
     return _tuned(search, known, time.monotonic() - began)
