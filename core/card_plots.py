@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 MAX_BARS = 15  # columns in the picture; the table beside it has the others
 _NAME_LENGTH = 28  # characters of a column name beside its bar
 _WIDTH = 5.2  # inches, at 72 points each: what fits beside a table
-_DRAWING = threading.Lock()  # how SVG is written is a setting of the whole process, and tasks run in threads
+DRAWING = threading.Lock()  # how SVG is written is a setting of the whole process, and tasks run in threads
 # Stand-ins for colors of the page, unlikely enough in a column name; there they would only be misspelled.
 _COLORS = {"#0a0b01": "var(--ink)", "#0a0b02": "var(--muted)", "#0a0b03": "var(--rule)", "#0a0b04": "var(--accent)"}
 _INK, _MUTED, _RULE, _ACCENT = _COLORS
-_METADATA = ("Date", "Creator", "Format", "Type")  # left out: addresses and moments
+METADATA = ("Date", "Creator", "Format", "Type")  # left out: addresses and moments
 
 
 def draw_importances(card: Card) -> str:
@@ -43,13 +43,13 @@ def draw_importances(card: Card) -> str:
             ecolor=_INK,
             elinewidth=1,
         )
-        axes.set_yticks(range(len(shown)), [_cut(each.column) for each in shown], parse_math=False)
+        axes.set_yticks(range(len(shown)), [cut(each.column) for each in shown], parse_math=False)
         axes.tick_params(axis="y", length=0)
         axes.axvline(0, color=_MUTED, linewidth=0.8)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x", color=_RULE, linewidth=0.6)
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(f"drop of {_cut(found.metric)} (bar: mean, line: standard deviation)", parse_math=False)
+        axes.set_xlabel(f"drop of {cut(found.metric)} (bar: mean, line: standard deviation)", parse_math=False)
 
     named = ", ".join(each.column for each in found.columns[:3])
     alt = f"Bar chart of the drop of {found.metric} when a column is shuffled; largest for {named}."
@@ -85,7 +85,7 @@ def draw_calibration(card: Card) -> str:
             axis.set_major_formatter(PercentFormatter(1, decimals=None))
         axes.grid(color=_RULE, linewidth=0.6)
         axes.locator_params(nbins=6)
-        axes.set_xlabel(f"predicted probability of {_cut(card.outcome)}", parse_math=False)
+        axes.set_xlabel(f"predicted probability of {cut(card.outcome)}", parse_math=False)
         axes.set_ylabel("share of rows for which it was so")
 
     gap = f"{100 * card.calibration.gap:.1f} percentage points"
@@ -98,7 +98,7 @@ def draw_residuals(card: Card) -> str:
     if card.residuals is None:
         return ""
     bins = card.residuals.bins
-    target = _cut(card.target.name) if card.target else "target"
+    target = cut(card.target.name) if card.target else "target"
 
     def draw(axes: Axes) -> None:
         at = [each.predicted for each in bins]
@@ -117,7 +117,8 @@ def draw_residuals(card: Card) -> str:
     return _svg(draw, alt, height=3.2, salt="residuals")
 
 
-def _cut(name: str) -> str:
+def cut(name: str) -> str:
+    """Shorten a name so that it fits beside a picture."""
     return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"
 
 
@@ -128,14 +129,14 @@ def _svg(draw: Callable[[Axes], None], alt: str, *, height: float, salt: str) ->
 
     buffer = io.StringIO()
     # Text stays text, and names inside the picture are its own and the same each time.
-    with _DRAWING, warnings.catch_warnings(), mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+    with DRAWING, warnings.catch_warnings(), mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         warnings.simplefilter("ignore")  # signs that matplotlib's font lacks; the reader's font draws them
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = _axes(figure)
         draw(axes)
         axes.xaxis.label.set_color(_MUTED)
         axes.yaxis.label.set_color(_MUTED)
-        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(METADATA))
     return _inlined(buffer.getvalue(), alt, salt=salt)
 
 

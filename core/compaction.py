@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow.fs
     from deltalake import DeltaTable
 
-KINDS = ("datasets", "quarantine", "arrivals", "history", "predictions", "labels")
+KINDS = ("datasets", "quarantine", "arrivals", "history", "looks", "predictions", "labels")
 DATASET_KINDS = ("datasets", "quarantine", "arrivals")
 TARGET_BYTES = 100 << 20  # delta-rs's own; files from here on are left as they are
 # A file no commit names may belong to a writer who is about to commit it. Nobody writes for a day.
