@@ -9,8 +9,16 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from prefect_mlops.core.delta import storage_problem
-from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError, unknown_name
+from prefect_mlops.core.arrow_sources import (
+    FILE_MARKS,
+    Files,
+    delta_table,
+    maybe_of_files,
+    of_files,
+    parquet_dataset,
+    reading_delta,
+)
+from prefect_mlops.core.errors import ConfigError, unknown_name
 from prefect_mlops.core.table_errors import bad_content, subject_of, uneven_rows
 
 if TYPE_CHECKING:
@@ -173,69 +181,35 @@ def read_parquet(uri: str, *, columns: Sequence[str] | None) -> pd.DataFrame:
 
     Source: `pyarrow.dataset`.
     """
-    import pyarrow.dataset
-
-    path, filesystem = uri, None
-    folder = Path(uri).is_dir()
-    if "://" in uri:
-        import fsspec
-
-        filesystem, path = fsspec.url_to_fs(uri)
-        folder = filesystem.isdir(path)
-    partitioning = "hive" if folder else None
-    dataset = pyarrow.dataset.dataset(path, format="parquet", filesystem=filesystem, partitioning=partitioning)
-    if not dataset.files:
-        seen = "a folder without Parquet files"
-        raise bad_content(uri, name="folder has data", observed=seen, expected="at least one .parquet file")
+    dataset = parquet_dataset(uri)
     require_unique(uri, dataset.schema.names)
     require_columns(uri, columns, dataset.schema.names)
-    frame: pd.DataFrame = dataset.to_table(columns=None if columns is None else list(columns)).to_pandas()
-    # A column that pandas had kept as the index is a column here, as it is for every other reader of the file.
+    return without_index(dataset.to_table(columns=None if columns is None else list(columns)).to_pandas())
+
+
+def without_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """Make a column of what pandas had kept as the index, as it is for every other reader of the file."""
     named = [level for level in frame.index.names if level is not None]
     return (frame.reset_index(level=named) if named else frame).reset_index(drop=True)
 
 
-def read_delta(uri: str, *, version: int | None, columns: Sequence[str] | None) -> tuple[pd.DataFrame, int]:
+def read_delta(
+    uri: str, *, version: int | None, columns: Sequence[str] | None, files: Files = ()
+) -> tuple[pd.DataFrame, int]:
     """Read a Delta table at a version; the newest one where none is asked for. Returns the version too.
 
     Source: `deltalake.DeltaTable`, with its own object stores.
     """
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError, TableNotFoundError
-
-    try:
-        table = DeltaTable(uri)
-        newest = table.version()
-        if version is not None and version > newest:
-            raise ConfigError(f"{subject_of(uri)} has no version {version}: there are versions up to {newest}")
-        if version is not None:
-            table.load_as_version(version)
-        names = [field.name for field in table.schema().fields]
-        require_columns(uri, columns, names)
-        frame = table.to_pandas(columns=None if columns is None else list(columns))
-        return frame, table.version()
-    except TableNotFoundError as error:
-        raise ConfigError(
-            f"{subject_of(uri)} is not a Delta table: check the path, the scheme and your access"
-        ) from error
-    except FileNotFoundError as error:
-        raise _gone(uri) from error
-    except DeltaError as error:
-        raise bad_content(uri, name="Delta log can be read", observed=str(error), expected="an intact log") from error
-    except OSError as error:
-        # delta-rs reports a lost network as the same bare OSError that Arrow raises for a damaged file.
-        if "://" in uri:
-            raise BackendError(f"{subject_of(uri)} cannot be read: {storage_problem(error)}") from error
-        raise
-
-
-def _gone(uri: str) -> DataCheckError:
-    return bad_content(
-        uri,
-        name="files of the version are there",
-        observed="a data file that the Delta log names and that is gone",
-        expected="files not vacuumed or deleted since",
-    )
+    with reading_delta(uri):
+        table = delta_table(uri, version=version)
+        dataset = table.to_pyarrow_dataset()
+        require_columns(uri, columns, dataset.schema.names)
+        wanted = dataset.schema.names if columns is None else list(columns)
+        if not files:
+            return dataset.to_table(columns=wanted).to_pandas(), table.version()
+        require_columns(uri, FILE_MARKS, dataset.schema.names)
+        rows = dataset.to_table(columns=list(dict.fromkeys([*wanted, *FILE_MARKS])), filter=maybe_of_files(files))
+        return rows.filter(of_files(rows, files)).select(wanted).to_pandas(), table.version()
 
 
 def read_sql(url: str, *, query: str | None, columns: Sequence[str] | None) -> pd.DataFrame:

@@ -38,7 +38,7 @@ _DELTA_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"}  # wher
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """Where to read: ``uri`` may hold a password and never goes into a message as it is."""
 
     uri: str
@@ -66,9 +66,9 @@ def read_table(
         DataCheckError: the source was reached and holds no usable table; ``.report`` says what was seen.
         BackendError: network, database or permissions; the original error is its cause.
     """
-    wanted = _wanted(columns)
+    wanted = wanted_columns(columns)
     with reading(str(uri)):
-        source = _located(uri)
+        source = located(uri)
         if query is not None and source.kind != "sql":
             raise ConfigError(f"{subject_of(source.uri)} is not a database, so it takes no query: leave query= out")
         return _read(source, columns=wanted, query=query)
@@ -94,19 +94,28 @@ def as_frame(table: Table) -> pd.DataFrame:
         return table
     if not isinstance(table, TableRef):
         raise ConfigError(f"a table is a DataFrame or a TableRef, got {type(table).__name__}")
-    if "***" in table.uri:
-        raise ConfigError(f"{subject_of(table.uri)}: its secret is masked in the reference: read it with load_table")
     with reading(table.uri):
-        source = _located(table.uri)
-        if source.kind == "sql":
-            raise ConfigError(
-                f"{subject_of(table.uri)}: a reference keeps no query: read it with load_table(..., query=)"
-            )
-        source = _Source(source.uri, source.kind, table.version if table.version is not None else source.version)
-        frame = _read(source, columns=_wanted(list(table.columns) or None), query=None)
+        source = referred(table)
+        frame = _read(source, columns=wanted_columns(list(table.columns) or None), query=None, files=table.files)
     if table.digest is not None:
         _require_digest(frame, table)
     return frame
+
+
+def referred(table: TableRef) -> Source:
+    """Find where a reference leads.
+
+    Raises:
+        ConfigError: it cannot be read again (database, masked password), or nothing is there.
+    """
+    if "***" in table.uri:
+        raise ConfigError(f"{subject_of(table.uri)}: its secret is masked in the reference: read it with load_table")
+    source = located(table.uri)
+    if source.kind == "sql":
+        raise ConfigError(f"{subject_of(table.uri)}: a reference keeps no query: read it with load_table(..., query=)")
+    if table.files and source.kind != "delta":
+        raise ConfigError(f"{subject_of(table.uri)} is no dataset of the lake: a reference to it names no files")
+    return Source(source.uri, source.kind, table.version if table.version is not None else source.version)
 
 
 def source_of(frame: pd.DataFrame) -> TableRef | None:
@@ -138,7 +147,12 @@ def table_name(table: object) -> str:
     return path.rpartition("/")[2][-MAX_NAME:] or "table"
 
 
-def _wanted(columns: Sequence[str] | None) -> list[str] | None:
+def wanted_columns(columns: Sequence[str] | None) -> list[str] | None:
+    """Check which columns are asked for; None is all.
+
+    Raises:
+        ConfigError: a text instead of a list, none, or one twice.
+    """
     if columns is None:
         return None
     if isinstance(columns, str):
@@ -149,7 +163,7 @@ def _wanted(columns: Sequence[str] | None) -> list[str] | None:
     return names
 
 
-def _located(uri: str | os.PathLike[str]) -> _Source:
+def located(uri: str | os.PathLike[str]) -> Source:
     """Find what kind of source an address names."""
     text = os.fspath(uri) if isinstance(uri, (str, os.PathLike)) else uri
     if not isinstance(text, str) or not text.strip():
@@ -157,25 +171,25 @@ def _located(uri: str | os.PathLike[str]) -> _Source:
     scheme, found, rest = text.partition("://")
     if scheme == "delta" and found:
         path, version = _versioned(rest)
-        return _Source(path if "://" in path else _local(path), "delta", version)
+        return Source(path if "://" in path else _local(path), "delta", version)
     if not found or scheme == "file":
         return _local_source(_local(rest if found else text))
     if not _is_file_system(scheme):
-        return _Source(text, "sql")
+        return Source(text, "sql")
     path, version = _versioned(text)
     if scheme in _DELTA_STORES and not _suffixes(path)[0] and _is_delta(path):
-        return _Source(path, "delta", version)
-    return _Source(text, "file")
+        return Source(path, "delta", version)
+    return Source(text, "file")
 
 
-def _local_source(path: str) -> _Source:
+def _local_source(path: str) -> Source:
     base, version = (path, None) if Path(path).exists() else _versioned(path)
     if (Path(base) / "_delta_log").is_dir():
-        return _Source(base, "delta", version)
+        return Source(base, "delta", version)
     if not Path(path).exists():
         hint = "" if version is None else f", nor a Delta table {base}"
         raise ConfigError(f"there is no file or folder {subject_of(path)}{hint}: check the path")
-    return _Source(path, "file")
+    return Source(path, "file")
 
 
 def _local(path: str) -> str:
@@ -214,7 +228,9 @@ def _suffixes(uri: str) -> tuple[str, str]:
     return _FORMATS.get(suffixes[-1] if suffixes else "", ""), compression
 
 
-def _read(source: _Source, *, columns: list[str] | None, query: str | None) -> pd.DataFrame:
+def _read(
+    source: Source, *, columns: list[str] | None, query: str | None, files: tuple[tuple[str, str], ...] = ()
+) -> pd.DataFrame:
     """Read, check what holds for every kind of source, and note where it came from."""
     from prefect_mlops.core.digests import column_kinds
 
@@ -222,34 +238,44 @@ def _read(source: _Source, *, columns: list[str] | None, query: str | None) -> p
     if source.kind == "sql":
         frame = formats.read_sql(uri, query=query, columns=columns)
     elif source.kind == "delta":
-        frame, version = formats.read_delta(uri, version=version, columns=columns)
+        frame, version = formats.read_delta(uri, version=version, columns=columns, files=files)
     else:
         frame = _read_file(uri, columns)
-    if frame.shape[1] == 0:
-        raise bad_content(uri, name="table has columns", observed="no columns", expected="at least one column")
-    formats.require_unique(uri, frame.columns)
-    if len(frame) == 0:
-        raise bad_content(uri, name="table has rows", observed="0 rows", expected="at least one row")
-    ref = TableRef(uri=masked(uri), version=version, rows=len(frame), columns=column_kinds(frame))
+    require_table(uri, list(frame.columns), rows=len(frame))
+    ref = TableRef(uri=masked(uri), version=version, rows=len(frame), columns=column_kinds(frame), files=files)
     frame.attrs[SOURCE_ATTRIBUTE] = ref.model_dump(mode="json")
     return frame
 
 
+def require_table(uri: str, columns: Sequence[object], *, rows: int) -> None:
+    """Raise `DataCheckError` for what is no table: without columns or rows, or with a name that stands twice."""
+    if not len(columns):
+        raise bad_content(uri, name="table has columns", observed="no columns", expected="at least one column")
+    formats.require_unique(uri, columns)
+    if not rows:
+        raise bad_content(uri, name="table has rows", observed="0 rows", expected="at least one row")
+
+
+def is_parquet(source: Source) -> bool:
+    """Tell whether a source is a Parquet file or a folder of them."""
+    kind, compression = _suffixes(source.uri)
+    if source.kind != "file" or compression:
+        return False
+    folder = "://" not in source.uri and Path(source.uri).is_dir()  # of Parquet files, whatever it is called
+    return folder or kind == "parquet" or (not kind and "://" in source.uri and not PurePosixPath(source.uri).suffix)
+
+
 def _read_file(uri: str, columns: list[str] | None) -> pd.DataFrame:
-    kind, compression = _suffixes(uri)
-    if "://" not in uri and Path(uri).is_dir():
-        kind = "parquet"  # a folder is a folder of Parquet files, whatever it is called
-    if kind == "parquet" and not compression:
+    if is_parquet(Source(uri, "file")):
         frame = formats.read_parquet(uri, columns=columns)
         return frame if columns is None else frame[columns]
+    kind, compression = _suffixes(uri)
     open_ = formats.opener(uri, compression=compression)
     if kind in ("csv", "tsv"):
         frame = formats.read_csv(open_, uri, separator="," if kind == "csv" else "\t", columns=columns)
         return frame if columns is None else frame[columns]
     if kind == "jsonl":
         return formats.read_json_lines(open_, uri, columns=columns)
-    if not kind and not compression and "://" in uri and not PurePosixPath(uri).suffix:
-        return formats.read_parquet(uri, columns=columns)
     known = " ".join(_FORMATS)
     raise ConfigError(
         f"{subject_of(uri)}: its suffix names no kind of table: use {known} (text also with "
@@ -257,21 +283,42 @@ def _read_file(uri: str, columns: list[str] | None) -> pd.DataFrame:
     )
 
 
+def of_lake(ref: TableRef) -> bool:
+    """Tell whether a reference's digest is that of a data version of the lake.
+
+    A data version does not change, and its digest is the sum of what was committed to it: the ledger knows it, the
+    rows alone do not.
+    """
+    return (ref.digest or "").startswith(LAKE_DIGEST)
+
+
 def _require_digest(frame: pd.DataFrame, ref: TableRef) -> None:
     from prefect_mlops.core.digests import table_digest
 
-    # A data version of the lake does not change, and its digest is the sum of what was committed to it: the ledger
-    # knows it, the rows alone do not.
-    of_lake = (ref.digest or "").startswith(LAKE_DIGEST)
-    seen = "other rows" if of_lake else table_digest(frame)
-    if seen == ref.digest or (of_lake and len(frame) == ref.rows):
-        return
+    if of_lake(ref):
+        require_rows(ref, len(frame))
+    elif (seen := table_digest(frame)) != ref.digest:
+        raise _changed(ref, f"{len(frame):,} rows, {seen}")
+
+
+def require_rows(ref: TableRef, rows: int) -> None:
+    """Raise `DataCheckError` where a data version of the lake has other rows than its reference says.
+
+    Args:
+        ref: with a digest of the lake; one of some files says nothing of how many rows they have.
+        rows: as many were read.
+    """
+    if of_lake(ref) and not ref.files and rows != ref.rows:
+        raise _changed(ref, f"{rows:,} rows, other rows")
+
+
+def _changed(ref: TableRef, seen: str) -> DataCheckError:
     subject = subject_of(ref.uri)
     check = Check(
         name="data are what the reference was made of",
         passed=False,
-        observed=f"{len(frame):,} rows, {seen}",
+        observed=seen,
         expected=f"{'?' if ref.rows is None else format(ref.rows, ',')} rows, {ref.digest}",
     )
     message = f"{subject} has changed since it was referred to: saw {check.observed}, expected {check.expected}"
-    raise DataCheckError(message, Report(kind="data", subject=subject, checks=(check,)))
+    return DataCheckError(message, Report(kind="data", subject=subject, checks=(check,)))

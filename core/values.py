@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.metrics import Metric, metric_name
@@ -31,6 +40,8 @@ class TableRef(Value):
         digest: over every cell (`core.digests`); None where the table has not been read yet.
         rows: number of rows; None where not read yet.
         columns: kind of each column by name, in order (`core.digests` names the kinds).
+        files: path and digest of the files of the lake whose rows are meant; empty for all. Left out of JSON when
+            empty.
     """
 
     uri: str
@@ -38,6 +49,15 @@ class TableRef(Value):
     digest: str | None = None
     rows: int | None = Field(default=None, ge=0)
     columns: dict[str, str] = Field(default_factory=dict)
+    files: tuple[tuple[str, str], ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_empty_files(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write what was written before there were ``files``, where there are none: stored JSON is compared."""
+        told: dict[str, Any] = handler(self)
+        if not self.files:
+            told.pop("files", None)
+        return told
 
 
 Table: TypeAlias = "pd.DataFrame | TableRef"
