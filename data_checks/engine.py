@@ -6,8 +6,8 @@ make threads share state. Its pandas engine and validator work by themselves, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError, unknown_name
@@ -32,12 +32,14 @@ class Outcome:
         success: whether it held.
         result: its figures; ``unexpected_index_list`` holds row positions where rows were asked for.
         problem: why it could not be computed; empty where it could.
+        extent: smallest and largest value of the column, for an expectation about its range; None for others.
     """
 
     configuration: Any
     success: bool
     result: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
+    extent: tuple[Any, Any] | None = None
 
 
 def configurations_of(suite: Any) -> list[Any]:
@@ -65,8 +67,10 @@ def configurations_of(suite: Any) -> list[Any]:
 
 
 def columns_of(configuration: Any) -> list[str]:
-    """Return the columns an expectation is about, in its order."""
+    """Return the columns an expectation is about, in its order; none for one about the whole table."""
     named: list[str] = []
+    if configuration.type.startswith("expect_table"):  # a list of columns is what the table has to have
+        return named
     for option in _COLUMN_OPTIONS:
         value = configuration.kwargs.get(option)
         named += [value] if isinstance(value, str) else list(value or ())
@@ -88,7 +92,7 @@ def outcomes(frame: pd.DataFrame, configurations: Sequence[Any], *, rows: bool =
     """
     found: dict[int, Outcome] = {}
     for place, configuration in enumerate(configurations):
-        if missing := _missing_column(frame, configuration):
+        if missing := missing_column(frame.columns, configuration):
             found[place] = Outcome(configuration, success=False, problem=missing)
     result_format = _RESULT_FORMAT | {"result_format": "COMPLETE" if rows else "BASIC"}
     left = [(place, configuration) for place, configuration in enumerate(configurations) if place not in found]
@@ -97,21 +101,38 @@ def outcomes(frame: pd.DataFrame, configurations: Sequence[Any], *, rows: bool =
     for items, view in ((about_types, _typed_view), (others, _plain_view)):
         if items:
             found |= _evaluated(view(frame, [configuration for _, configuration in items]), items, result_format)
-    return [found[place] for place in range(len(configurations))]
+    ordered = [found[place] for place in range(len(configurations))]
+    return ordered if rows else [replace(outcome, extent=_extent(outcome, frame)) for outcome in ordered]
 
 
-def _missing_column(frame: pd.DataFrame, configuration: Any) -> str:
+def _extent(outcome: Outcome, frame: pd.DataFrame) -> tuple[Any, Any] | None:
+    """Return from where to where the column goes: a reader judges a range by how far it was missed."""
+    configuration = outcome.configuration
+    if configuration.type != "expect_column_values_to_be_between" or configuration.kwargs.get("row_condition"):
+        return None
+    if outcome.problem:
+        return None
+    values = frame[configuration.kwargs["column"]].dropna()
+    try:
+        return (values.min(), values.max()) if len(values) else None
+    except TypeError:
+        return None
+
+
+def missing_column(columns: Iterable[Any], configuration: Any) -> str:
+    """Say which column of an expectation is missing; an empty text where none is."""
     if configuration.type == "expect_column_to_exist":
         return ""
+    names = list(columns)
     for column in columns_of(configuration):
-        if column not in frame.columns:
-            return no_column(column, frame)
+        if column not in names:
+            return no_column(column, names)
     return ""
 
 
-def no_column(column: str, frame: pd.DataFrame) -> str:
+def no_column(column: str, columns: Iterable[Any]) -> str:
     """Say that a column is missing, with the nearest ones that are there."""
-    nearest = str(unknown_name("column", column, map(str, frame.columns))).partition(": ")[2]
+    nearest = str(unknown_name("column", column, map(str, columns))).partition(": ")[2]
     return f"{NO_COLUMN} {column!r}; {nearest}"
 
 
@@ -161,16 +182,19 @@ def _evaluated(frame: pd.DataFrame, items: list[tuple[int, Any]], result_format:
 
 
 def _problem(info: Any) -> str:
-    """Read why an expectation could not be computed; the shape differs between one failing metric and several."""
+    """Read why an expectation could not be computed; the shape differs between one failing metric and several.
+
+    Of several the first by the alphabet: they come in an order that depends on what else was asked.
+    """
     if not isinstance(info, dict):
         return ""
     entries = [info] if "exception_message" in info else list(info.values())
-    for entry in entries:
-        message = getattr(entry, "exception_message", None) or (isinstance(entry, dict) and entry["exception_message"])
-        if message:
-            line = " ".join(str(message).split())
-            return line if len(line) <= MAX_PROBLEM else line[: MAX_PROBLEM - 1] + "…"
-    return ""
+    messages = [
+        getattr(entry, "exception_message", None) or (isinstance(entry, dict) and entry["exception_message"])
+        for entry in entries
+    ]
+    line = min((" ".join(str(message).split()) for message in messages if message), default="")
+    return line if len(line) <= MAX_PROBLEM else line[: MAX_PROBLEM - 1] + "…"
 
 
 def _view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFrame:
@@ -181,7 +205,7 @@ def _view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFrame:
     import pandas as pd
 
     named = {column for configuration in configurations for column in columns_of(configuration)}
-    everything = any(_needs_all_columns(configuration) for configuration in configurations)
+    everything = any(needs_all_columns(configuration) for configuration in configurations)
     columns = [column for column in frame.columns if everything or column in named]
     view = frame[columns].copy(deep=False)
     view.index = pd.RangeIndex(len(frame))
@@ -189,7 +213,8 @@ def _view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFrame:
     return view
 
 
-def _needs_all_columns(configuration: Any) -> bool:
+def needs_all_columns(configuration: Any) -> bool:
+    """Tell whether an expectation may look at columns that it does not name."""
     about_rows = configuration.type.startswith("expect_table_row_count")
     return not (columns_of(configuration) or about_rows) or bool(configuration.kwargs.get("row_condition"))
 

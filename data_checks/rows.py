@@ -90,7 +90,7 @@ def _require_room(frame: pd.DataFrame, subject: str) -> None:
 
 
 def _require_computed(found: list[Outcome], frame: pd.DataFrame, subject: str) -> None:
-    checks = tuple(check_of(outcome, frame) for outcome in found if outcome.problem)
+    checks = tuple(check_of(outcome, frame.columns) for outcome in found if outcome.problem)
     if checks:
         report = Report(kind="data", subject=subject, checks=checks, rows=len(frame))
         raise DataCheckError(f"no row can be judged: {report.summary}", report)

@@ -2,48 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.core.streams import CHUNK_ROWS, is_streamed, read_chunks
+from prefect_mlops.core.tables import as_frame
+from prefect_mlops.core.values import Table, TableRef
+from prefect_mlops.data_checks.chunks import outcomes_in_chunks
 from prefect_mlops.data_checks.engine import configurations_of, outcomes
 from prefect_mlops.data_checks.wording import check_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
+
+MAX_NAMED = 8  # columns of one set that a note names
 
 Suite: TypeAlias = "Any | Sequence[Any]"
 """A ``gx.ExpectationSuite``, or a list of expectations."""
 
 
-def check_table(frame: pd.DataFrame, suite: Suite, *, subject: str = "table") -> Report:
+def check_table(table: Table, suite: Suite, *, subject: str = "table", rows: int = CHUNK_ROWS) -> Report:
     """Check a table against a suite.
+
+    A reference to Parquet files or a Delta table, the lake's too, is read in chunks, and memory does not grow with its
+    rows: for most expectations. Those about a whole column, such as uniqueness or a median, take the columns they name
+    into memory, one set after the other; a note says which.
 
     Safe to call from several threads at once, each with its own table and suite.
 
     Args:
-        frame: (rows, columns); left as it is.
+        table: (rows, columns), left as it is; or where it is.
         suite: a ``gx.ExpectationSuite`` or a list of expectations.
         subject: what the report calls the table.
+        rows: of a chunk.
 
     Returns:
         One check for each expectation, in its order. One that cannot be computed (a missing column, types that cannot
         be compared) is a failed check that says so.
 
     Raises:
-        ConfigError: no suite, or one without expectations.
+        ConfigError: no suite, or one without expectations; the table cannot be found.
+        DataCheckError: what the reference leads to is no table, or not what the reference was made of.
+        BackendError: the table could not be read.
 
     Source: `great_expectations`.
     """
     configurations = configurations_of(suite)
+    if not isinstance(table, TableRef):
+        return _check_frame(table, configurations, subject)
+    if not is_streamed(table):
+        return _check_frame(as_frame(table), configurations, subject)
+    head, more = _beginning(table, rows)
+    if not more:
+        return _check_frame(head, configurations, subject)
+    found = outcomes_in_chunks(table, configurations, head=head, rows=rows)
+    checks = tuple(check_of(found.outcomes[place], head.columns) for place in range(len(configurations)))
+    return Report(kind="data", subject=subject, checks=checks, rows=found.rows, notes=_whole_note(found.whole))
+
+
+def _beginning(table: TableRef, rows: int) -> tuple[pd.DataFrame, bool]:
+    """Read a table of one chunk, or one row of a longer one; tell which."""
+    chunks = read_chunks(table, rows=rows)
+    head = next(chunks)
+    more = next(chunks, None) is not None
+    return (head.head(1).copy() if more else head), more
+
+
+def _whole_note(sets: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    if not sets:
+        return ()
+    shown = "; ".join(", ".join(names[:MAX_NAMED]) + (", …" if len(names) > MAX_NAMED else "") for names in sets)
+    return (f"Read in chunks. Some expectations look at whole columns, held in memory one set at a time: {shown}.",)
+
+
+def _check_frame(frame: pd.DataFrame, configurations: Sequence[Any], subject: str) -> Report:
     if unusable := unusable_table(frame, subject):
         if not len(frame):
             count = len(configurations)
             note = f"{count} expectation{'' if count == 1 else 's'} of the suite not looked at: there were no rows."
             return unusable.model_copy(update={"notes": (note,)})
         return unusable
-    checks = tuple(check_of(outcome, frame) for outcome in outcomes(frame, configurations))
+    checks = tuple(check_of(outcome, frame.columns) for outcome in outcomes(frame, configurations))
     return Report(kind="data", subject=subject, checks=checks, rows=len(frame))
 
 

@@ -5,53 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.data_checks.engine import TYPE_EXPECTATIONS, Outcome, configurations_of, outcomes
+from prefect_mlops.data_checks.engine import Outcome, configurations_of, outcomes
+from prefect_mlops.data_checks.scopes import ABOUT_COLUMNS, ABOUT_ROWS, is_own, is_plain
 from prefect_mlops.data_checks.suites import Suite, unusable_table
 from prefect_mlops.data_checks.wording import weight_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# What these say of a row depends on that row alone. Named one by one, as whatever is not known here, a user's own
-# expectation too, may look at other rows. Sums over rows are left out: their last digit depends on how rows lie in
-# memory.
-_ABOUT_ROWS = frozenset(
-    {
-        "expect_column_pair_values_a_to_be_greater_than_b",
-        "expect_column_pair_values_to_be_equal",
-        "expect_column_pair_values_to_be_in_set",
-        "expect_column_value_lengths_to_be_between",
-        "expect_column_value_lengths_to_equal",
-        "expect_column_values_to_be_between",
-        "expect_column_values_to_be_dateutil_parseable",
-        "expect_column_values_to_be_in_set",
-        "expect_column_values_to_be_json_parseable",
-        "expect_column_values_to_be_null",
-        "expect_column_values_to_match_regex",
-        "expect_column_values_to_match_regex_list",
-        "expect_column_values_to_match_strftime_format",
-        "expect_column_values_to_not_be_in_set",
-        "expect_column_values_to_not_be_null",
-        "expect_column_values_to_not_match_regex",
-        "expect_column_values_to_not_match_regex_list",
-        "expect_select_column_values_to_be_unique_within_record",
-        *TYPE_EXPECTATIONS,
-    }
-)
-_ABOUT_COLUMNS = frozenset(
-    {
-        "expect_column_to_exist",
-        "expect_table_column_count_to_be_between",
-        "expect_table_column_count_to_equal",
-        "expect_table_columns_to_match_ordered_list",
-        "expect_table_columns_to_match_set",
-    }
-)
 _ROW_COUNT = "expect_table_row_count_to_be_between"  # answered here: in every inferred suite
-# The same value is treated in the same way whatever else is in a column of these types. Others are turned into
-# another type or not by what all of their values are: `engine._plain_view`.
-_PLAIN_KINDS = "bf"
-_PLAIN_TYPES = frozenset({"int64", "str"})
 
 
 def can_pass_together(suite: Suite) -> bool:
@@ -60,9 +22,9 @@ def can_pass_together(suite: Suite) -> bool:
     Raises:
         ConfigError: no suite, or one without expectations.
     """
-    known = _ABOUT_ROWS | _ABOUT_COLUMNS | {_ROW_COUNT}
+    known = ABOUT_ROWS | ABOUT_COLUMNS | {_ROW_COUNT}
     return all(
-        configuration.type in known and not configuration.kwargs.get("row_condition") and _is_own(configuration.type)
+        configuration.type in known and not configuration.kwargs.get("row_condition") and is_own(configuration.type)
         for configuration in configurations_of(suite)
     )
 
@@ -102,21 +64,8 @@ def _alike(frames: Sequence[pd.DataFrame]) -> bool:
         return False
     shapes = [list(frame.dtypes.items()) for frame in frames]
     return all(shape == shapes[0] for shape in shapes) and all(
-        _is_plain(dtype) for shape in shapes[:1] for _, dtype in shape
+        is_plain(dtype) for shape in shapes[:1] for _, dtype in shape
     )
-
-
-def _is_plain(dtype: Any) -> bool:
-    return getattr(dtype, "name", "") in _PLAIN_TYPES or (
-        type(dtype).__module__ == "numpy.dtypes" and dtype.kind in _PLAIN_KINDS
-    )
-
-
-def _is_own(kind: str) -> bool:
-    """Tell whether an expectation is Great Expectations' own: anybody can register another one under its name."""
-    from great_expectations.expectations.registry import get_expectation_impl
-
-    return str(get_expectation_impl(kind).__module__).startswith("great_expectations.expectations.core.")
 
 
 def _counted(configuration: Any, rows: int) -> bool:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefect_mlops.core.reports import MAX_EXAMPLES, Check, Severity
 from prefect_mlops.data_checks.engine import NO_COLUMN, Outcome, columns_of, no_column
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MAX_VALUE = 60  # one value of a file can be a whole document
 MAX_LISTED = 8  # members of a set shown in a name; beyond it the count says enough
@@ -73,12 +70,12 @@ _OF_TABLES = {
 }
 
 
-def check_of(outcome: Outcome, frame: pd.DataFrame) -> Check:
+def check_of(outcome: Outcome, columns: Iterable[Any]) -> Check:
     """Turn what an expectation said into a check.
 
     Args:
         outcome: from `engine.outcomes`.
-        frame: the table it was about.
+        columns: names of the table's columns.
 
     Returns:
         The check. What could not be computed is an error whatever the severity: nothing is known about the data.
@@ -90,7 +87,7 @@ def check_of(outcome: Outcome, frame: pd.DataFrame) -> Check:
         passed=outcome.success and not outcome.problem,
         severity=severity,
         subject=subject_of(configuration),
-        observed=_observed(outcome, frame),
+        observed=_observed(outcome, columns),
         expected=_expected(configuration),
         examples=() if outcome.success or outcome.problem else _examples(outcome),
     )
@@ -157,19 +154,20 @@ def _range(options: dict[str, Any]) -> str:
     return f"{'below' if strict else 'at most'} {_text(high)}" if high is not None else "of any size"
 
 
-def _observed(outcome: Outcome, frame: pd.DataFrame) -> str:
+def _observed(outcome: Outcome, columns: Iterable[Any]) -> str:
     configuration, result = outcome.configuration, outcome.result
     if outcome.problem:
         known = outcome.problem.startswith(NO_COLUMN)
         return outcome.problem if known else f"cannot be computed: {outcome.problem}"
     if configuration.type == "expect_column_to_exist":
-        return "present" if outcome.success else no_column(str(configuration.kwargs.get("column")), frame)
+        return "present" if outcome.success else no_column(str(configuration.kwargs.get("column")), columns)
     mismatched = (result.get("details") or {}).get("mismatched")
     if isinstance(mismatched, dict):
         parts = [f"{kind} {_members(names)}" for kind, names in sorted(mismatched.items()) if names]
         return "; ".join(parts)
     if "element_count" in result:
-        return _rows(outcome) + _extent(outcome, frame)
+        low_high = outcome.extent
+        return _rows(outcome) + (f", from {_text(low_high[0])} to {_text(low_high[1])}" if low_high else "")
     value = result.get("observed_value")
     return _members(value) if value is not None else ""
 
@@ -180,18 +178,6 @@ def _rows(outcome: Outcome) -> str:
     looked_at = int(result["element_count"]) - missing
     rows = f"{bad:,} of {looked_at:,} rows" + (" with a value" if missing else "")
     return rows + (f" ({_share(bad / looked_at)})" if bad and looked_at else "")
-
-
-def _extent(outcome: Outcome, frame: pd.DataFrame) -> str:
-    """Say from where to where the column goes: a reader judges a range by how far it was missed."""
-    configuration = outcome.configuration
-    if configuration.type != "expect_column_values_to_be_between" or configuration.kwargs.get("row_condition"):
-        return ""
-    values = frame[configuration.kwargs["column"]].dropna()
-    try:
-        return f", from {_text(values.min())} to {_text(values.max())}" if len(values) else ""
-    except TypeError:
-        return ""
 
 
 def _examples(outcome: Outcome) -> tuple[str, ...]:

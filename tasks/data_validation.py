@@ -28,6 +28,8 @@ def _split_name(parameters: dict[str, Any]) -> str:
 def validate_table(table: Table, suite: Suite) -> Report:
     """Check a table against a suite; never stops a run by itself.
 
+    What is not in memory yet is read in chunks, where its format allows: `data_checks.check_table`.
+
     Args:
         table: (rows, columns), or where to read them.
         suite: a ``gx.ExpectationSuite`` or a list of expectations.
@@ -42,7 +44,7 @@ def validate_table(table: Table, suite: Suite) -> Report:
 
     Source: `great_expectations`.
     """
-    return data_checks.check_table(as_frame(table), suite, subject=table_name(table))
+    return data_checks.check_table(table, suite, subject=table_name(table))
 
 
 @step(_split_name, backend=True)

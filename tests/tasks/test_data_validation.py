@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import great_expectations as gx
 import pandas as pd
 import pytest
+from deltalake import write_deltalake
 from great_expectations import expectations as gxe
 from prefect import flow
 
@@ -50,6 +51,14 @@ def test_tables_are_validated_and_split_in_a_flow(rides: TableRef, suite: gx.Exp
 def test_a_frame_is_reported_by_its_source_or_as_table(rides: TableRef, suite: gx.ExpectationSuite) -> None:
     assert validate_table.fn(read_table(rides.uri), suite).subject == "january.csv"
     assert validate_table.fn(pd.DataFrame({"km": [1]}), suite).subject == "table"
+
+
+def test_a_reference_to_a_delta_table_says_what_its_rows_say(tmp_path: Path, suite: gx.ExpectationSuite) -> None:
+    write_deltalake(tmp_path / "rides", pd.DataFrame({"km": [1, -2, 3], "other": ["a", "b", "c"]}))
+    frame = read_table(tmp_path / "rides")
+    report = validate_table.fn(source_of(frame), suite)
+    assert report == validate_table.fn(frame, suite)
+    assert (report.subject, report.rows, report.passed) == ("rides", 3, False)
 
 
 def test_run_names_say_the_table(rides: TableRef) -> None:
