@@ -14,6 +14,7 @@ from prefect_mlops.cli.compare import compare
 from prefect_mlops.cli.decide import decide
 from prefect_mlops.cli.demo import demo
 from prefect_mlops.cli.deploy import deploy
+from prefect_mlops.cli.drift import drift
 from prefect_mlops.cli.files import files
 from prefect_mlops.cli.history import history
 from prefect_mlops.cli.ingest import ingest
@@ -80,6 +81,7 @@ app.command()(ingest)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(lake, name="lake")
 app.command()(status)
+app.command()(drift)
 app.command()(history)
 app.command()(compare)
 app.command()(trace)

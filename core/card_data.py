@@ -17,7 +17,9 @@ from prefect_mlops.core.cards import (
     TargetLine,
     plain,
 )
-from prefect_mlops.core.columns import Column, joint_kind, read_column
+from prefect_mlops.core.changes import joint_kind
+from prefect_mlops.core.columns import Column, read_column
+from prefect_mlops.core.summaries import Summary, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +86,7 @@ def describe_columns(X: pd.DataFrame, *, first: Sequence[str] = ()) -> tuple[Bas
 
 def _baseline(name: str, cells: pd.Series) -> Baseline:
     column = read_column(cells)
-    kind = joint_kind(column, read_column(cells.iloc[:0]))
+    kind = joint_kind(summarise(cells), Summary())
     found = {"column": name, "kind": kind, "missing": column.nulls / column.rows if column.rows else 0.0}
     if kind == "numeric":
         return Baseline.model_validate(found | {"numbers": _numbers(column.values.to_numpy(dtype="float64"))})

@@ -17,7 +17,7 @@ Kind = Literal["numeric", "boolean", "datetime", "datetime with time zone", "str
 ColumnKind = Literal["numeric", "boolean", "datetime", "categorical", "text", "empty"]
 
 MAX_CATEGORIES = 1000  # strings with more values than this are names, comments or identifiers: text
-_UNIQUE_SHARE = 0.5  # likewise strings of which more than every other one is new
+UNIQUE_SHARE = 0.5  # likewise strings of which more than every other one is new
 MAX_SHOWN = 60  # characters of one value in a finding: enough to recognise it, too little to export data
 
 _OBJECT_KINDS: dict[str, Kind] = {  # pandas' names for what an object column holds
@@ -99,32 +99,6 @@ def read_column(cells: pd.Series) -> Column:
     return Column("empty" if empty else kind, values, len(cells), len(cells) - len(values), nominal)
 
 
-def joint_kind(column: Column, base: Column) -> ColumnKind:
-    """Say how to compare two columns of one type.
-
-    Args:
-        column: the one side.
-        base: the other, of the same kind or ``empty``.
-
-    Returns:
-        The kind both are compared as. Whether strings are categories or text can only be seen on both together.
-    """
-    kind = column.kind if base.kind == "empty" else base.kind
-    if kind == "empty":
-        return "empty"
-    if kind == "boolean":
-        return "boolean"
-    if column.nominal or base.nominal:
-        return "categorical"
-    if kind == "numeric":
-        return "numeric"
-    if kind in ("datetime", "datetime with time zone"):
-        return "datetime"
-    there = len(column.values) + len(base.values)
-    distinct = len({*column.values.unique(), *base.values.unique()})
-    return "text" if distinct > min(MAX_CATEGORIES, _UNIQUE_SHARE * there) else "categorical"
-
-
 def show(value: object) -> str:
     """Shorten one value of a column for a finding; it stays attacker text and is escaped where it is rendered."""
     text = " ".join(str(value).split())
@@ -166,7 +140,8 @@ def _values(cells: pd.Series, kind: Kind) -> pd.Series:
     elif kind == "numeric":
         numbers = cells.to_numpy(dtype="float64", na_value=np.nan)
     elif kind == "mixed":
-        return cells.dropna().map(str).astype(object)
+        there = cells.dropna()
+        return pd.Series([str(cell) for cell in there], index=there.index, dtype=object)
     else:
         return cells.dropna()
     return pd.Series(numbers[~np.isnan(numbers)])

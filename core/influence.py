@@ -72,12 +72,12 @@ def _roc_auc(metric: str, truth: NDArray[Any], given: NDArray[Any], classes: Any
     import numpy as np
 
     if metric == "roc_auc":
-        return _auc(*_binary(truth, given, classes))
-    each = [_auc(truth == label, given[:, place]) for place, label in enumerate(classes)]
+        return auc_influence(*_binary(truth, given, classes))
+    each = [auc_influence(truth == label, given[:, place]) for place, label in enumerate(classes)]
     return float(np.mean([score for score, _ in each])), np.mean([moved for _, moved in each], axis=0)
 
 
-def _auc(positive: NDArray[Any], ranked: NDArray[Any]) -> Influence:
+def auc_influence(positive: NDArray[Any], ranked: NDArray[Any]) -> Influence:
     """Take the share of rows of the other class that each row is rightly above or below, ties counting half."""
     import numpy as np
 

@@ -13,11 +13,11 @@ class Drift(Value):
 
     Attributes:
         min_change: smallest size of a change in one column that counts.
-        max_drifted_share: largest share of columns that may have drifted.
+        max_drifted_share: largest share of columns, or of their weight in the model, that may have drifted.
     """
 
     min_change: float = 0.1
-    max_drifted_share: float = 0.2
+    max_drifted_share: float = 0.2  # of ten columns the third alarms, of four or fewer the first
 
     @property
     def problem(self) -> str:

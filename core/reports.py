@@ -34,6 +34,7 @@ class Check(Value):
         observed: what was seen.
         expected: what had to be seen.
         examples: up to `MAX_EXAMPLES` offending values, as text.
+        value: what was seen as a number, for programs; None where it is none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Check(Value):
     observed: str = ""
     expected: str = ""
     examples: tuple[str, ...] = Field(default=(), max_length=MAX_EXAMPLES)
+    value: float | None = None
 
     @property
     def sentence(self) -> str:

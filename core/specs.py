@@ -46,6 +46,7 @@ class ModelSpec:
         features: columns to learn from; None takes all but target, ``order_by`` and ``group_by``.
         metrics: scorer names, and functions ``f(estimator, X, y) -> float``, to record beside those of the gates.
         prepare: makes the table with features and target out of the dataset's rows; must be importable.
+        row_wise: ``prepare`` looks at each row by itself, so it may be given a large table in parts.
         order_by: column of time; test rows are then the last ones.
         group_by: column whose groups stay on one side of the split.
         stratify: keep the target's shares on both sides.
@@ -71,6 +72,7 @@ class ModelSpec:
     features: Sequence[str] | None = None
     metrics: Sequence[Metric] = ()
     prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    row_wise: bool = False
     order_by: str | None = None
     group_by: str | None = None
     stratify: bool = False
@@ -124,6 +126,12 @@ class ModelSpec:
         """How the rows are split, as `tasks.split_table` takes it."""
         names = ("features", "test_share", "order_by", "group_by", "stratify", "seed")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def preparation(self) -> str:
+        """Name how rows become features: with another one, rows of then and now cannot be compared."""
+        parts = [self.target, described(self.prepare), list(self.features or ())]
+        return "sha256:" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     @property
     def digest(self) -> str:
@@ -186,7 +194,7 @@ def _wrong_kind(spec: ModelSpec) -> str:
         **dict.fromkeys(("order_by", "group_by"), ("a column name or None", (str, type(None)))),
         "test_share": ("a number", a_number),
         "seed": ("a whole number", int),
-        "stratify": ("True or False", bool),
+        **dict.fromkeys(("stratify", "row_wise"), ("True or False", bool)),
         "drift": ("a Drift, e.g. Drift(min_change=0.2)", Drift),
         "retrain": ("a Retrain, e.g. Retrain(cool_down=timedelta(hours=6))", Retrain),
         "limits": ("a Limits, e.g. Limits(size_mb=100)", Limits),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from prefect_mlops.core.quantiles import Distribution
+
 MIN_ROWS = 50  # values a side; below, after correction, a distance of 0.4 could be chance, so "no change" says nothing
 _MIN_EXPECTED = 5.0  # Cochran's rule: chi-squared is off in cells where fewer rows than this are expected
 _MOVERS_SHOWN = 3  # the categories that moved most explain the change; the rest is in the page
@@ -37,29 +39,85 @@ class Measure:
     words: str = ""
 
 
-def measure_numbers(*, current: NDArray[Any], reference: NDArray[Any]) -> Measure:
+def measure_numbers(*, current: Distribution, reference: Distribution) -> Measure:
     """Measure how far a numeric distribution moved.
 
     Args:
-        current: shape (n,), float64 without NaN; infinities count as the largest and smallest values.
-        reference: shape (m,), likewise.
+        current: values and how many rows each stands for.
+        reference: likewise.
 
     Returns:
-        The Kolmogorov-Smirnov distance: the largest gap between the two cumulated shares; words tell the shift of
-        the mean in standard deviations of the reference.
+        The Kolmogorov-Smirnov distance: the largest gap between the two cumulated shares, which is the share of rows
+        that would have to move. Words are left to whoever knows what the numbers are.
 
     Source:
-        `scipy.stats.ks_2samp` with the asymptotic p-value, which is accurate from `MIN_ROWS` on and conservative for
-        tied values.
+        `scipy.stats.kstwo` for the p-value, as `scipy.stats.ks_2samp` takes it for large samples: accurate from
+        `MIN_ROWS` on and conservative for tied values.
     """
+    import numpy as np
     from scipy import stats
 
     statistic = "Kolmogorov-Smirnov distance"
-    if min(len(current), len(reference)) < MIN_ROWS:
-        return _too_few(statistic, len(current), len(reference))
-    result = stats.ks_2samp(current, reference, method="asymp")
-    words = _shift(current=current, reference=reference)
-    return Measure(statistic, float(result.statistic), float(result.pvalue), words)
+    rows, reference_rows = current.rows, reference.rows
+    if min(rows, reference_rows) < MIN_ROWS:
+        return _too_few(statistic, rows, reference_rows)
+    points = np.concatenate([current.points, reference.points])
+    now, before = (_cumulated(side, points) for side in (current, reference))
+    distance = float(np.abs(now - before).max())
+    p_value = stats.kstwo.sf(distance, np.round(rows * reference_rows / (rows + reference_rows)))
+    return Measure(statistic, distance, float(np.clip(p_value, 0, 1)))
+
+
+def _cumulated(side: Distribution, points: NDArray[Any]) -> NDArray[Any]:
+    """Return the share of rows at or below each point."""
+    import numpy as np
+
+    shares = np.concatenate([[0.0], np.cumsum(side.weights) / side.weights.sum()])
+    cumulated: NDArray[Any] = shares[np.searchsorted(side.points, points, side="right")]
+    return cumulated
+
+
+def shift_words(*, now: float, before: float, spread: float) -> str:
+    """Say how a mean moved.
+
+    Args:
+        now: mean now; NaN or infinite where the values have none.
+        before: mean of the reference.
+        spread: standard deviation of the reference.
+    """
+    words = f"mean {before:.4g} → {now:.4g}"
+    moved = (now - before) / spread if spread > 0 else math.nan
+    return words + (f" ({moved:+.2f} standard deviations)" if math.isfinite(moved) else "")
+
+
+def measure_words(*, current: NDArray[Any], rows: int, reference: NDArray[Any], reference_rows: int) -> Measure:
+    """Measure how far the words of a text moved.
+
+    Args:
+        current: words by bucket, shape (buckets,).
+        rows: texts they come from; the words of one text go together, so each text counts as one observation.
+        reference: likewise, the same buckets.
+        reference_rows: likewise.
+
+    Returns:
+        The share of words that would have to be others, less what chance alone can give.
+
+    Source: as `measure_categories`, on counts scaled down to the number of texts, which is conservative.
+    """
+    statistic = "share of words that changed"
+    if min(rows, reference_rows) < MIN_ROWS:
+        return _too_few(statistic, rows, reference_rows)
+    words = [float(side.sum()) for side in (current, reference)]
+    if not all(words):
+        both = not any(words)
+        return Measure(statistic, 0.0 if both else 1.0, 1.0 if both else 0.0, "no words on one side" * (not both))
+    scaled = [
+        side * min(1.0, there / total)
+        for side, there, total in zip((current, reference), (rows, reference_rows), words, strict=True)
+    ]
+    distance, p_value = _moved(scaled)
+    unseen = float(current[reference == 0].sum()) / words[0]
+    return Measure(statistic, distance, p_value, f"{percent(unseen)} of the words are new")
 
 
 def measure_categories(*, current: pd.Series, reference: pd.Series) -> Measure:
@@ -77,23 +135,32 @@ def measure_categories(*, current: pd.Series, reference: pd.Series) -> Measure:
         `scipy.stats.chi2_contingency` over cells of at least five expected rows (rarer categories are pooled by their
         total, which does not depend on the side); `scipy.stats.fisher_exact` where that leaves fewer than two cells.
     """
-    import numpy as np
-
     statistic = "share of rows that changed category"
     rows, reference_rows = int(current.sum()), int(reference.sum())
     if min(rows, reference_rows) < MIN_ROWS:
         return _too_few(statistic, rows, reference_rows)
     # In an order that does not depend on the side: pooling equally rare categories side by side would make a change.
     names = current.index.union(reference.index, sort=False)
-    names = names[np.argsort(names.map(str), kind="stable")]
-    counts = np.stack([side.reindex(names, fill_value=0).to_numpy(dtype="int64") for side in (current, reference)])
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    pooled = counts.sum(axis=0) / counts.sum()
-    by_chance = 0.5 * np.sqrt(pooled * (1 - pooled) * (1 / rows + 1 / reference_rows)).sum()
-    distance = 0.5 * np.abs(shares[0] - shares[1]).sum()
-    p_value = 1.0 if len(names) < 2 else _table_p_value(counts)  # noqa: PLR2004 - one category cannot change its share
+    names = names[sorted(range(len(names)), key=lambda place: str(names[place]))]
+    counts = [side.reindex(names, fill_value=0).to_numpy(dtype="int64") for side in (current, reference)]
+    distance, p_value = _moved(counts)
+    shares = [side / side.sum() for side in counts]
     words = _movers(names, now=shares[0], before=shares[1])
-    return Measure(statistic, float(max(0.0, distance - by_chance)), p_value, words)
+    return Measure(statistic, distance, p_value, words)
+
+
+def _moved(sides: Sequence[NDArray[Any]]) -> tuple[float, float]:
+    """Return the total variation distance of two rows of counts less what chance gives, and its p-value."""
+    import numpy as np
+
+    counts = np.stack(sides)
+    counts = counts[:, counts.sum(axis=0) > 0]
+    rows = counts.sum(axis=1, keepdims=True)
+    shares, pooled = counts / rows, counts.sum(axis=0) / counts.sum()
+    by_chance = 0.5 * np.sqrt(pooled * (1 - pooled) * (1 / rows).sum()).sum()
+    distance = 0.5 * np.abs(shares[0] - shares[1]).sum()
+    p_value = 1.0 if counts.shape[1] < 2 else _table_p_value(counts)  # noqa: PLR2004 - one category cannot move
+    return float(max(0.0, distance - by_chance)), p_value
 
 
 def measure_share(*, count: int, rows: int, reference_count: int, reference_rows: int) -> Measure:
@@ -211,20 +278,6 @@ def _table_p_value(counts: NDArray[Any]) -> float:
     if pooled.shape[1] > 1:
         return float(stats.chi2_contingency(pooled, correction=False).pvalue)
     return float(stats.fisher_exact(np.column_stack([counts[:, 0], counts[:, 1:].sum(axis=1)]).astype(int)).pvalue)
-
-
-def _shift(*, current: NDArray[Any], reference: NDArray[Any]) -> str:
-    """Say how the mean moved; infinite values are left out, they have no place in a mean."""
-    import numpy as np
-
-    now, before = current[np.isfinite(current)], reference[np.isfinite(reference)]
-    if len(now) == 0 or len(before) == 0:
-        return "only infinite values on one side"
-    with np.errstate(all="ignore"):
-        means, spread = (now.mean(), before.mean()), before.std()
-        moved = (means[0] - means[1]) / spread if spread > 0 else math.nan
-    words = f"mean {means[1]:.4g} → {means[0]:.4g}"
-    return words + (f" ({moved:+.2f} standard deviations)" if math.isfinite(moved) else "")
 
 
 def _movers(names: pd.Index, *, now: NDArray[Any], before: NDArray[Any]) -> str:

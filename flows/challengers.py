@@ -23,6 +23,7 @@ from prefect_mlops.flows.verdicts import Verdict
 from prefect_mlops.tasks import (
     evaluate_model,
     judge_model,
+    keep_reference,
     load_table,
     log_run,
     register_model,
@@ -36,6 +37,8 @@ from prefect_mlops.tasks.tuning import Tuned
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from prefect_mlops.core.references import Reference
 
 
 MAX_REASONS = 2  # a group each would fill the page; the report has them all
@@ -198,6 +201,14 @@ def card_of(trial: Trial, challenger: Trained, told: Verdict, run: LoggedRun, ve
         publish=False,
     )
     return card
+
+
+def keep_reference_of(trial: Trial, challenger: Trained, card: Card, run: LoggedRun) -> Reference:
+    """Keep what the challenger was trained on, summarised: once it is champion, new data is compared with that."""
+    kept: Reference = keep_reference(
+        challenger.estimator, spec=trial.spec, split=trial.split, run=run, importances=card.importances
+    )
+    return kept
 
 
 @contextlib.contextmanager

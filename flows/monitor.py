@@ -2,44 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from prefect import flow
+import prefect.runtime
+from prefect import flow, unmapped
 
+from prefect_mlops.core.drift import drifted_columns, sizes_of
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lake import DIGEST_COLUMN, FILE_COLUMN, Arrival, arrivals, without_marks
+from prefect_mlops.core.lake import Arrival, arrivals, without_marks
 from prefect_mlops.core.lineage import Lineage, lineage_of, training_digest
+from prefect_mlops.core.looks import Look, level_of
+from prefect_mlops.core.references import profile_digest
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
-from prefect_mlops.core.values import LoadedModel, LoggedRun, Split
+from prefect_mlops.core.values import LoadedModel, LoggedRun, Split, TableRef
 from prefect_mlops.flows.forms import label
 from prefect_mlops.flows.verdicts import Verdict, verdict
 from prefect_mlops.tasks import (
     announce,
     detect_drift,
     find_model,
+    find_reference,
+    keep_reference,
     load_table,
+    merge_profiles,
     note_entry,
+    number_look,
+    profile_table,
+    record_look,
     repair_alias,
+    show_history,
     split_table,
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from prefect_mlops.core.profiles import Profile
+    from prefect_mlops.core.references import Reference
 
 
 @flow(name="monitor", flow_run_name="monitor-{model}")
 def monitor(
     model: Annotated[str, label("Model")],
     current: Annotated[str, label("Recent data")] = "",
+    parts: Annotated[int, label("Parts")] = 1,
 ) -> Report | None:
     """Compare recent data with what the champion was trained on.
 
     Args:
         model: Dotted name of the ModelSpec, e.g. prefect_mlops.examples.flights.model
         current: Empty looks at the files that were committed last; or the address of any table like the dataset.
+        parts: Into how many tasks reading is split, for a cluster; more than one needs a spec that is row_wise
 
     Returns:
         A ``drift`` report; None when there is nothing to compare yet, because nothing was promoted or nothing has
@@ -57,24 +73,74 @@ def monitor(
         if champion is None or not (current or newest):
             _tell_none(told, spec, champion)
             return None
-        reference = _training_rows(spec, champion, told)
-        recent, name = _recent_rows(spec, current, newest)
-        columns = [str(column) for column in reference.columns]
-        report: Report = detect_drift(
-            current=spec.prepared(without_marks(recent)),
-            reference=reference,
-            columns=columns,
-            subject=f"{spec.name}: {name} against the training data of v{champion.version.version}",
-            html=_page_path(spec, name),
-            run=_run_of(champion, spec),
-            **spec.drift.model_dump(),
+        report = _look(spec, champion, _recent(spec, current, newest), told, parts)
+    show_history(spec.name)  # after the verdict, which is what a run's page shows first
+    return report
+
+
+@dataclass(frozen=True)
+class _Recent:
+    """What is looked at: where it is, its name, and its data version where it has one."""
+
+    table: TableRef
+    name: str
+    version: int | None = None
+
+
+def _look(spec: ModelSpec, champion: LoadedModel, recent: _Recent, told: Verdict, parts: int) -> Report:
+    """Compare, keep the look, tell others."""
+    version = champion.version.version
+    reference = _reference(spec, champion, told)
+    rows = _profiled(recent.table, spec, [*reference.features, reference.target], parts)
+    key = profile_digest(rows)
+    number = number_look(spec.name, kind="drift", champion=version, key=key)
+    level = level_of(number)
+    report: Report = detect_drift(
+        current=rows,
+        reference=reference,
+        spec=spec,
+        model=champion,
+        level=level,
+        subject=f"{spec.name}: {recent.name} against the training data of v{version}",
+        html=_page_path(spec, recent.name),
+        run=_run_of(champion, spec),
+        workspace=Settings().home / "evidently",
+    )
+    told.show(report)
+    record_look(
+        Look(
+            model=spec.name,
+            kind="drift",
+            champion=version,
+            number=number,
+            key=key,
+            at=datetime.now(timezone.utc),
+            subject=recent.name,
+            data=recent.version,
+            rows=report.rows,
+            passed=report.passed,
+            level=level,
+            sizes=sizes_of(report),
+            drifted=drifted_columns(report),
+            scores={"drifted": report.checks[0].value} if report.checks[0].value is not None else {},
+            flow_run=str(prefect.runtime.flow_run.id or ""),
         )
-        told.show(report)
-        if not report.passed:  # before others are told: whoever is woken finds it in the history
-            note_entry(spec.name, "drifted", version=champion.version.version, reason=report.summary)
-        announce(report, about=spec.name)
-        _tell(told, report, champion, name)
-        return report
+    )
+    if not report.passed:  # before others are told: whoever is woken finds it in the history
+        note_entry(spec.name, "drifted", version=version, reason=report.summary)
+    announce(report, about=spec.name)
+    _tell(told, report, champion, recent.name)
+    return report
+
+
+def _profiled(table: TableRef, spec: ModelSpec, columns: list[str], parts: int) -> Profile:
+    """Summarise what is looked at; in parts, each is a task that the flow's task runner may send elsewhere."""
+    if parts <= 1:
+        return profile_table(table, spec=spec, columns=columns)
+    profiles = profile_table.map(
+        unmapped(table), spec=unmapped(spec), columns=unmapped(columns), part=range(parts), parts=unmapped(parts)
+    )
+    return merge_profiles(profiles.result())
 
 
 def _tell_none(told: Verdict, spec: ModelSpec, champion: LoadedModel | None) -> None:
@@ -84,21 +150,30 @@ def _tell_none(told: Verdict, spec: ModelSpec, champion: LoadedModel | None) -> 
     told.say(f"{missing}." if champion else f"{spec.name} has no champion yet: start train to make the first one.")
 
 
-def _training_rows(spec: ModelSpec, champion: LoadedModel, told: Verdict) -> pd.DataFrame:
-    """Read the champion's training rows again: the same data version, prepared and split in the same way."""
-    name = f"{spec.name} v{champion.version.version}"
+def _reference(spec: ModelSpec, champion: LoadedModel, told: Verdict) -> Reference:
+    """Find what the champion was trained on, summarised; summarise it now where that was not done or does not fit."""
+    kept = find_reference(champion.version)
+    if kept is not None and kept.preparation == spec.preparation:
+        return kept
+    split, exact = _training_rows(spec, champion)
+    if not exact:
+        told.say(
+            f"The rows of {spec.name} v{champion.version.version} could not be rebuilt exactly: the spec or its "
+            "preparation has changed since. What is compared with is what today's spec makes of the same data version."
+        )
+    return keep_reference(champion.estimator, spec=spec, split=split, run=_run_of(champion, spec) if exact else None)
+
+
+def _training_rows(spec: ModelSpec, champion: LoadedModel) -> tuple[Split, bool]:
+    """Read the champion's rows again: the same data version, prepared and split in the same way; and say whether."""
     learned = lineage_of(champion.estimator)
     if learned is None or learned.source is None:
+        name = f"{spec.name} v{champion.version.version}"
         raise ConfigError(f"{name} does not say what it was trained on: train it with the train flow")
     version = "" if learned.source.version is None else f"@{learned.source.version}"
     table = spec.prepared(without_marks(load_table(f"{_address(learned)}{version}")))
     split: Split = split_table(table, spec.target, **spec.split_options)
-    if training_digest(split.X_train, split.y_train) != learned.digest:
-        told.say(
-            f"The rows of {name} could not be rebuilt exactly: the spec or its preparation has changed since. What is "
-            "compared with is what today's spec makes of the same data version."
-        )
-    return split.X_train
+    return split, training_digest(split.X_train, split.y_train) == learned.digest
 
 
 def _address(learned: Lineage) -> str:
@@ -115,18 +190,15 @@ def _newest(spec: ModelSpec) -> list[Arrival]:
     return [arrival for arrival in taken if arrival.version == max(one.version or 0 for one in taken)]
 
 
-def _recent_rows(spec: ModelSpec, current: str, newest: list[Arrival]) -> tuple[pd.DataFrame, str]:
-    """Read what is to be looked at, and name it."""
-    import pandas as pd
-
+def _recent(spec: ModelSpec, current: str, newest: list[Arrival]) -> _Recent:
+    """Find what is to be looked at, and name it."""
     if current:
-        return load_table(spec.source(current)), current.rstrip("/").rpartition("/")[2]
-    rows = load_table(spec.source())
+        return _Recent(TableRef(uri=spec.source(current)), current.rstrip("/").rpartition("/")[2])
     # The same name may have arrived before, with other content.
-    wanted = [(arrival.path, arrival.digest) for arrival in newest]
-    keys = pd.MultiIndex.from_frame(rows[[FILE_COLUMN, DIGEST_COLUMN]])
+    files = tuple((arrival.path, arrival.digest) for arrival in newest)
     name = newest[-1].path if len(newest) == 1 else f"{len(newest)} files up to {newest[-1].path}"
-    return rows[keys.isin(wanted)], name
+    version = newest[-1].version
+    return _Recent(TableRef(uri=spec.source(), version=version, files=files), name, version)
 
 
 def _page_path(spec: ModelSpec, name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import prefect.runtime
 from prefect import flow
@@ -20,6 +20,7 @@ from prefect_mlops.flows.challengers import (
     Trial,
     card_of,
     judge_challenger,
+    keep_reference_of,
     prepare_trial,
     register_challenger,
     train_challenger,
@@ -44,6 +45,9 @@ from prefect_mlops.tasks import (
     request_approval,
     take_lease,
 )
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.references import Reference
 
 
 @flow(name="train", flow_run_name="train-{model}")
@@ -108,11 +112,14 @@ def _decide(trial: Trial, lease: Entry, told: Verdict) -> Decision:
     judged = judge_challenger(trial, challenger, find_model(name), told)
     run, version = register_challenger(trial, challenger, told)
     rehearsed: tuple[Check, ...] = ()
+    kept: Reference | None = None
     while True:
         if judged.gate.passed and not rehearsed:
             rehearsed = rehearse_model(version, trial.spec.limits).checks
             judged = with_checks(judged, rehearsed, told)
         told.cards.append(card_of(trial, challenger, told, run, version))
+        if judged.gate.passed and not kept:
+            kept = keep_reference_of(trial, challenger, told.cards[-1], run)
         try:
             concluded = _conclude(trial, judged, version, lease)
             break

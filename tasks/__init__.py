@@ -18,7 +18,11 @@ from prefect_mlops.tasks.history import (
     take_lease,
 )
 from prefect_mlops.tasks.ingestion import find_pending, ingest_files
+from prefect_mlops.tasks.looks import number_look, record_look, show_history
+from prefect_mlops.tasks.performance import evaluate_live
+from prefect_mlops.tasks.profiles import merge_profiles, profile_table
 from prefect_mlops.tasks.quarantine import find_refused, replay_quarantine
+from prefect_mlops.tasks.references import find_reference, keep_reference
 from prefect_mlops.tasks.registry import (
     find_model,
     find_version,
@@ -47,24 +51,31 @@ __all__ = [
     "check_approver",
     "crash_dead_runs",
     "detect_drift",
+    "evaluate_live",
     "evaluate_model",
     "find_decision",
     "find_model",
     "find_pending",
+    "find_reference",
     "find_refused",
     "find_request",
     "find_version",
     "free_turn",
     "ingest_files",
     "judge_model",
+    "keep_reference",
     "load_model",
     "load_table",
     "log_run",
+    "merge_profiles",
     "note_entry",
+    "number_look",
     "open_breaker",
+    "profile_table",
     "promote_model",
     "publish_report",
     "record_decision",
+    "record_look",
     "refuse_model",
     "register_model",
     "rehearse_model",
@@ -73,6 +84,7 @@ __all__ = [
     "request_approval",
     "require",
     "roll_back_model",
+    "show_history",
     "split_bad_rows",
     "split_table",
     "sweep_models",

@@ -5,28 +5,34 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefect.runtime import flow_run
+
 from prefect_mlops.core import comparison as compare
+from prefect_mlops.core.drift import Judge
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.reports import MAX_EXAMPLES, Check, Report
-from prefect_mlops.core.statistics import smallest_visible
-from prefect_mlops.core.tables import as_frame, table_name
+from prefect_mlops.core.policies import Drift
+from prefect_mlops.core.profiles import Profile, profile_chunks
+from prefect_mlops.core.references import PREDICTION, Reference, with_predictions
+from prefect_mlops.core.separation import MAX_CELLS, Separation, measure_separation
+from prefect_mlops.core.streams import CHUNK_ROWS, read_chunks
+from prefect_mlops.core.tables import table_name
+from prefect_mlops.core.values import LoadedModel
 from prefect_mlops.tasks import _mlflow
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from prefect_mlops.core.reports import Report
+    from prefect_mlops.core.specs import ModelSpec
     from prefect_mlops.core.values import LoggedRun, Table
 
-MAX_DRIFTED_SHARE = 0.2  # of ten columns the third alarms, of four or fewer the first
 MAX_REASON_LENGTH = 200
 PAGE_NAME = "drift.html"
 ARTIFACT_FOLDER = "drift"
-_MOVES = ("distribution", "length of text")  # sizes that are distances; the other aspects are shares of rows
 
 _logger = logging.getLogger(__name__)
 
@@ -36,36 +42,56 @@ def _run_name(parameters: dict[str, Any]) -> str:
 
 
 @step(_run_name, backend=True)
-def detect_drift(
+def detect_drift(  # noqa: PLR0913 - two tables, what decides, and where the page goes
     *,
-    current: Table,
-    reference: Table,
+    current: Table | Profile,
+    reference: Table | Profile | Reference,
+    spec: ModelSpec | None = None,
+    model: Any = None,
     columns: Sequence[str] | None = None,
-    min_change: float = compare.MIN_CHANGE,
-    max_drifted_share: float = MAX_DRIFTED_SHARE,
+    min_change: float | None = None,
+    max_drifted_share: float | None = None,
+    level: float = compare.ALPHA,
+    multivariate: bool | None = None,
     html: str | os.PathLike[str] | None = None,
     run: LoggedRun | None = None,
+    workspace: str | os.PathLike[str] | None = None,
     subject: str | None = None,
 ) -> Report:
     """Judge whether new data still looks like the data it is compared with.
 
     A column drifted when its distribution, or the share of its missing, unseen or out-of-range values, moved by more
     than a trifle and chance does not explain it, corrected for all tests of the report: when nothing moved, about one
-    report in a hundred names a column. A single drifted column warns. The report fails when more than
-    `max_drifted_share` of the columns drifted, or when the schema broke: a column missing, of another type, or without
-    any value. With too few rows nothing is claimed: the check that decides is a failed warning then, not a pass.
-    Timestamps move on by nature: they warn, and do not count in the share.
+    report in a hundred names a column. A single drifted column warns. The report fails when
+
+    - more than `max_drifted_share` of the columns drifted: of their weight, where the reference knows what each is
+      worth to the model, so that a column it does not use informs and does not alarm;
+    - as large a share of the rows lies outside what the model has seen of a column it uses;
+    - what the model says, or its target, drifted;
+    - the schema broke: a column missing, of another type, or without any value.
+
+    With too few rows nothing is claimed: the check that decides is a failed warning then, not a pass. Timestamps are
+    compared by hour and weekday: that time goes on is no drift.
 
     Args:
-        current: the new rows, or where they are.
-        reference: the rows to compare with, usually those the model was trained on, or where they are.
-        columns: names to compare, best those the model uses; None compares all columns of both tables.
-        min_change: smallest distance of two distributions that matters, from 0 to 1: a tenth of the rows elsewhere.
-            Half of it for shares of missing, unseen or out-of-range values.
-        max_drifted_share: largest share of drifted columns that passes. A fifth lets one odd column in five pass;
-            Evidently's own default, a half, is silent while four of ten columns are broken.
+        current: the new rows, where they are, or their profile. Tables are read in chunks, so memory does not grow.
+        reference: likewise the rows to compare with, usually those the model was trained on; best the `Reference` that
+            was kept with it.
+        spec: gives features, target and limits; tables are taken as prepared.
+        model: fitted estimator or `LoadedModel`, to compare what it says of both sides. Without a `Reference` give
+            reference rows it was not trained on: of those it was, it is surer.
+        columns: names to compare; by default the features and target of reference or spec, else all columns.
+        min_change: smallest distance of two distributions that matters, from 0 to 1; 0.1, a tenth of the rows
+            elsewhere, where neither this nor a spec says it. Half of it for shares of missing, unseen or out-of-range
+            values.
+        max_drifted_share: largest share of drifted columns that passes; 0.2 by default, which lets one odd column in
+            five pass. Evidently's own default, a half, is silent while four of ten columns are broken.
+        level: of the corrected p-values; `core.looks.level_of` makes it smaller with each look at the same model.
+        multivariate: whether a classifier is asked to tell the two sides apart, which warns of changes between
+            columns; None asks it where the samples have at most 600,000 cells.
         html: file, or folder for a ``drift.html``, where Evidently's page is written.
         run: MLflow run that gets the page as an artifact under ``drift/``.
+        workspace: folder of an Evidently workspace that gets a run with our figures, for ``evidently ui``.
         subject: what is judged, in the report's title; the names of the tables where left out.
 
     Returns:
@@ -77,22 +103,24 @@ def detect_drift(
 
     Source: `scipy.stats` through `core.statistics` for the verdict, Evidently for the page, MLflow for keeping it.
     """
-    if not 0 <= max_drifted_share <= 1:
-        raise ConfigError(f"max_drifted_share is from 0 to 1, saw {max_drifted_share}")
-    frames = (as_frame(current), as_frame(reference))
-    outcome = compare.compare_tables(current=frames[0], reference=frames[1], columns=columns, min_change=min_change)
-    title = subject or _subject({"current": current, "reference": reference})
-    report = Report(
-        kind="drift",
-        subject=title,
-        checks=tuple(_checks(outcome, max_drifted_share)),
-        rows=outcome.rows,
-        notes=tuple(_notes(outcome, min_change)),
+    limits = _limits(spec, min_change, max_drifted_share)
+    sides = _Sides.of(current, reference, model, _known_columns(spec, columns))
+    found = compare.compare_profiles(
+        current=sides.current,
+        reference=sides.reference.profile,
+        columns=columns or sides.columns(),
+        alpha=level,
+        min_change=limits["min_change"],
     )
-    if html is None and run is None:
-        return report
-    notes = _page_notes(_page_path(html), frames, outcome, report, run)
-    return report.model_copy(update={"notes": (*report.notes, *notes)})
+    judge = Judge(
+        **limits,
+        weights=sides.reference.weights,
+        target=sides.reference.target or (spec.target if spec else ""),
+        unpredictable=sides.unpredictable,
+        separation=_separation(sides, found, multivariate),
+    )
+    report = judge.report(found, subject or _subject({"current": current, "reference": reference}))
+    return _with_page(report, sides, found, _Pages(html, run, workspace, spec.name if spec else report.subject))
 
 
 def _subject(parameters: dict[str, Any]) -> str:
@@ -100,110 +128,160 @@ def _subject(parameters: dict[str, Any]) -> str:
     return given or f"{table_name(parameters['current'])} against {table_name(parameters['reference'])}"
 
 
-def _checks(outcome: compare.Comparison, max_drifted_share: float) -> Iterator[Check]:
-    yield _decision(outcome, max_drifted_share)
-    for finding in outcome.findings:
-        yield Check(
-            name=finding.what,
-            passed=False,
-            severity="error" if finding.broken else "warning",
-            subject=finding.column,
-            observed=finding.observed,
-            expected=finding.expected,
-            examples=finding.examples,
+def _limits(spec: ModelSpec | None, min_change: float | None, max_drifted_share: float | None) -> dict[str, float]:
+    """Take what was asked for, else what the spec says, else the defaults."""
+    policy = spec.drift if spec else Drift()
+    change = policy.min_change if min_change is None else min_change
+    share = policy.max_drifted_share if max_drifted_share is None else max_drifted_share
+    if not 0 <= share <= 1:
+        raise ConfigError(f"max_drifted_share is from 0 to 1, saw {share}")
+    return {"min_change": change, "max_drifted_share": share}
+
+
+def _known_columns(spec: ModelSpec | None, columns: Sequence[str] | None) -> list[str] | None:
+    """Return the columns to read; None where that cannot be told before reading."""
+    if columns is not None and not isinstance(columns, str):
+        return list(columns)
+    return [*spec.features, spec.target] if spec and spec.features else None
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Both tables, summarised, and what the model says of them."""
+
+    current: Profile
+    reference: Reference
+    unpredictable: str = ""
+
+    @classmethod
+    def of(cls, current: Any, reference: Any, model: Any, columns: list[str] | None) -> _Sides:
+        known = reference if isinstance(reference, Reference) else None
+        if known is not None and columns is None:
+            columns = [*known.features, known.target] if known.features else None
+        now = _profile(current, columns)
+        base = known or Reference(_profile(reference, columns), ())
+        sides = cls(now, base)
+        return sides if model is None else sides.asked(model.estimator if isinstance(model, LoadedModel) else model)
+
+    def asked(self, model: Any) -> _Sides:
+        """Let the model say something about both sides."""
+        names = list(self.reference.features) or [str(name) for name in getattr(model, "feature_names_in_", ())]
+        names = names or list(self.reference.profile.sample.columns)
+        if not self.current.rows:
+            return self
+        try:
+            now = with_predictions(self.current, model, self.current.sample[names])
+            base = self.reference.profile
+            if PREDICTION not in base.columns:
+                base = with_predictions(base, model, base.sample[names])
+        except Exception as error:  # noqa: BLE001 - whatever a model raises on rows it cannot take, it does not predict
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON_LENGTH]
+            return replace(self, unpredictable=reason)
+        return replace(self, current=now, reference=replace(self.reference, profile=base))
+
+    def columns(self) -> list[str] | None:
+        """Return which columns to compare: features, and what is on both sides of target and predictions."""
+        if not self.reference.features:
+            return None
+        both = self.current.columns.keys() & self.reference.profile.columns.keys()
+        outcomes = [name for name in (self.reference.target, PREDICTION) if name in both]
+        return [*self.reference.features, *(name for name in outcomes if self._has_values(name))]
+
+    def _has_values(self, name: str) -> bool:
+        """Tell whether labels have come; without any there is nothing to say about the target yet."""
+        return bool(self.current.columns[name].values)
+
+
+def _profile(table: Any, columns: list[str] | None) -> Profile:
+    import pandas as pd
+
+    if isinstance(table, Profile):
+        return table
+    if isinstance(table, pd.DataFrame):  # whatever is wrong with it is a finding, not an error of reading
+        return profile_chunks(
+            (table.iloc[at : at + CHUNK_ROWS] for at in range(0, max(len(table), 1), CHUNK_ROWS)), columns
         )
-    for change in outcome.changes:
-        if change.measure.size > 0 or change.aspect in (*_MOVES, "missing values"):
-            yield _column_check(change)
+    return profile_chunks(read_chunks(table), columns)
 
 
-def _decision(outcome: compare.Comparison, max_drifted_share: float) -> Check:
-    """Make the one check that decides about drift; without a judged column it is no error, and no pass either."""
-    judged, drifted = outcome.judged_columns, outcome.drifted_columns
-    name, expected = "share of drifted columns", f"at most {max_drifted_share:.0%}"
-    if not judged:
-        seen = f"nothing could be judged: {outcome.rows:,} rows now, {outcome.reference_rows:,} in the reference"
-        return Check(name=name, passed=False, severity="warning", observed=seen, expected=expected)
-    share = len(drifted) / len(judged)
-    return Check(
-        name=name,
-        passed=share <= max_drifted_share,
-        observed=f"{share:.0%} ({len(drifted)} of {len(judged)})",
-        expected=expected,
-        examples=drifted[:MAX_EXAMPLES],
-    )
-
-
-def _column_check(change: compare.Change) -> Check:
-    measure = change.measure
-    if change.corrected_p is None:
-        observed, expected = measure.words, "enough rows"
-    else:
-        chance = "p < 0.001" if change.corrected_p < 0.001 else f"p = {change.corrected_p:.3f}"  # noqa: PLR2004
-        moved = change.aspect in _MOVES
-        observed = (
-            f"{measure.statistic} {measure.size:.3f} ({chance}); {measure.words}"
-            if moved
-            else f"{measure.words} ({chance})"
-        )
-        expected = f"{'distance' if moved else 'change'} below {change.minimum:g}, or p at least {compare.ALPHA:g}"
-    return Check(
-        name=change.aspect,
-        passed=change.judged and not change.drifted,
-        severity="warning",
-        subject=change.column,
-        observed=observed,
-        expected=expected,
-        examples=change.examples,
-    )
-
-
-def _notes(outcome: compare.Comparison, min_change: float) -> Iterator[str]:
-    if outcome.tests:
-        seen = f"{outcome.rows:,} now, {outcome.reference_rows:,} in the reference"
-        yield f"Decided by prefect-mlops on all rows: {seen}. p is corrected for {outcome.tests} tests."
-        yield (
-            "Tests: Kolmogorov-Smirnov for numbers, times and length of text; chi-squared or Fisher for categories "
-            "and missing values; corrected after Benjamini and Hochberg."
-        )
-        visible = smallest_visible(
-            rows=outcome.rows, reference_rows=outcome.reference_rows, tests=outcome.tests, alpha=compare.ALPHA
-        )
-        if visible > min_change:
-            yield f"With so few rows a distance below about {visible:.2f} cannot be told from chance."
-    if any(change.drifted and change.kind == "datetime" for change in outcome.changes):
-        yield "Timestamps move on by nature: they do not count in the share of drifted columns."
-
-
-def _page_path(html: str | os.PathLike[str] | None) -> Path | None:
-    if html is None:
+def _separation(sides: _Sides, found: compare.Comparison, wanted: bool | None) -> Separation | None:
+    """Ask a classifier, where it was asked for or costs little."""
+    samples = (sides.current.sample, sides.reference.profile.sample)
+    kinds = {name: kind for name, kind in found.kinds.items() if name not in (PREDICTION, sides.reference.target)}
+    cells = sum(map(len, samples)) * len(kinds)
+    if wanted is False or (wanted is None and cells > MAX_CELLS):
         return None
-    path = Path(html)
-    return path if path.suffix.lower() in (".html", ".htm") and not path.is_dir() else path / PAGE_NAME
+    return measure_separation(current=samples[0], reference=samples[1], kinds=kinds)
 
 
-def _page_notes(
-    path: Path | None,
-    frames: tuple[pd.DataFrame, pd.DataFrame],
-    outcome: compare.Comparison,
-    report: Report,
-    run: LoggedRun | None,
-) -> list[str]:
-    """Draw the page where it is wanted, and say what it shows or why there is none."""
-    from prefect_mlops.tasks._drift_page import NothingToDrawError, write_page
+@dataclass(frozen=True)
+class _Pages:
+    """Where pages go."""
+
+    html: str | os.PathLike[str] | None
+    run: LoggedRun | None
+    workspace: str | os.PathLike[str] | None
+    model: str
+
+    @property
+    def path(self) -> Path | None:
+        """The file that was asked for."""
+        if self.html is None:
+            return None
+        path = Path(self.html)
+        return path if path.suffix.lower() in (".html", ".htm") and not path.is_dir() else path / PAGE_NAME
+
+
+def _with_page(report: Report, sides: _Sides, found: compare.Comparison, pages: _Pages) -> Report:
+    """Draw the pages where they are wanted, and note what they show or why there is none."""
+    drawn = {
+        "current": sides.current,
+        "reference": sides.reference.profile,
+        "comparison": found,
+        "report": report,
+        "known": sides.reference,
+    }
+    notes: list[str] = []
+    if pages.html is not None or pages.run is not None:
+        notes += _page_notes(pages, drawn)
+    if pages.workspace is not None:
+        notes += _workspace_notes(pages, drawn)
+    return report.model_copy(update={"notes": (*report.notes, *notes)}) if notes else report
+
+
+def _page_notes(pages: _Pages, drawn: dict[str, Any]) -> list[str]:
+    from prefect_mlops.tasks._drift_page import write_page
 
     with tempfile.TemporaryDirectory() as scratch:
-        file = path or Path(scratch) / PAGE_NAME
-        try:
-            notes = write_page(file, current=frames[0], reference=frames[1], comparison=outcome, report=report)
-        except NothingToDrawError as error:
-            return [f"There is no page: {error}."]
-        except Exception as error:  # the page is for looking at: whatever Evidently trips over, we judged
-            _logger.warning("the drift page of %s could not be made", report.subject, exc_info=True)
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON_LENGTH]
-            return [f"The page could not be made; the verdict stands without it. {reason}"]
-        if run is not None:
+        file = pages.path or Path(scratch) / PAGE_NAME
+        notes, made = _attempted("page", drawn["report"].subject, lambda: write_page(file, **drawn))
+        if made and pages.run is not None:
             client = _mlflow.mlflow_client()
-            with _mlflow.backend(f"logging the drift page to run {run.run_id}"):
-                client.log_artifact(run.run_id, str(file), ARTIFACT_FOLDER)
+            with _mlflow.backend(f"logging the drift page to run {pages.run.run_id}"):
+                client.log_artifact(pages.run.run_id, str(file), ARTIFACT_FOLDER)
     return notes
+
+
+def _workspace_notes(pages: _Pages, drawn: dict[str, Any]) -> list[str]:
+    from prefect_mlops.tasks._drift_workspace import add_to_workspace
+
+    def add() -> list[str]:
+        folder = Path(pages.workspace or "")  # a retried task finds the run of its first attempt by the flow run's time
+        add_to_workspace(folder, model=pages.model, at=flow_run.scheduled_start_time, **drawn)
+        return []
+
+    return _attempted("run in Evidently's workspace", drawn["report"].subject, add)[0]
+
+
+def _attempted(what: str, subject: str, draw: Callable[[], list[str]]) -> tuple[list[str], bool]:
+    """Draw; whatever Evidently trips over, we judged: a page is for looking at."""
+    from prefect_mlops.tasks._drift_table import NothingToDrawError
+
+    try:
+        return draw(), True
+    except NothingToDrawError as error:
+        return [f"There is no {what}: {error}."], False
+    except Exception as error:
+        _logger.warning("the %s of %s could not be made", what, subject, exc_info=True)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON_LENGTH]
+        return [f"The {what} could not be made; the verdict stands without it. {reason}"], False

@@ -65,6 +65,7 @@ def _spec(estimator: Any) -> ModelSpec:
         features=(*CATEGORIES, *NUMBERS),
         order_by="scheduled_departure",
         prepare=prepare,
+        row_wise=True,
         suite=flights.suite,
         estimator=estimator,
         gates=[Gate("roc_auc", at_least=0.62, may_lose=0.02, slices=("carrier", "origin"))],

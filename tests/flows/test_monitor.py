@@ -16,7 +16,9 @@ from prefect_mlops.core import leases
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.history import read_history
 from prefect_mlops.core.ledger import Arrival
+from prefect_mlops.core.looks import level_of, read_looks
 from prefect_mlops.core.policies import Retrain
+from prefect_mlops.core.references import PREDICTION
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.values import Evaluation
 from prefect_mlops.flows.monitor import monitor
@@ -132,7 +134,7 @@ def test_data_like_the_training_data_has_not_drifted(shop, champion) -> None:
     assert any(f"1,000 now, {champion.rows:,} in the reference" in note for note in report.notes)
     made, state = last_run()
     assert state == "Completed"
-    assert [artifact.key for artifact in made] == ["verdict-monitor-shop", "drift-shop"]
+    assert [artifact.key for artifact in made] == ["verdict-monitor-shop", "drift-shop", "drift-history-shop"]
     assert made[0].data.startswith("# shop: no drift")
     assert REBUILT not in made[0].data, "the rows it was trained on were found again, cell for cell"
 
@@ -168,6 +170,64 @@ def test_real_drift_fails_the_report_is_announced_and_completes_the_run(shop, ch
     assert page.path == "drift/drift-shop-dear.html"
     assert Path(client.download_artifacts(run, page.path)).read_bytes() == local.read_bytes()
     assert b"price" in local.read_bytes()
+
+
+def test_looks_are_numbered_and_the_same_rows_are_one_look(shop, champion) -> None:
+    before = len(read_looks("shop"))
+    arrive("ninth.csv", shop.sales(9, rows=1000))
+    monitor("shop.model")
+    monitor("shop.model")
+    arrive("tenth.csv", shop.sales(10, rows=1000, price=60.0))
+    monitor("shop.model")
+    looks = read_looks("shop")[before:]
+    assert [(look.number, look.subject, look.passed) for look in looks] == [
+        (before + 1, "ninth.csv", True),
+        (before + 2, "tenth.csv", False),
+    ]
+    assert looks[0].level == level_of(before + 1) > looks[1].level
+    assert looks[1].sizes["price"] > 0.5 > looks[0].sizes["price"]
+    assert "price" in looks[1].drifted
+    assert looks[1].scores["drifted"] > 0.2
+    made, _ = last_run()
+    assert made[-1].key == "drift-history-shop"
+    assert "tenth.csv" in made[-1].data
+    assert any((Path("home") / "evidently").iterdir()), "evidently ui shows the same looks"
+
+
+def test_what_the_champion_says_is_compared_and_drift_that_reaches_it_alarms(shop, champion) -> None:
+    arrive("eleventh.csv", shop.sales(11, rows=1000, price=60.0))
+    checks = {(check.subject, check.name): check for check in monitor("shop.model").checks}
+    said = checks[PREDICTION, "distribution"]
+    assert (said.passed, said.severity) == (False, "error")
+    assert "of the model's importance" in checks["price", "distribution"].observed
+    assert checks["", "weight of drifted columns"].passed is False
+
+
+def test_drift_that_the_model_does_not_use_informs_and_does_not_alarm(shop, champion) -> None:
+    heavy = shop.sales(12, rows=1000).assign(weight=lambda table: table["weight"] + 0.7)
+    arrive("heavy.csv", heavy)
+    report = monitor("shop.model")
+    assert report.passed
+    drift = next(check for check in report.failures if (check.subject, check.name) == ("weight", "distribution"))
+    assert drift.severity == "warning"
+    assert "the model does not use it" in drift.observed
+
+
+def test_a_champion_without_a_reference_gets_one_at_the_first_look(shop, empty) -> None:
+    arrive("first.csv", pd.concat([shop.sales(day) for day in (1, 2, 3)]))
+    train("shop.model")
+    client = MlflowClient()
+    run = client.get_model_version_by_alias("shop", "champion").run_id
+    kept = Path(client.download_artifacts(run, "reference/profile.json.gz"))
+    store = client.get_run(run).info.artifact_uri.removeprefix("file://")
+    original = kept.read_bytes()
+    shutil.rmtree(Path(store, "reference"))
+    arrive("second.csv", shop.sales(4, rows=1000))
+    assert monitor("shop.model").passed
+    assert Path(client.download_artifacts(run, "reference/profile.json.gz")).read_bytes() == original
+    (Path(store, "reference") / "profile.json.gz").write_bytes(b"damaged")
+    assert monitor("shop.model").passed
+    assert Path(client.download_artifacts(run, "reference/profile.json.gz")).read_bytes() == original
 
 
 def test_only_the_file_that_arrived_last_is_looked_at(shop, champion) -> None:
@@ -212,6 +272,31 @@ def test_a_changed_preparation_is_said_and_used(shop, champion) -> None:
     assert report.passed, "both sides are prepared in the new way"
     made, _ = last_run()
     assert f"The rows of shop v1 {REBUILT} exactly" in made[0].data
+
+
+def test_parts_are_looked_at_by_tasks_of_their_own_and_give_the_same(shop, champion) -> None:
+    arrive_together({f"{hour}.csv": shop.sales(13 + hour, rows=700) for hour in range(3)})
+    whole, parted = monitor("shop.by_row"), monitor("shop.by_row", parts=3)
+    sizes = [{(check.subject, check.name): check.value for check in one.checks[1:]} for one in (whole, parted)]
+    assert sizes[1] == pytest.approx(sizes[0], abs=1e-9)
+    assert parted.rows == 2100
+    with pytest.raises(ConfigError, match="row_wise=True"):
+        monitor("shop.model", parts=3)
+
+
+@pytest.mark.slow
+def test_parts_are_summarised_by_workers_of_a_cluster(shop, champion) -> None:
+    from prefect_dask import DaskTaskRunner
+
+    arrive_together({f"{hour} o'clock.csv": shop.sales(20 + hour, rows=700) for hour in range(3)})
+    cluster = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    spread = monitor.with_options(task_runner=DaskTaskRunner(cluster_kwargs=cluster))
+    report = spread("shop.by_row", parts=2)
+    assert report.rows == 2100
+    alone = monitor("shop.by_row")
+    assert {check.subject: check.value for check in report.checks[1:]} == pytest.approx(
+        {check.subject: check.value for check in alone.checks[1:]}
+    )
 
 
 def test_any_table_can_be_looked_at(shop, champion, tmp_path: Path) -> None:
@@ -300,6 +385,6 @@ def test_a_reference_that_was_vacuumed_is_said_in_words(shop, champion, tmp_path
 
 def test_parameters_make_a_good_form() -> None:
     form = monitor.parameters.model_dump()["properties"]
-    assert [field["title"] for field in form.values()] == ["Model", "Recent data"]
+    assert [field["title"] for field in form.values()] == ["Model", "Recent data", "Parts"]
     assert all(field.get("description") for field in form.values())
     assert monitor.parameters.required == ["model"]

@@ -69,5 +69,6 @@ model = ModelSpec(
     ),
     gates=[Gate("roc_auc", at_least=0.6, may_lose=0.05)],
 )
+by_row = dataclasses.replace(model, row_wise=True)
 changed = dataclasses.replace(model, prepare=prepare_otherwise)
 from_a_file = dataclasses.replace(model, dataset="shop.csv")

@@ -3,17 +3,26 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from great_expectations import ExpectationSuite
+from great_expectations import expectations as gxe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 
+from prefect_mlops.core.cards import Importance, Importances
 from prefect_mlops.core.errors import BackendError, ConfigError, DriftError
-from prefect_mlops.core.values import LoggedRun, TableRef
+from prefect_mlops.core.looks import level_of
+from prefect_mlops.core.policies import Drift
+from prefect_mlops.core.references import PREDICTION, Reference, make_reference
+from prefect_mlops.core.specs import ModelSpec
+from prefect_mlops.core.values import Gate, LoggedRun, TableRef
 from prefect_mlops.tasks import drift
 from prefect_mlops.tasks.drift import detect_drift
 
@@ -154,167 +163,10 @@ def test_no_verdict_without_data(rows: int, reference_rows: int, damage: set[str
     damaged = {"g": np.nan, "h": None, "i": "one", "j": np.inf, "k": pd.NaT}
     current = batch(rows, seed=1, columns=4).assign(**{name: damaged[name] for name in damage})
     reference = batch(reference_rows, columns=4).assign(g=1.0, h="x", i="one", j=0.0, k=pd.Timestamp("2026-01-01"))
-    report = detect(current=current, reference=reference)
+    report = detect(current=current, reference=reference, multivariate=False)
     judged = [check for check in report.checks if check.passed]
     assert bool(judged) is (min(rows, reference_rows) >= 50)
     report.to_markdown()
-
-
-# The page
-
-
-def page_of(path: Path) -> str:
-    return path.read_text("utf-8")
-
-
-def data_block(page: str) -> str:
-    """What Evidently wrote about the data, without its own program."""
-    return page[: page.index("var global = globalThis")]
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str]:
-    """One page over everything that is awkward to draw."""
-    moment = pd.date_range("2026-01-01", periods=1200, freq="h")
-
-    def awkward(moved: int) -> pd.DataFrame:
-        frame = batch(12_000, seed=moved, moved=moved)
-        count = len(frame)
-        return frame.assign(
-            **{SCRIPT: 1.0 * np.arange(count) + moved, "q\"'\\ \u202e$": [SCRIPT, IMAGE, "a&lt;b"] * (count // 3)},
-            at=np.resize(moment, count),
-            note=[f"note {n} {'x' * (n % 7)}" for n in range(count)],
-            nullable=pd.array([None, 1, 2, 3] * (count // 4), dtype="Int64"),
-            infinite=[np.inf, -np.inf, 1.0, 2.0, 3.0, 4e200] * (count // 6),
-            flag=pd.array([True, False, None] * (count // 3), dtype="boolean"),
-            constant=7,
-        )
-
-    folder = tmp_path_factory.mktemp("page")
-    current = awkward(3).assign(retyped="text", empty=np.nan, extra=1)
-    reference = awkward(0).assign(retyped=1, empty=1.0, gone=1)
-    report = detect(current=current, reference=reference, html=folder / "out", subject=f"flights {IMAGE}")
-    assert list(folder.rglob("*")) == [folder / "out", folder / "out" / "drift.html"]
-    return report, page_of(folder / "out" / "drift.html")
-
-
-def test_the_page_says_at_its_top_whose_verdict_it_is(drawn: tuple[Report, str]) -> None:
-    _, page = drawn
-    top = page[page.index("<body>") :][:3000]
-    assert "Failed: drift of flights" in top
-    assert "The verdict, here and in the table, is prefect-mlops&#x27; own" in top or "is prefect-mlops' own" in top
-    assert "drawn from 10,000 of 12,000 current and 10,000 of 12,000 reference rows" in top
-    assert "gone: column is there, saw missing" in top
-
-
-def test_the_report_says_how_many_rows_are_drawn_and_what_is_left_out(drawn: tuple[Report, str]) -> None:
-    report, _ = drawn
-    drawn_from, note = report.notes[-2:]
-    assert "drawn from 10,000 of 12,000 current" in drawn_from
-    assert {name for name in ("constant", "retyped", "empty", "extra", "gone") if repr(name) in note} == {
-        "constant", "retyped", "empty", "extra", "gone"
-    }  # fmt: skip
-
-
-def test_every_drawable_column_is_in_the_page_with_our_verdict(drawn: tuple[Report, str]) -> None:
-    _, page = drawn
-    data = data_block(page)
-    for name in [*(f"c{number}" for number in range(10)), "at", "note", "nullable", "infinite", "flag"]:
-        assert f'"column_name": "{name}"' in data
-    for name in ("constant", "retyped", "empty", "extra", "gone"):
-        assert f'"column_name": "{name}"' not in data
-    assert data.count('"data_drift": "drifted: distribution') == 3
-    assert "not Detected" not in data
-
-
-def test_nothing_of_the_data_is_live_in_the_page(drawn: tuple[Report, str]) -> None:
-    _, page = drawn
-    for tag in ("<script", "</script"):
-        assert page.count(tag) == 4 + _in_evidentlys_own_program(tag)
-    for live in ("<script>alert", "<img src=x", 'onerror="alert', "\u202e"):
-        assert live not in page
-    assert "alert(" in page  # the text is there to be read
-    data = re.search(r"<script>\s*var metric_(.*?)</script>", page, re.DOTALL)
-    assert data is not None
-    assert "<" not in data[1]
-
-
-def _in_evidentlys_own_program(text: str) -> int:
-    import evidently
-
-    program = Path(evidently.__file__).parent / "nbextension" / "static" / "index.js"
-    return program.read_text("utf-8").count(text)
-
-
-def test_the_page_opens_without_a_network(drawn: tuple[Report, str]) -> None:
-    _, page = drawn
-    tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", data_block(page) + page[-2000:])
-    assert not [tag for tag in tags if re.search(r"src=|href=", tag)]
-    assert "url(http" not in page
-    assert "default-src 'none'" in page[: page.index("<style")]
-
-
-def test_the_same_tables_give_the_same_pictures(tmp_path: Path) -> None:
-    pages = []
-    for name in ("one.html", "two.html"):
-        detect(current=batch(15_000, seed=1), reference=batch(15_000), html=str(tmp_path / name))
-        pages.append(re.sub(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", "", page_of(tmp_path / name)))
-    assert pages[0] == pages[1]
-
-
-@pytest.mark.parametrize("column", [np.arange(500.0), ["a", "b"] * 250, pd.date_range("2026", periods=500, freq="h")])
-def test_a_single_column_can_be_drawn(tmp_path: Path, column: Any) -> None:
-    frame = pd.DataFrame({"only": column})
-    report = detect(current=frame, reference=frame, html=tmp_path / "page.html")
-    assert report.notes[-1].startswith("The page is drawn from 500 of 500 current")
-    assert '"column_name": "only"' in page_of(tmp_path / "page.html")
-
-
-def test_names_that_become_one_by_being_made_harmless_stay_two(tmp_path: Path) -> None:
-    frame = pd.DataFrame(
-        {"<a": np.arange(100.0), "\u2039a": np.arange(100.0), "": np.arange(100.0), 0: np.arange(100.0)}
-    )
-    report = detect(current=frame, reference=frame, html=tmp_path / "page.html")
-    assert report.notes[-1].startswith("The page is drawn")
-    assert data_block(page_of(tmp_path / "page.html")).count('"column_name": "') == 4
-
-
-def test_values_too_close_or_too_far_apart_for_bars_are_left_out_or_moved(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"n": np.arange(100.0), "close": [1.0, np.nextafter(1, 2)] * 50, "tiny": [0.0, 5e-324] * 50})
-    frame = frame.assign(far=[1.7e308, -1.7e308] * 50)
-    frame = frame.assign(sentinel=np.arange(100.0))
-    note = detect(current=frame.assign(sentinel=-3.4e38), reference=frame, html=tmp_path).notes[-1]
-    assert note == "Left out of the page: 'close', 'tiny', 'sentinel'."
-
-
-@pytest.mark.parametrize("frame", [batch(0), pd.DataFrame({"k": [1] * 100}), pd.DataFrame({"k": [None] * 100})])
-def test_where_nothing_can_be_drawn_the_verdict_stands(tmp_path: Path, frame: pd.DataFrame) -> None:
-    (tmp_path / "drift.html").write_text("of yesterday")
-    report = detect(current=frame, reference=frame, html=tmp_path)
-    assert report.checks == detect(current=frame, reference=frame).checks
-    assert "There is no page: no column can be drawn." in report.notes
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_page_that_evidently_cannot_make_does_not_take_the_verdict_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from prefect_mlops.tasks import _drift_page
-
-    def broken() -> None:
-        raise RuntimeError("changed in the next release")
-
-    monkeypatch.setattr(_drift_page, "_table_class", broken)
-    report = detect(current=batch(seed=1, moved=3), reference=batch(), html=tmp_path / "page.html")
-    assert not report.passed
-    assert report.notes[-1].endswith("RuntimeError: changed in the next release")
-
-
-def test_a_page_that_cannot_be_written_does_not_take_the_verdict_with_it(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    report = detect(current=batch(seed=1), reference=batch(), html=tmp_path / "file" / "page.html")
-    assert report.passed
-    assert report.notes[-1].startswith("The page could not be made")
 
 
 # MLflow
@@ -392,3 +244,142 @@ def test_it_runs_as_a_task_of_a_flow(prefect_api: None) -> None:
         return detect_drift(current=batch(seed=1), reference=batch(), subject="flights")
 
     assert monitor().passed
+
+
+# What reaches the model
+
+
+def learned(rows: int = 4000) -> tuple[Reference, LogisticRegression]:
+    """A model that lives on `c0` and hardly looks at the other numbers, and what it was trained on."""
+    table = batch(rows)[["c0", "c2", "c4"]]
+    target = pd.Series(table["c0"] + np.random.default_rng(5).normal(0, 0.3, rows) > 0, name="y")
+    model = LogisticRegression().fit(table, target)
+    drops = tuple(
+        Importance(column=name, drop=drop, spread=0.01) for name, drop in (("c0", 0.4), ("c2", 0.0), ("c4", 0.0))
+    )
+    found = Importances(metric="roc_auc", rows=500, repeats=5, columns=drops, negligible=2, largest_share=1.0)
+    return make_reference(
+        table, target, model=model, unseen=batch(rows, seed=9)[["c0", "c2", "c4"]], importances=found
+    ), model
+
+
+def new(**moved: float) -> pd.DataFrame:
+    table = batch(1500, seed=3)[["c0", "c2", "c4"]]
+    return table.assign(**{name: table[name] + by for name, by in moved.items()})
+
+
+def test_drift_alarms_by_the_weight_of_what_moved() -> None:
+    reference, model = learned()
+    quiet = detect(current=new(), reference=reference, model=model)
+    assert quiet.passed
+    assert decision(quiet).name == "weight of drifted columns"
+    assert decision(quiet).observed == "0% (0 of 3 columns)"
+    unused = detect(current=new(c2=3.0, c4=-3.0), reference=reference)
+    assert unused.passed
+    assert decision(unused).observed == "0% (2 of 3 columns)"
+    assert {check.subject for check in unused.failures if check.value is not None} >= {"c2", "c4"}
+    assert all(
+        "the model does not use it" in check.observed for check in unused.failures if check.name == "distribution"
+    )
+    used = detect(current=new(c0=0.5), reference=reference)
+    assert not used.passed
+    assert decision(used).observed == "100% (1 of 3 columns)"
+    assert decision(used).value == 1.0
+
+
+def test_rows_where_the_model_has_never_been_alarm_however_little_the_column_weighs() -> None:
+    reference, _ = learned()
+    little = replace(reference, weights={"c0": 0.99, "c2": 0.01, "c4": 0.0})
+    for column, passed in (("c2", False), ("c4", True)):
+        report = detect(current=new(**{column: 8.0}), reference=little)
+        assert report.passed is passed
+        beyond = next(
+            check for check in report.checks if (check.subject, check.name) == (column, "values out of range")
+        )
+        assert beyond.severity == ("warning" if passed else "error")
+    assert detect(current=new(c2=2.5), reference=little).passed, "some out of range are a warning"
+
+
+def test_what_the_model_says_alarms_by_itself() -> None:
+    reference, model = learned()
+    checks = {
+        (check.subject, check.name): check
+        for check in detect(current=new(c0=0.5), reference=reference, model=model).checks
+    }
+    said = checks[PREDICTION, "distribution"]
+    assert (said.passed, said.severity) == (False, "error")
+    alone = replace(reference, weights={"c0": 0.0, "c2": 1.0, "c4": 0.0})
+    report = detect(current=new(c0=0.5), reference=alone, model=model)
+    assert decision(report).passed
+    assert not report.passed, "no column that counts has drifted, but what the model says has"
+
+
+def test_the_target_is_compared_where_labels_have_come() -> None:
+    reference, _ = learned()
+    late = pd.Series(np.random.default_rng(0).random(1500) < 0.9)
+    for target, passed in ((late, False), (late.astype(object).where(late.isna()), True)):
+        report = detect(current=new().assign(y=target), reference=reference)
+        assert report.passed is passed
+    assert "y" not in {check.subject for check in report.checks}
+
+
+def test_rows_the_model_cannot_take_are_said_and_the_rest_is_judged() -> None:
+    reference, model = learned()
+    report = detect(current=new().assign(c0="text"), reference=reference, model=model)
+    found = {(check.subject, check.name) for check in report.failures if check.severity == "error"}
+    assert found == {("", "the model predicts these rows"), ("c0", "type is unchanged")}
+    missing = detect(current=new().drop(columns="c4"), reference=reference, model=model)
+    assert ("c4", "column is there") in {(check.subject, check.name) for check in missing.failures}
+
+
+def test_two_tables_and_a_model_are_enough() -> None:
+    _, model = learned()
+    tables = {"current": new(c0=0.5), "reference": batch(3000, seed=7)[["c0", "c2", "c4"]]}
+    subjects = {check.subject for check in detect(**tables, model=model).failures}
+    assert {"c0", PREDICTION} <= subjects
+
+
+def test_a_classifier_warns_of_what_changes_between_columns() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 3000))
+    apart, together = pd.DataFrame({"a": a, "b": b}), pd.DataFrame({"a": a, "b": 0.9 * a + 0.44 * b})
+    report = detect(current=together, reference=apart)
+    assert [(check.name, check.severity) for check in report.failures] == [("told apart by a classifier", "warning")]
+    assert detect(current=together, reference=apart, multivariate=False).failures == ()
+    wide = batch(11_000, columns=40)
+    names = {check.name for check in detect(current=wide, reference=wide).checks}
+    assert "told apart by a classifier" not in names, "above the cost it has to be asked for"
+
+
+def test_a_spec_gives_columns_and_limits() -> None:
+    spec = replace(any_spec(), features=("c0", "c2"), target="y", drift=Drift(min_change=0.3, max_drifted_share=0.6))
+    report = detect(current=new(c0=1.0, c4=1.0), reference=new(), spec=spec)
+    assert {check.subject for check in report.checks} == {"", "c0", "c2"}
+    assert report.passed
+    assert not detect(current=new(c0=1.0), reference=new(), spec=spec, max_drifted_share=0.2).passed
+
+
+def any_spec() -> ModelSpec:
+    suite = ExpectationSuite(name="any", expectations=[gxe.ExpectTableRowCountToBeBetween(min_value=1)])
+    return ModelSpec(
+        name="any",
+        dataset="any",
+        target="y",
+        estimator=LogisticRegression(),
+        suite=suite,
+        gates=[Gate("roc_auc", at_least=0.5)],
+    )
+
+
+def test_a_later_look_is_judged_more_strictly() -> None:
+    sides = {"current": batch(400, seed=1).assign(c0=lambda table: table["c0"] + 0.3), "reference": batch(5000)}
+    assert "c0" in {check.subject for check in detect(**sides, level=level_of(1)).failures}
+    assert "c0" not in {check.subject for check in detect(**sides, level=level_of(10_000)).failures}
+
+
+def test_a_long_table_is_judged_in_chunks_and_says_how_exactly(tmp_path: Path) -> None:
+    long = batch(300_000, seed=1, columns=3)
+    long.to_parquet(tmp_path / "long.parquet")
+    report = detect(current=TableRef(uri=str(tmp_path / "long.parquet")), reference=batch(5000, columns=3))
+    assert report.rows == 300_000
+    assert any("sizes within 0.000" in note for note in report.notes)

@@ -1,0 +1,97 @@
+"""Summarise tables of any size: one pass, bounded memory, parts merge into the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from prefect_mlops.core import profiles
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.lake import without_marks
+from prefect_mlops.core.streams import CHUNK_ROWS, read_chunks
+from prefect_mlops.core.tables import as_frame, table_name
+from prefect_mlops.tasks._step import step
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prefect_mlops.core.profiles import Profile
+    from prefect_mlops.core.specs import ModelSpec
+    from prefect_mlops.core.values import Table
+
+
+def _run_name(parameters: dict[str, Any]) -> str:
+    part = parameters.get("part")
+    return f"profile-{table_name(parameters['table'])}{f'-part-{part}' if part else ''}"
+
+
+@step(_run_name, backend=True)
+def profile_table(
+    table: Table,
+    *,
+    spec: ModelSpec | None = None,
+    columns: Sequence[str] | None = None,
+    part: int = 0,
+    parts: int = 1,
+) -> Profile:
+    """Summarise a table, for `detect_drift` to compare.
+
+    Memory does not grow with the rows, unless the spec's ``prepare`` needs the whole table: then that is what is held
+    in memory (``row_wise`` of the spec says that it does not).
+
+    Args:
+        table: the rows, (rows, columns), or where they are.
+        spec: prepares the rows, as a dataset's rows are prepared for training; None takes them as they are.
+        columns: names to summarise, after preparing; None takes all.
+        part: number of the part, from 0.
+        parts: into how many parts the files of the table are dealt out, for `merge_profiles` to join their profiles:
+            on a cluster each can be summarised by another worker. The spec's ``prepare`` has to be ``row_wise`` then.
+
+    Returns:
+        The profile: counts and quantiles of each column, and 10,000 rows of a seeded sample. It stays in the process
+        or cluster; it is nothing for a result storage.
+
+    Raises:
+        ConfigError: the table cannot be found, lacks a column that is asked for, or cannot be had in parts.
+        DataCheckError: the reference cannot be read as a table.
+        BackendError: the table could not be read; tried again.
+
+    Source: `core.quantiles` and `core.summaries` say what is kept and how exactly.
+    """
+    return profiles.profile_chunks(_chunks(table, spec, columns, (part, parts)), columns, part=part)
+
+
+def _chunks(
+    table: Table, spec: ModelSpec | None, columns: Sequence[str] | None, part: tuple[int, int]
+) -> Iterator[pd.DataFrame]:
+    """Give the prepared rows, reading no more columns than are needed where that is known."""
+    if spec is None or spec.prepare is None:
+        yield from read_chunks(table, columns=columns, part=part)
+    elif spec.row_wise:
+        for chunk in read_chunks(table, part=part):
+            yield spec.prepared(without_marks(chunk))
+    elif part != (0, 1):
+        raise ConfigError(
+            f"{spec.name}: its prepare needs the whole table: set row_wise=True where it looks at each row alone, "
+            "or leave parts out"
+        )
+    else:
+        rows = spec.prepared(without_marks(as_frame(table)))
+        for start in range(0, max(len(rows), 1), CHUNK_ROWS):
+            yield rows.iloc[start : start + CHUNK_ROWS]
+
+
+@step("merge-profiles")
+def merge_profiles(parts: Sequence[Profile]) -> Profile:
+    """Make the profile of a table from those of its parts.
+
+    Args:
+        parts: from `profile_table`, each with another number of part, in the order of the table.
+
+    Returns:
+        The profile of all rows. Which rows are sampled depends on the parts, how often a value occurs does not.
+
+    Raises:
+        ConfigError: a part was stored, and its sample cannot be merged.
+    """
+    return profiles.merge_profiles(parts)

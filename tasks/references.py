@@ -1,0 +1,121 @@
+"""Keep with a model what it was trained on, summarised, so that new data is compared with it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect_mlops.core import references
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.tasks import _mlflow
+from prefect_mlops.tasks._step import run_logger, step
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.cards import Importances
+    from prefect_mlops.core.references import Reference
+    from prefect_mlops.core.specs import ModelSpec
+    from prefect_mlops.core.values import LoggedRun, ModelVersion, Split
+
+_FILES = tuple(f"{references.FOLDER}/{name}" for name in (references.PROFILE_FILE, references.SAMPLE_FILE))
+
+
+@step("keep-reference-of-{spec.name}", backend=True)
+def keep_reference(
+    model: Any,
+    *,
+    spec: ModelSpec,
+    split: Split,
+    run: LoggedRun | None = None,
+    importances: Importances | None = None,
+) -> Reference:
+    """Summarise what a model was trained on, and keep it with the model's run.
+
+    Ten thousand of the training rows go with it, for pages and predictions: who may read the run may read them.
+
+    Args:
+        model: the fitted estimator.
+        spec: its recipe.
+        split: training rows; of the test rows the model's predictions are summarised, and what each feature is worth.
+        run: MLflow run that gets the folder ``reference/``; None keeps nothing.
+        importances: what each feature is worth, where that is known already, as from the model's card.
+
+    Returns:
+        The reference, for `detect_drift`.
+
+    Raises:
+        BackendError: MLflow failed; tried again.
+
+    Source: `core.references`; `sklearn.inspection.permutation_importance` for the weights.
+    """
+    reference = references.make_reference(
+        split.X_train,
+        split.y_train,
+        model=model,
+        unseen=split.X_test,
+        importances=importances or _importances(model, spec, split),
+        preparation=spec.preparation,
+    )
+    if run is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            references.save_reference(reference, Path(scratch, references.FOLDER))
+            client = _mlflow.mlflow_client()
+            with _mlflow.backend(f"keeping the reference with run {run.run_id}"):
+                client.log_artifacts(run.run_id, scratch)
+    return reference
+
+
+def _importances(model: Any, spec: ModelSpec, split: Split) -> Importances | None:
+    from prefect_mlops.core.card_measures import NotMeasurableError, measure_importances
+
+    with contextlib.suppress(NotMeasurableError, ValueError):  # without weights every column counts the same
+        return measure_importances(model, split.X_test, split.y_test, metric=spec.gates[0].scorer, seed=spec.seed)
+    return None
+
+
+@step("find-reference-of-{version.name}-v{version.version}", backend=True)
+def find_reference(version: ModelVersion) -> Reference | None:
+    """Find what was kept of a version's training data.
+
+    Args:
+        version: which one.
+
+    Returns:
+        The reference; None where none was kept, or where it is damaged, which the log tells.
+
+    Raises:
+        BackendError: MLflow failed; tried again.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = _downloaded(version, Path(scratch))
+            return references.load_reference(folder) if folder else None
+    except ConfigError as error:
+        run_logger().warning("The reference of %s v%s is not used: %s", version.name, version.version, error)
+        return None
+
+
+def _downloaded(version: ModelVersion, scratch: Path) -> Path | None:
+    """Bring the two files here; None where they are not there."""
+    from mlflow.exceptions import MlflowException
+
+    client = _mlflow.mlflow_client()
+    with _mlflow.backend(f"looking for the reference of run {version.run_id}"):
+        try:
+            listed = client.list_artifacts(version.run_id, references.FOLDER)
+        except MlflowException as error:
+            if _mlflow.missing(error):
+                return None
+            raise
+        sizes = {info.path: info.file_size or 0 for info in listed}
+        if not set(_FILES) <= sizes.keys():
+            return None
+        if large := [name for name in _FILES if sizes[name] > references.MAX_BYTES]:
+            raise ConfigError(f"{large[0]} has {sizes[large[0]]:,} bytes, more than {references.MAX_BYTES:,}")
+        folder = scratch / "kept"
+        folder.mkdir()
+        for name in _FILES:  # a store brings a file with its folder or without, as it likes
+            brought = Path(client.download_artifacts(version.run_id, name, str(scratch)))
+            brought.replace(folder / brought.name)
+    return folder

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from prefect_mlops.core.comparison import compare_profiles
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.profiles import Profile
+from prefect_mlops.core.values import TableRef
+from prefect_mlops.tasks.profiles import _run_name, merge_profiles, profile_table
+
+profile: Callable[..., Profile] = profile_table.fn
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "projects"))
+    import shop
+
+    return shop
+
+
+def test_rows_are_prepared_as_they_are_for_training(shop: Any, tmp_path: Path) -> None:
+    shop.sales(1).to_parquet(tmp_path / "day.parquet")
+    ref = TableRef(uri=str(tmp_path / "day.parquet"))
+    found = profile(ref, spec=shop.model, columns=["hour", "kind", "returned"])
+    assert list(found.columns) == ["kind", "returned", "hour"]
+    assert found.rows == 400
+    by_row = profile(ref, spec=replace(shop.model, row_wise=True), columns=["hour", "kind", "returned"])
+    assert {change.measure.size for change in compare_profiles(current=by_row, reference=found).changes} == {0.0}
+
+
+def test_only_a_preparation_that_looks_at_rows_alone_gets_them_in_parts(
+    shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefect_mlops.core.streams.read_chunks.__kwdefaults__", {"columns": None, "rows": 100})
+    shop.sales(1).to_parquet(tmp_path / "day.parquet")
+    ref, seen = TableRef(uri=str(tmp_path / "day.parquet")), []
+
+    def prepare(rows: pd.DataFrame) -> pd.DataFrame:
+        seen.append(len(rows))
+        return rows
+
+    profile(ref, spec=replace(shop.model, prepare=prepare))
+    profile(ref, spec=replace(shop.model, prepare=prepare, row_wise=True))
+    assert seen == [400, 100, 100, 100, 100]
+
+
+def test_without_a_spec_rows_are_taken_as_they_are_and_names_are_checked(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(10.0), "b": "x"})
+    assert list(profile(frame).columns) == ["a", "b"]
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert list(profile(TableRef(uri=str(tmp_path / "t.parquet")), columns=["a"]).columns) == ["a"]
+    with pytest.raises(ConfigError, match="column"):
+        profile(TableRef(uri=str(tmp_path / "t.parquet")), columns=["c"])
+
+
+def test_parts_make_a_whole(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=30_000)})
+    parts = [profile(frame.iloc[start : start + 10_000], part=place) for place, start in enumerate((0, 10_000, 20_000))]
+    whole = merge_profiles.fn(parts)
+    assert whole.rows == 30_000
+    assert len(whole.sample) == 10_000
+    assert compare_profiles(current=whole, reference=profile(frame)).changes[0].measure.size == 0
+
+
+def test_task_runs_are_named_after_table_and_part() -> None:
+    table = TableRef(uri="lake/datasets/flights")
+    assert _run_name({"table": table}) == "profile-flights"
+    assert _run_name({"table": table, "part": 2}) == "profile-flights-part-2"
