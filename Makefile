@@ -43,7 +43,7 @@ LOCKED_ON := 2026-10-15 # newest releases of that day work together; move it, th
 lock: ## resolve again; names no package index
 	uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
 		--exclude-newer $(LOCKED_ON) \
-		--extra demo --extra s3 --group dev pyproject.toml -o requirements.lock
+		--extra demo --extra dask --extra s3 --group dev pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -327,7 +327,7 @@ def test_the_files_of_a_table_are_dealt_out_to_its_parts(delta: Path, tmp_path: 
         for place in range(3)
     ]
     assert sorted(len(part) for part in parts) == [5, 5, 10]
-    assert sorted(sum(parts, [])) == list(range(20))
+    assert sorted(row for part in parts for row in part) == list(range(20))
     assert list(read_chunks(ref, part=(7, 9))) == []
     for wrong in ((1, 1), (-1, 2)):
         with pytest.raises(ConfigError, match="parts are counted from 0"):
