@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -67,8 +67,13 @@ def compare_tables(
     min_change: float = MIN_CHANGE,
 ) -> Comparison:
     """Compare two tables that are in memory; see `compare_profiles`."""
-    profiles = {"current": profile_chunks([current]), "reference": profile_chunks([reference])}
-    return compare_profiles(**profiles, columns=columns, alpha=alpha, min_change=min_change)
+    return compare_profiles(
+        current=profile_chunks([current]),
+        reference=profile_chunks([reference]),
+        columns=columns,
+        alpha=alpha,
+        min_change=min_change,
+    )
 
 
 def compare_profiles(
@@ -78,6 +83,7 @@ def compare_profiles(
     columns: Sequence[str] | None = None,
     alpha: float = ALPHA,
     min_change: float = MIN_CHANGE,
+    usual: Mapping[tuple[str, str], float] | None = None,
 ) -> Comparison:
     """Compare a table with the one it should look like.
 
@@ -85,7 +91,7 @@ def compare_profiles(
     columns, is below `alpha`. When nothing changed, at most a share `alpha` of all comparisons names any column.
 
     The tests take rows to be independent. Where many rows repeat one measurement, such as the weather of an hour on
-    every flight of it, there are fewer rows than it seems, and `min_change` has to be raised to what is usual.
+    every flight of it, there are fewer rows than it seems, and a change has to be larger than what is `usual`.
 
     Args:
         current: what is looked at, summarised.
@@ -94,6 +100,7 @@ def compare_profiles(
         alpha: level of the corrected p-value, between 0 and 1.
         min_change: smallest distance of two distributions that matters, from 0 to 1; shares of missing, unseen and
             out-of-range rows, which are lost to a model rather than moved, matter from half of it.
+        usual: size that is usual, by column and aspect (`core.usual`); a change matters from there on.
 
     Returns:
         Every test and every finding; damaged tables give findings, not errors.
@@ -108,7 +115,12 @@ def compare_profiles(
         raise ConfigError(f"alpha is between 0 and 1 and min_change from 0 to below 1, saw {alpha} and {min_change}")
     names = _names(columns, [*reference.columns, *reference.repeated, *current.columns, *current.repeated])
     outcomes = {name: compare_column(name, current, reference, min_change) for name in names}
-    changes = [change for outcome in outcomes.values() for change in outcome.changes]
+    usual = usual or {}
+    changes = [
+        replace(change, minimum=max(change.minimum, usual.get((change.column, change.aspect), 0.0)))
+        for outcome in outcomes.values()
+        for change in outcome.changes
+    ]
     judged = _decide(changes, alpha)
     left = [finding for change in judged for finding in constant(change, current.columns[change.column])]
     return Comparison(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prefect_mlops.core.references import PREDICTION
 from prefect_mlops.core.reports import MAX_EXAMPLES, Check, Report
-from prefect_mlops.core.statistics import smallest_visible
+from prefect_mlops.core.statistics import MIN_ROWS, smallest_visible
 
 if TYPE_CHECKING:
     from prefect_mlops.core.changes import Change
@@ -83,6 +83,8 @@ class Judge:
         if self.separation is not None:
             yield self._separated(self.separation)
         for change in sorted(found.changes, key=lambda change: not self._an_outcome(change.column)):
+            if not change.judged and found.judged_columns:
+                continue  # told in a note
             if change.measure.size > 0 or change.aspect in (*_MOVES, "missing values"):
                 yield self._column(change, found.alpha)
 
@@ -109,7 +111,8 @@ class Judge:
     def _column(self, change: Change, alpha: float) -> Check:
         moved = change.aspect in _MOVES
         decides = change.judged and ((self._an_outcome(change.column) and moved) or self._extrapolates(change))
-        limit = f"{'distance' if moved else 'change'} below {change.minimum:g}, or p at least {alpha:.2g}"
+        usual = " (usual in the reference)" if change.minimum > self.min_change * (1 if moved else 0.5) else ""
+        limit = f"{'distance' if moved else 'change'} below {change.minimum:.2g}{usual}, or p at least {alpha:.2g}"
         return Check(
             name=change.aspect,
             passed=change.judged and not change.drifted,
@@ -158,6 +161,10 @@ class Judge:
             if visible > self.min_change:
                 yield f"With so few rows a distance below about {visible:.2f} cannot be told from chance."
         yield from found.remarks
+        few = dict.fromkeys(change.column for change in found.changes if not change.judged)
+        if few and found.judged_columns:
+            named = ", ".join(list(few)[:MAX_EXAMPLES]) + (", …" if len(few) > MAX_EXAMPLES else "")
+            yield f"Too few values to judge (below {MIN_ROWS} on a side): {len(few)} columns: {named}."
 
 
 def sizes_of(report: Report) -> dict[str, float]:

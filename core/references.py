@@ -17,6 +17,7 @@ from prefect_mlops.core.profiles import SAMPLE_ROWS, SAMPLE_SEED, Profile, profi
 from prefect_mlops.core.quantiles import Distribution, Quantiles
 from prefect_mlops.core.rehearsal import predictions_of
 from prefect_mlops.core.summaries import BUCKETS, LONGEST, Summary, Text, Times, summarise
+from prefect_mlops.core.usual import Usual, measure_usual
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +44,7 @@ class Reference:
         target: name of the column it predicts; empty where unknown.
         weights: share of each feature in the model's importance, adding up to 1; empty where nobody measured it.
         preparation: names how the rows were prepared (`ModelSpec.preparation`); empty where unknown.
+        usual: changes between blocks of its own rows.
     """
 
     profile: Profile
@@ -50,6 +52,7 @@ class Reference:
     target: str = ""
     weights: Mapping[str, float] = field(default_factory=dict)
     preparation: str = ""
+    usual: Usual = field(default_factory=Usual)
 
 
 def make_reference(
@@ -64,30 +67,43 @@ def make_reference(
     """Summarise what a model was trained on.
 
     Args:
-        X: features of the training rows, (rows, features).
+        X: features of the training rows, (rows, features), in the order they came in: neighbours tell what is usual.
         y: their target.
         model: fitted estimator, to know what it predicts.
-        unseen: features of rows it was not trained on: of those it was, a model is surer than it will ever be again.
+        unseen: features of rows it was not trained on, in their order: of those it was, a model is surer than it will
+            ever be again.
         importances: what each feature is worth to it.
         preparation: names how the rows were prepared.
     """
     features = tuple(str(name) for name in X.columns)
     target = "" if y is None or y.name is None else str(y.name)
     table = X if y is None or not target or target in features else X.assign(**{target: y.to_numpy()})
-    profile = profile_chunks([table])
+    profile = compacted(profile_chunks([table]))
+    usual = measure_usual(table, profile)
     if model is not None and unseen is not None and len(unseen):
-        profile = with_predictions(profile, model, unseen.iloc[: 10 * SAMPLE_ROWS])
+        profile, said = with_predictions(profile, model, unseen)
+        seen = measure_usual(said, profile, scale=len(said) / len(unseen))
+        usual = Usual({**usual.sizes, **seen.sizes})
     weights = weights_of(importances, features) if importances else {}
-    return Reference(profile, features, target, weights, preparation)
+    return Reference(profile, features, target, weights, preparation, usual)
 
 
-def with_predictions(profile: Profile, model: Any, rows: pd.DataFrame) -> Profile:
+def compacted(profile: Profile) -> Profile:
+    """Make a profile small enough to be kept: of long columns as many points as a file gets."""
+    columns = {name: replace(one, numbers=one.numbers.compacted()) for name, one in profile.columns.items()}
+    return replace(profile, columns=columns)
+
+
+def with_predictions(profile: Profile, model: Any, rows: pd.DataFrame) -> tuple[Profile, pd.DataFrame]:
     """Add what a model says of rows as one more column.
 
     Args:
         profile: gets the column `PREDICTION`; its sample too, as far as it reaches.
         model: fitted estimator.
-        rows: features, as the model takes them; of more than `SAMPLE_ROWS` a seeded sample is asked about.
+        rows: features, as the model takes them; of more than `SAMPLE_ROWS` a seeded sample is asked about, in order.
+
+    Returns:
+        The profile, and what the model said, in the column `PREDICTION`.
 
     Raises:
         Exception: whatever the model raises when it cannot predict these rows.
@@ -100,7 +116,7 @@ def with_predictions(profile: Profile, model: Any, rows: pd.DataFrame) -> Profil
     said = scores_of(model, rows)
     sample = profile.sample.assign(**{PREDICTION: said.reindex(range(len(profile.sample)))})
     columns = profile.columns | {PREDICTION: summarise(pd.Series(said))}
-    return replace(profile, columns=columns, sample=sample)
+    return replace(profile, columns=columns, sample=sample), pd.DataFrame({PREDICTION: said})
 
 
 def scores_of(model: Any, rows: pd.DataFrame) -> pd.Series:
@@ -155,6 +171,7 @@ def save_reference(reference: Reference, folder: Path) -> None:
         "target": reference.target,
         "weights": dict(reference.weights),
         "preparation": reference.preparation,
+        "usual": {name: dict(aspects) for name, aspects in reference.usual.sizes.items()},
         "repeated": profile.repeated,
         "columns": {name: _packed(summary) for name, summary in profile.columns.items()},
     }
@@ -180,11 +197,21 @@ def load_reference(folder: Path) -> Reference:
         profile = Profile(columns, int(kept["rows"]), _load_sample(folder / SAMPLE_FILE), dict(kept["repeated"]))
         weights = {str(name): float(weight) for name, weight in kept["weights"].items()}
         features = tuple(map(str, kept["features"]))
-        return Reference(profile, features, str(kept["target"]), weights, str(kept["preparation"]))
+        usual = {
+            str(name): {
+                str(aspect): [(int(rows), float(size)) for rows, size in seen] for aspect, seen in aspects.items()
+            }
+            for name, aspects in kept["usual"].items()
+        }
+        return Reference(profile, features, str(kept["target"]), weights, str(kept["preparation"]), Usual(usual))
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{PROFILE_FILE} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _pairs(aspects: Mapping[str, Iterable[Sequence[float]]]) -> dict[str, list[tuple[int, float]]]:
+    return {aspect: [(int(rows), float(size)) for rows, size in seen] for aspect, seen in aspects.items()}
 
 
 def profile_digest(profile: Profile) -> str:

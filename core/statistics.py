@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prefect_mlops.core.quantiles import Distribution
 
-MIN_ROWS = 50  # values a side; below, after correction, a distance of 0.4 could be chance, so "no change" says nothing
+MIN_ROWS = 30  # values a side; below, after correction, a distance of 0.5 could be chance, so "no change" says nothing
 _MIN_EXPECTED = 5.0  # Cochran's rule: chi-squared is off in cells where fewer rows than this are expected
 _MOVERS_SHOWN = 3  # the categories that moved most explain the change; the rest is in the page
 
@@ -61,11 +61,18 @@ def measure_numbers(*, current: Distribution, reference: Distribution) -> Measur
     rows, reference_rows = current.rows, reference.rows
     if min(rows, reference_rows) < MIN_ROWS:
         return _too_few(statistic, rows, reference_rows)
-    points = np.concatenate([current.points, reference.points])
-    now, before = (_cumulated(side, points) for side in (current, reference))
-    distance = float(np.abs(now - before).max())
+    distance = numbers_distance(current, reference)
     p_value = stats.kstwo.sf(distance, np.round(rows * reference_rows / (rows + reference_rows)))
     return Measure(statistic, distance, float(np.clip(p_value, 0, 1)))
+
+
+def numbers_distance(current: Distribution, reference: Distribution) -> float:
+    """Return the largest gap between two cumulated shares; neither side is empty."""
+    import numpy as np
+
+    points = np.concatenate([current.points, reference.points])
+    now, before = (_cumulated(side, points) for side in (current, reference))
+    return float(np.abs(now - before).max())
 
 
 def _cumulated(side: Distribution, points: NDArray[Any]) -> NDArray[Any]:
@@ -111,13 +118,16 @@ def measure_words(*, current: NDArray[Any], rows: int, reference: NDArray[Any], 
     if not all(words):
         both = not any(words)
         return Measure(statistic, 0.0 if both else 1.0, 1.0 if both else 0.0, "no words on one side" * (not both))
-    scaled = [
-        side * min(1.0, there / total)
-        for side, there, total in zip((current, reference), (rows, reference_rows), words, strict=True)
-    ]
+    scaled = as_texts(current, rows), as_texts(reference, reference_rows)
     distance, p_value = _moved(scaled)
     unseen = float(current[reference == 0].sum()) / words[0]
     return Measure(statistic, distance, p_value, f"{percent(unseen)} of the words are new")
+
+
+def as_texts(words: NDArray[Any], texts: int) -> NDArray[Any]:
+    """Scale counts of words down to the number of texts they come from: the words of one text go together."""
+    scaled: NDArray[Any] = words * min(1.0, texts / max(1, words.sum()))
+    return scaled
 
 
 def measure_categories(*, current: pd.Series, reference: pd.Series) -> Measure:
@@ -150,17 +160,28 @@ def measure_categories(*, current: pd.Series, reference: pd.Series) -> Measure:
 
 
 def _moved(sides: Sequence[NDArray[Any]]) -> tuple[float, float]:
-    """Return the total variation distance of two rows of counts less what chance gives, and its p-value."""
+    """Return the distance of two rows of counts, and its p-value."""
     import numpy as np
 
     counts = np.stack(sides)
     counts = counts[:, counts.sum(axis=0) > 0]
-    rows = counts.sum(axis=1, keepdims=True)
-    shares, pooled = counts / rows, counts.sum(axis=0) / counts.sum()
-    by_chance = 0.5 * np.sqrt(pooled * (1 - pooled) * (1 / rows).sum()).sum()
-    distance = 0.5 * np.abs(shares[0] - shares[1]).sum()
     p_value = 1.0 if counts.shape[1] < 2 else _table_p_value(counts)  # noqa: PLR2004 - one category cannot move
-    return float(max(0.0, distance - by_chance)), p_value
+    return counts_distance(*counts), p_value
+
+
+def counts_distance(current: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Return the total variation distance of two rows of counts, less what chance gives; neither side is empty.
+
+    Args:
+        current: rows by category, shape (categories,).
+        reference: likewise, the same categories.
+    """
+    import numpy as np
+
+    rows, reference_rows = current.sum(), reference.sum()
+    pooled = (current + reference) / (rows + reference_rows)
+    by_chance = 0.5 * np.sqrt(pooled * (1 - pooled) * (1 / rows + 1 / reference_rows)).sum()
+    return float(max(0.0, 0.5 * np.abs(current / rows - reference / reference_rows).sum() - by_chance))
 
 
 def measure_share(*, count: int, rows: int, reference_count: int, reference_rows: int) -> Measure:

@@ -206,7 +206,12 @@ def card_of(trial: Trial, challenger: Trained, told: Verdict, run: LoggedRun, ve
 def keep_reference_of(trial: Trial, challenger: Trained, card: Card, run: LoggedRun) -> Reference:
     """Keep what the challenger was trained on, summarised: once it is champion, new data is compared with that."""
     kept: Reference = keep_reference(
-        challenger.estimator, spec=trial.spec, split=trial.split, run=run, importances=card.importances
+        challenger.estimator,
+        spec=trial.spec,
+        split=trial.split,
+        table=trial.table,
+        run=run,
+        importances=card.importances,
     )
     return kept
 

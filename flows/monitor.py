@@ -40,6 +40,8 @@ from prefect_mlops.tasks import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from prefect_mlops.core.profiles import Profile
     from prefect_mlops.core.references import Reference
 
@@ -155,16 +157,17 @@ def _reference(spec: ModelSpec, champion: LoadedModel, told: Verdict) -> Referen
     kept = find_reference(champion.version)
     if kept is not None and kept.preparation == spec.preparation:
         return kept
-    split, exact = _training_rows(spec, champion)
+    table, split, exact = _training_rows(spec, champion)
     if not exact:
         told.say(
             f"The rows of {spec.name} v{champion.version.version} could not be rebuilt exactly: the spec or its "
             "preparation has changed since. What is compared with is what today's spec makes of the same data version."
         )
-    return keep_reference(champion.estimator, spec=spec, split=split, run=_run_of(champion, spec) if exact else None)
+    run = _run_of(champion, spec) if exact else None
+    return keep_reference(champion.estimator, spec=spec, split=split, table=table, run=run)
 
 
-def _training_rows(spec: ModelSpec, champion: LoadedModel) -> tuple[Split, bool]:
+def _training_rows(spec: ModelSpec, champion: LoadedModel) -> tuple[pd.DataFrame, Split, bool]:
     """Read the champion's rows again: the same data version, prepared and split in the same way; and say whether."""
     learned = lineage_of(champion.estimator)
     if learned is None or learned.source is None:
@@ -173,7 +176,7 @@ def _training_rows(spec: ModelSpec, champion: LoadedModel) -> tuple[Split, bool]
     version = "" if learned.source.version is None else f"@{learned.source.version}"
     table = spec.prepared(without_marks(load_table(f"{_address(learned)}{version}")))
     split: Split = split_table(table, spec.target, **spec.split_options)
-    return split, training_digest(split.X_train, split.y_train) == learned.digest
+    return table, split, training_digest(split.X_train, split.y_train) == learned.digest
 
 
 def _address(learned: Lineage) -> str:

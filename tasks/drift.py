@@ -70,7 +70,8 @@ def detect_drift(  # noqa: PLR0913 - two tables, what decides, and where the pag
     - what the model says, or its target, drifted;
     - the schema broke: a column missing, of another type, or without any value.
 
-    With too few rows nothing is claimed: the check that decides is a failed warning then, not a pass. Timestamps are
+    Rows are taken as independent; a `Reference` knows how much neighbouring rows differ by themselves, and a change has
+    to be larger than that. With too few rows nothing is claimed: the check that decides is a failed warning then, not a pass. Timestamps are
     compared by hour and weekday: that time goes on is no drift.
 
     Args:
@@ -111,6 +112,7 @@ def detect_drift(  # noqa: PLR0913 - two tables, what decides, and where the pag
         columns=columns or sides.columns(),
         alpha=level,
         min_change=limits["min_change"],
+        usual=sides.reference.usual.of(sides.current.rows),
     )
     judge = Judge(
         **limits,
@@ -170,10 +172,10 @@ class _Sides:
         if not self.current.rows:
             return self
         try:
-            now = with_predictions(self.current, model, self.current.sample[names])
+            now, _ = with_predictions(self.current, model, self.current.sample[names])
             base = self.reference.profile
             if PREDICTION not in base.columns:
-                base = with_predictions(base, model, base.sample[names])
+                base, _ = with_predictions(base, model, base.sample[names])
         except Exception as error:  # noqa: BLE001 - whatever a model raises on rows it cannot take, it does not predict
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON_LENGTH]
             return replace(self, unpredictable=reason)

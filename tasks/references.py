@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect_mlops.core import references
 from prefect_mlops.core.errors import ConfigError
@@ -13,11 +13,14 @@ from prefect_mlops.tasks import _mlflow
 from prefect_mlops.tasks._step import run_logger, step
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from prefect_mlops.core.cards import Importances
     from prefect_mlops.core.references import Reference
     from prefect_mlops.core.specs import ModelSpec
     from prefect_mlops.core.values import LoggedRun, ModelVersion, Split
 
+Rows = TypeVar("Rows", "pd.DataFrame", "pd.Series")
 _FILES = tuple(f"{references.FOLDER}/{name}" for name in (references.PROFILE_FILE, references.SAMPLE_FILE))
 
 
@@ -27,6 +30,7 @@ def keep_reference(
     *,
     spec: ModelSpec,
     split: Split,
+    table: pd.DataFrame | None = None,
     run: LoggedRun | None = None,
     importances: Importances | None = None,
 ) -> Reference:
@@ -38,6 +42,8 @@ def keep_reference(
         model: the fitted estimator.
         spec: its recipe.
         split: training rows; of the test rows the model's predictions are summarised, and what each feature is worth.
+        table: what the split was made of, for the order in time where the spec has an ``order_by``: neighbouring rows
+            tell what changes are usual. Without it rows are taken in their own order.
         run: MLflow run that gets the folder ``reference/``; None keeps nothing.
         importances: what each feature is worth, where that is known already, as from the model's card.
 
@@ -49,11 +55,12 @@ def keep_reference(
 
     Source: `core.references`; `sklearn.inspection.permutation_importance` for the weights.
     """
+    order = table[spec.order_by] if table is not None and spec.order_by else None
     reference = references.make_reference(
-        split.X_train,
-        split.y_train,
+        _in_order(split.X_train, order),
+        _in_order(split.y_train, order),
         model=model,
-        unseen=split.X_test,
+        unseen=_in_order(split.X_test, order),
         importances=importances or _importances(model, spec, split),
         preparation=spec.preparation,
     )
@@ -64,6 +71,10 @@ def keep_reference(
             with _mlflow.backend(f"keeping the reference with run {run.run_id}"):
                 client.log_artifacts(run.run_id, scratch)
     return reference
+
+
+def _in_order(rows: Rows, order: pd.Series | None) -> Rows:
+    return rows if order is None else rows.iloc[order.loc[rows.index].argsort(kind="stable").to_numpy()]
 
 
 def _importances(model: Any, spec: ModelSpec, split: Split) -> Importances | None:

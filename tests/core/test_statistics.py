@@ -296,7 +296,7 @@ def test_a_short_time_is_not_compared_with_a_long_one_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "reference_rows"), [(0, 500), (500, 0), (0, 0), (1, 500), (49, 500), (500, 49), (1, 1)]
+    ("rows", "reference_rows"), [(0, 500), (500, 0), (0, 0), (1, 500), (29, 500), (500, 29), (1, 1)]
 )
 def test_too_few_rows_are_never_judged(rows: int, reference_rows: int) -> None:
     outcome = compare_tables(current=quiet(rows), reference=quiet(reference_rows, seed=1))
@@ -375,7 +375,7 @@ CELLS = {
 
 @st.composite
 def tables(draw: st.DrawFn) -> pd.DataFrame:
-    rows = draw(st.sampled_from([0, 1, 2, 49, 60]))
+    rows = draw(st.sampled_from([0, 1, 2, 29, 60]))
     columns = {}
     for name in draw(st.lists(st.sampled_from("abcde"), max_size=4, unique=True)):
         dtype = draw(st.sampled_from(sorted(CELLS)))
