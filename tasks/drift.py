@@ -71,8 +71,8 @@ def detect_drift(  # noqa: PLR0913 - two tables, what decides, and where the pag
     - the schema broke: a column missing, of another type, or without any value.
 
     Rows are taken as independent; a `Reference` knows how much neighbouring rows differ by themselves, and a change has
-    to be larger than that. With too few rows nothing is claimed: the check that decides is a failed warning then, not a pass. Timestamps are
-    compared by hour and weekday: that time goes on is no drift.
+    to be larger than that. With too few rows nothing is claimed: the check that decides is a failed warning then, not a
+    pass. Timestamps are compared by hour and weekday: that time goes on is no drift.
 
     Args:
         current: the new rows, where they are, or their profile. Tables are read in chunks, so memory does not grow.
