@@ -19,7 +19,7 @@ SHARE = "share of drifted columns"
 WEIGHT = "weight of drifted columns"
 PREDICTS = "the model predicts these rows"
 SEPARATION = "told apart by a classifier"
-_BEYOND = {"values out of range", "values not seen before"}  # where a model has never been
+_LOST = {"missing values", "values not seen before", "values out of range"}  # where a model sees nothing it knows
 _MOVES = {"distribution", "length of text", "vocabulary", "hour of the day", "day of the week"}  # sizes are distances
 
 
@@ -34,6 +34,7 @@ class Judge:
         target: name of the column the model predicts; empty where it was not compared.
         unpredictable: why the model could not be asked about the rows; empty where it could or was not asked.
         separation: what a classifier found; None where none was asked.
+        usual_auc: what it finds between parts of the reference.
     """
 
     max_drifted_share: float
@@ -42,6 +43,7 @@ class Judge:
     target: str = ""
     unpredictable: str = ""
     separation: Separation | None = None
+    usual_auc: float = 0.5
 
     def report(self, found: Comparison, subject: str) -> Report:
         """Judge a comparison."""
@@ -110,7 +112,7 @@ class Judge:
 
     def _column(self, change: Change, alpha: float) -> Check:
         moved = change.aspect in _MOVES
-        decides = change.judged and ((self._an_outcome(change.column) and moved) or self._extrapolates(change))
+        decides = change.judged and ((self._an_outcome(change.column) and moved) or self._loses(change))
         usual = " (usual in the reference)" if change.minimum > self.min_change * (1 if moved else 0.5) else ""
         limit = f"{'distance' if moved else 'change'} below {change.minimum:.2g}{usual}, or p at least {alpha:.2g}"
         return Check(
@@ -124,10 +126,10 @@ class Judge:
             value=change.measure.size if change.judged else None,
         )
 
-    def _extrapolates(self, change: Change) -> bool:
-        """Tell whether too many rows lie where the model has never been; what it was worth elsewhere says nothing."""
+    def _loses(self, change: Change) -> bool:
+        """Tell whether too many rows are lost to the model; what the column was worth elsewhere says nothing then."""
         used = not self._an_outcome(change.column) and self._weight(change.column) > 0
-        return change.aspect in _BEYOND and used and change.measure.size > self.max_drifted_share
+        return change.aspect in _LOST and used and change.measure.size > self.max_drifted_share
 
     def _importance(self, change: Change) -> str:
         if not self.weights or not change.drifted or self._an_outcome(change.column):
@@ -136,7 +138,8 @@ class Judge:
         return f"; {weight:.0%} of the model's importance" if weight else "; the model does not use it"
 
     def _separated(self, seen: Separation) -> Check:
-        limit = 0.5 + self.min_change / 2  # what a tenth of the rows elsewhere give a perfect classifier
+        # What a tenth of the rows elsewhere give a perfect classifier, or what is usual.
+        limit = max(0.5 + self.min_change / 2, self.usual_auc)
         return Check(
             name=SEPARATION,
             passed=seen.low <= limit,

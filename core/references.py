@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.changes import joint_kind
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.profiles import SAMPLE_ROWS, SAMPLE_SEED, Profile, profile_chunks
 from prefect_mlops.core.quantiles import Distribution, Quantiles
 from prefect_mlops.core.rehearsal import predictions_of
+from prefect_mlops.core.separation import usual_separation
 from prefect_mlops.core.summaries import BUCKETS, LONGEST, Summary, Text, Times, summarise
 from prefect_mlops.core.usual import Usual, measure_usual
 
@@ -79,11 +81,12 @@ def make_reference(
     target = "" if y is None or y.name is None else str(y.name)
     table = X if y is None or not target or target in features else X.assign(**{target: y.to_numpy()})
     profile = compacted(profile_chunks([table]))
-    usual = measure_usual(table, profile)
+    kinds = {name: joint_kind(one, one) for name, one in profile.columns.items() if name in features}
+    usual = replace(measure_usual(table, profile), auc=usual_separation(table, kinds))
     if model is not None and unseen is not None and len(unseen):
         profile, said = with_predictions(profile, model, unseen)
         seen = measure_usual(said, profile, scale=len(said) / len(unseen))
-        usual = Usual({**usual.sizes, **seen.sizes})
+        usual = replace(usual, sizes={**usual.sizes, **seen.sizes})
     weights = weights_of(importances, features) if importances else {}
     return Reference(profile, features, target, weights, preparation, usual)
 
@@ -172,6 +175,7 @@ def save_reference(reference: Reference, folder: Path) -> None:
         "weights": dict(reference.weights),
         "preparation": reference.preparation,
         "usual": {name: dict(aspects) for name, aspects in reference.usual.sizes.items()},
+        "usual_auc": reference.usual.auc,
         "repeated": profile.repeated,
         "columns": {name: _packed(summary) for name, summary in profile.columns.items()},
     }
@@ -197,13 +201,8 @@ def load_reference(folder: Path) -> Reference:
         profile = Profile(columns, int(kept["rows"]), _load_sample(folder / SAMPLE_FILE), dict(kept["repeated"]))
         weights = {str(name): float(weight) for name, weight in kept["weights"].items()}
         features = tuple(map(str, kept["features"]))
-        usual = {
-            str(name): {
-                str(aspect): [(int(rows), float(size)) for rows, size in seen] for aspect, seen in aspects.items()
-            }
-            for name, aspects in kept["usual"].items()
-        }
-        return Reference(profile, features, str(kept["target"]), weights, str(kept["preparation"]), Usual(usual))
+        usual = Usual({str(name): _pairs(aspects) for name, aspects in kept["usual"].items()}, float(kept["usual_auc"]))
+        return Reference(profile, features, str(kept["target"]), weights, str(kept["preparation"]), usual)
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ConfigError):
             raise

@@ -65,6 +65,7 @@ class Report(Value):
         checks: at least one; a report without checks would be a verdict without evidence.
         rows: rows looked at, where that is one number.
         notes: sentences a reader should know that are not checks.
+        links: label and address of pages that show more; made by us, never of data.
     """
 
     kind: Kind
@@ -72,6 +73,7 @@ class Report(Value):
     checks: tuple[Check, ...] = Field(min_length=1)
     rows: int | None = None
     notes: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -107,6 +109,7 @@ class Report(Value):
         if len(ordered) > len(shown):
             parts.append(f"{len(ordered) - len(shown)} more checks passed.")
         parts += [markdown.escape(note) for note in self.notes]
+        parts += [f"[{label}]({address})" for label, address in self.links]
         return "\n\n".join(parts) + "\n"
 
     def raise_for_failure(self) -> None:

@@ -6,6 +6,7 @@ neighbouring rows are compared with the whole they were taken from, and a change
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from prefect_mlops.core.profiles import Profile
 
 SMALLEST_BLOCK = 250
-LARGEST_BLOCK = 64_000  # larger ones differ less; what is usual among these is asked of them too
-GROWTH = 4
-BLOCKS = 40  # a block like them is beyond the largest of forty in one of forty-one cases
+LARGEST_BLOCK = 64_000  # larger ones differ less, as their root says
+GROWTH = 2
+BLOCKS = 25  # a block like them is beyond the largest of 25 in one of 26 cases
 LEAST_IN_WHOLE = 4  # blocks that cover more of the table say little about another time
 MIN_ROWS = 30  # rows of a block that was taken from a sample
 
@@ -34,19 +35,30 @@ class Usual:
 
     Attributes:
         sizes: for each column and aspect, pairs of a block's rows and the largest size seen, by ascending rows.
+        auc: how well a classifier told the first and the last quarter of the rows from the others; the larger one.
     """
 
     sizes: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]] = field(default_factory=dict)
+    auc: float = 0.5
 
     def of(self, rows: int) -> dict[tuple[str, str], float]:
-        """Return the usual size by column and aspect in a table of so many rows: that of blocks no larger than it."""
-        found = {}
-        for column, aspects in self.sizes.items():
-            for aspect, seen in aspects.items():
-                fitting = [size for block, size in seen if block <= rows] or [size for _, size in seen[:1]]
-                if fitting:
-                    found[column, aspect] = fitting[-1]
-        return found
+        """Return the usual size by column and aspect in a table of so many rows: that of blocks half as large.
+
+        Beyond the largest block it shrinks with the root of the rows, as the mean of many such blocks does.
+        """
+        return {
+            (column, aspect): _size_at(rows, seen)
+            for column, aspects in self.sizes.items()
+            for aspect, seen in aspects.items()
+            if seen
+        }
+
+
+def _size_at(rows: int, seen: Sequence[tuple[int, float]]) -> float:
+    half = rows / 2  # blocks begin anywhere, files with a day: a block as large as a file mostly holds parts of two
+    known = [pair for pair in seen if pair[0] <= half] or [seen[0]]
+    block, size = known[-1]
+    return size * math.sqrt(block / half) if len(known) == len(seen) and half > block else size
 
 
 def measure_usual(table: pd.DataFrame, whole: Profile, *, scale: float = 1.0) -> Usual:

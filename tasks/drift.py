@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from prefect.runtime import flow_run
 
@@ -61,12 +62,12 @@ def detect_drift(  # noqa: PLR0913 - two tables, what decides, and where the pag
     """Judge whether new data still looks like the data it is compared with.
 
     A column drifted when its distribution, or the share of its missing, unseen or out-of-range values, moved by more
-    than a trifle and chance does not explain it, corrected for all tests of the report: when nothing moved, about one
-    report in a hundred names a column. A single drifted column warns. The report fails when
+    than a trifle and chance does not explain it, corrected for all tests of the report: of independent rows that did
+    not move, at most one report in a hundred names a column. A single drifted column warns. The report fails when
 
     - more than `max_drifted_share` of the columns drifted: of their weight, where the reference knows what each is
       worth to the model, so that a column it does not use informs and does not alarm;
-    - as large a share of the rows lies outside what the model has seen of a column it uses;
+    - as large a share of the rows lies outside what the model has seen of a column it uses, or went missing in it;
     - what the model says, or its target, drifted;
     - the schema broke: a column missing, of another type, or without any value.
 
@@ -120,6 +121,7 @@ def detect_drift(  # noqa: PLR0913 - two tables, what decides, and where the pag
         target=sides.reference.target or (spec.target if spec else ""),
         unpredictable=sides.unpredictable,
         separation=_separation(sides, found, multivariate),
+        usual_auc=sides.reference.usual.auc,
     )
     report = judge.report(found, subject or _subject({"current": current, "reference": reference}))
     return _with_page(report, sides, found, _Pages(html, run, workspace, spec.name if spec else report.subject))
@@ -244,24 +246,32 @@ def _with_page(report: Report, sides: _Sides, found: compare.Comparison, pages: 
         "known": sides.reference,
     }
     notes: list[str] = []
+    links: list[tuple[str, str]] = []
     if pages.html is not None or pages.run is not None:
-        notes += _page_notes(pages, drawn)
+        notes, links = _page(pages, drawn)
     if pages.workspace is not None:
         notes += _workspace_notes(pages, drawn)
-    return report.model_copy(update={"notes": (*report.notes, *notes)}) if notes else report
+    if not notes:
+        return report
+    return report.model_copy(update={"notes": (*report.notes, *notes), "links": (*report.links, *links)})
 
 
-def _page_notes(pages: _Pages, drawn: dict[str, Any]) -> list[str]:
+def _page(pages: _Pages, drawn: dict[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Draw the page and keep it with the run; returns notes and links for the report."""
     from prefect_mlops.tasks._drift_page import write_page
 
     with tempfile.TemporaryDirectory() as scratch:
         file = pages.path or Path(scratch) / PAGE_NAME
         notes, made = _attempted("page", drawn["report"].subject, lambda: write_page(file, **drawn))
-        if made and pages.run is not None:
-            client = _mlflow.mlflow_client()
-            with _mlflow.backend(f"logging the drift page to run {pages.run.run_id}"):
-                client.log_artifact(pages.run.run_id, str(file), ARTIFACT_FOLDER)
-    return notes
+        if not made or pages.run is None:
+            return notes, []
+        client, run_id = _mlflow.mlflow_client(), pages.run.run_id
+        with _mlflow.backend(f"logging the drift page to run {run_id}"):
+            client.log_artifact(run_id, str(file), ARTIFACT_FOLDER)
+            experiment = client.get_run(run_id).info.experiment_id
+    where = f"experiments/{experiment}/runs/{run_id}/artifacts/{ARTIFACT_FOLDER}/{quote(file.name)}"
+    url = _mlflow.page(where)
+    return notes, [("The page in MLflow", url)] if url else []
 
 
 def _workspace_notes(pages: _Pages, drawn: dict[str, Any]) -> list[str]:

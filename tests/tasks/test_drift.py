@@ -94,7 +94,8 @@ def test_only_the_named_columns_are_judged() -> None:
         (lambda frame: frame.assign(c0=frame["c0"].astype(str)), ("c0", "type is unchanged", "error")),
         (lambda frame: frame.assign(c1=None), ("c1", "has values", "error")),
         (lambda frame: frame.assign(new=1), ("new", "column is known", "warning")),
-        (lambda frame: frame.assign(c0=frame["c0"].mask(frame.index % 2 == 0)), ("c0", "missing values", "warning")),
+        (lambda frame: frame.assign(c0=frame["c0"].mask(frame.index % 2 == 0)), ("c0", "missing values", "error")),
+        (lambda frame: frame.assign(c0=frame["c0"].mask(frame.index % 8 == 0)), ("c0", "missing values", "warning")),
     ],
 )
 def test_a_broken_schema_fails_and_a_single_moved_column_warns(
@@ -194,6 +195,15 @@ def test_the_page_is_kept_with_the_run(logged_run: LoggedRun, tmp_path: Path) ->
     kept = Path(client.download_artifacts(logged_run.run_id, "drift/july.html"))
     assert kept.read_bytes() == (tmp_path / "july.html").read_bytes()
     assert client.get_run(logged_run.run_id).info.status == "RUNNING"  # whose run it is ends it
+
+
+def test_the_page_is_linked_where_a_server_shows_it(logged_run: LoggedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert detect(current=batch(seed=1), reference=batch(), run=logged_run).links == ()
+    monkeypatch.setenv("PREFECT_MLOPS_MLFLOW_UI", "http://mlflow.example")
+    report = detect(current=batch(seed=1), reference=batch(), run=logged_run, html="a b.html")
+    address = f"http://mlflow.example/#/experiments/1/runs/{logged_run.run_id}/artifacts/drift/a%20b.html"
+    assert report.links == (("The page in MLflow", address),)
+    assert f"[The page in MLflow]({address})" in report.to_markdown()
 
 
 def test_failures_of_mlflow_are_named(logged_run: LoggedRun, monkeypatch: pytest.MonkeyPatch) -> None:
