@@ -197,11 +197,11 @@ def _recent(spec: ModelSpec, current: str, newest: list[Arrival]) -> _Recent:
     """Find what is to be looked at, and name it."""
     if current:
         return _Recent(TableRef(uri=spec.source(current)), current.rstrip("/").rpartition("/")[2])
-    # The same name may have arrived before, with other content.
+    # The same name may have arrived before, with other content. The rows are read from the newest version, into which
+    # compaction has brought them; that of their commit may be gone.
     files = tuple((arrival.path, arrival.digest) for arrival in newest)
     name = newest[-1].path if len(newest) == 1 else f"{len(newest)} files up to {newest[-1].path}"
-    version = newest[-1].version
-    return _Recent(TableRef(uri=spec.source(), version=version, files=files), name, version)
+    return _Recent(TableRef(uri=spec.source(), files=files), name, newest[-1].version)
 
 
 def _page_path(spec: ModelSpec, name: str) -> Path:
@@ -225,5 +225,6 @@ def _tell(told: Verdict, report: Report, champion: LoadedModel, name: str) -> No
         *(check.sentence for check in moved[:5]),
         *report.notes[:2],
     )
+    told.links += report.links
     if champion.version.url:
         told.links.append((f"Champion {version} in MLflow", champion.version.url))

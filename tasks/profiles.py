@@ -46,6 +46,7 @@ def profile_table(
         part: number of the part, from 0.
         parts: into how many parts the files of the table are dealt out, for `merge_profiles` to join their profiles:
             on a cluster each can be summarised by another worker. The spec's ``prepare`` has to be ``row_wise`` then.
+            A frame is a part by itself.
 
     Returns:
         The profile: counts and quantiles of each column, and 10,000 rows of a seeded sample. It stays in the process
@@ -65,6 +66,10 @@ def _chunks(
     table: Table, spec: ModelSpec | None, columns: Sequence[str] | None, part: tuple[int, int]
 ) -> Iterator[pd.DataFrame]:
     """Give the prepared rows, reading no more columns than are needed where that is known."""
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        part = (0, 1)
     if spec is None or spec.prepare is None:
         yield from read_chunks(table, columns=columns, part=part)
     elif spec.row_wise:

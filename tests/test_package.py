@@ -198,7 +198,7 @@ def test_a_wheel_names_its_command_license_and_version(wheel: Path, inside: set[
     (metadata,) = [name for name in inside if name.endswith("/METADATA")]
     words = archive.read(metadata).decode()
     assert "Requires-Dist: prefect<3.9,>=3.8" in words
-    assert re.findall(r"^Provides-Extra: (.*)$", words, flags=re.MULTILINE) == ["demo", "s3"]
+    assert re.findall(r"^Provides-Extra: (.*)$", words, flags=re.MULTILINE) == ["demo", "dask", "s3"]
 
 
 def test_no_folder_of_the_checkout_shadows_the_package() -> None:

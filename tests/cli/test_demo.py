@@ -156,6 +156,6 @@ def test_the_drift_report_opens_without_a_network(told: dict[str, Any], page: Pa
     page.on("request", lambda request: asked.append(request.url))
     page.goto(Path(told["drift"]["page"]).as_uri())
     page.get_by_text("Failed: drift of flights-late").first.wait_for()
-    page.get_by_text("Columns, those that drifted first").wait_for()
+    page.get_by_text("then the columns that drifted").wait_for()
     page.get_by_role("cell", name="temp").first.wait_for()
     assert not [url for url in asked if url.startswith("http")]

@@ -172,15 +172,17 @@ def _look(folder: Path, day: int) -> None:
 
 @pytest.mark.slow
 def test_processes_at_once_make_one_project_and_all_their_runs(tmp_path: Path) -> None:
-    forked = multiprocessing.get_context("fork")
-    processes = [forked.Process(target=_look, args=(tmp_path, day % 3)) for day in range(6)]
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # threads of servers that other tests have used do not survive a fork
+    processes = [context.Process(target=_look, args=(tmp_path, day % 2)) for day in range(4)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(120)
         assert process.exitcode == 0
     (project,) = tmp_path.iterdir()
-    assert len(runs(tmp_path, project.name)) == 3  # of each two that were the same look, one
+    assert len(runs(tmp_path, project.name)) == 2  # of each two that were the same look, one
 
 
 @contextmanager
