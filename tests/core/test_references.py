@@ -103,7 +103,9 @@ def test_a_damaged_reference_is_refused_in_words(tmp_path: Path, damage: Any) ->
 
 
 @pytest.mark.parametrize("name", [PROFILE_FILE, SAMPLE_FILE])
-@pytest.mark.parametrize("content", [b"", b"PAR1", gzip.compress(b"{")[:-4], b"\x80\x04."])
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", gzip.compress(b"{")[:-4], b"\x80\x04."], ids=["empty", "magic", "cut", "pickle"]
+)
 def test_files_that_are_no_reference_are_refused_in_words(tmp_path: Path, name: str, content: bytes) -> None:
     save_reference(make_reference(awkward(100)), tmp_path)
     (tmp_path / name).write_bytes(content)
