@@ -56,6 +56,7 @@ class Change:
         corrected_p: p-value corrected for all tests of the comparison; None where there were too few rows to judge.
         drifted: the change is larger than `minimum` and chance does not explain it.
         examples: a few values it is about.
+        lost: the rows it is about are new ones in which a model finds nothing it has learned from.
     """
 
     column: str
@@ -66,6 +67,7 @@ class Change:
     corrected_p: float | None = None
     drifted: bool = False
     examples: tuple[str, ...] = ()
+    lost: bool = False
 
     @property
     def judged(self) -> bool:
@@ -203,7 +205,8 @@ def _tested(name: str, kind: ColumnKind, now: Summary, before: Summary, min_chan
         nulls = statistics.measure_share(
             count=now.nulls, rows=now.rows, reference_count=before.nulls, reference_rows=before.rows
         )
-        yield Change(name, kind, "missing values", nulls, min_change / 2)
+        more = now.nulls * before.rows > before.nulls * now.rows
+        yield Change(name, kind, "missing values", nulls, min_change / 2, lost=more)
     if kind == "numeric":
         yield from _tested_numbers(name, now, before, min_change)
     elif kind == "text":
@@ -240,7 +243,13 @@ def _out_of_range(name: str, points: Distribution, now: Summary, before: Summary
     words = f"{unseen.words} outside {low:.6g} to {high:.6g}"
     examples = tuple(dict.fromkeys(f"{end:.6g}" for end in ends))
     return Change(
-        name, "numeric", "values out of range", replace(unseen, words=words), min_change / 2, examples=examples
+        name,
+        "numeric",
+        "values out of range",
+        replace(unseen, words=words),
+        min_change / 2,
+        examples=examples,
+        lost=True,
     )
 
 
@@ -304,7 +313,13 @@ def _tested_categories(
         words = f"{len(new):,} new, in {unseen.words}"
         examples = tuple(show(value) for value in new.index[:MAX_EXAMPLES])
         yield Change(
-            name, kind, "values not seen before", replace(unseen, words=words), min_change / 2, examples=examples
+            name,
+            kind,
+            "values not seen before",
+            replace(unseen, words=words),
+            min_change / 2,
+            examples=examples,
+            lost=True,
         )
 
 

@@ -19,7 +19,6 @@ SHARE = "share of drifted columns"
 WEIGHT = "weight of drifted columns"
 PREDICTS = "the model predicts these rows"
 SEPARATION = "told apart by a classifier"
-_LOST = {"missing values", "values not seen before", "values out of range"}  # where a model sees nothing it knows
 _MOVES = {"distribution", "length of text", "vocabulary", "hour of the day", "day of the week"}  # sizes are distances
 
 
@@ -112,9 +111,12 @@ class Judge:
 
     def _column(self, change: Change, alpha: float) -> Check:
         moved = change.aspect in _MOVES
-        decides = change.judged and ((self._an_outcome(change.column) and moved) or self._loses(change))
+        loses = change.judged and self._loses(change)
+        decides = loses or (change.judged and moved and self._an_outcome(change.column))
         usual = " (usual in the reference)" if change.minimum > self.min_change * (1 if moved else 0.5) else ""
         limit = f"{'distance' if moved else 'change'} below {change.minimum:.2g}{usual}, or p at least {alpha:.2g}"
+        if loses:
+            limit = f"at most {self.max_drifted_share:.0%} of the rows, as the model has learned nothing about them"
         return Check(
             name=change.aspect,
             passed=change.judged and not change.drifted,
@@ -129,7 +131,7 @@ class Judge:
     def _loses(self, change: Change) -> bool:
         """Tell whether too many rows are lost to the model; what the column was worth elsewhere says nothing then."""
         used = not self._an_outcome(change.column) and self._weight(change.column) > 0
-        return change.aspect in _LOST and used and change.measure.size > self.max_drifted_share
+        return change.lost and used and change.measure.size > self.max_drifted_share
 
     def _importance(self, change: Change) -> str:
         if not self.weights or not change.drifted or self._an_outcome(change.column):

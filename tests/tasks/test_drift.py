@@ -307,7 +307,15 @@ def test_rows_where_the_model_has_never_been_alarm_however_little_the_column_wei
             check for check in report.checks if (check.subject, check.name) == (column, "values out of range")
         )
         assert beyond.severity == ("warning" if passed else "error")
+        assert beyond.expected.startswith("change below 0.05" if passed else "at most 20% of the rows")
     assert detect(current=new(c2=2.5), reference=little).passed, "some out of range are a warning"
+
+
+def test_gaps_that_were_filled_are_no_loss() -> None:
+    gaps = batch(5000).assign(c0=lambda table: table["c0"].mask(table.index % 2 == 0))
+    report = detect(current=batch(seed=1), reference=gaps)
+    assert failed(report) == {("c0", "missing values", "warning")}
+    assert report.passed
 
 
 def test_what_the_model_says_alarms_by_itself() -> None:
