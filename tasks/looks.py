@@ -73,6 +73,6 @@ def show_history(model: str, looks: Sequence[Look] | None = None) -> str:
     shown = kept.read_looks(model) if looks is None else list(looks)
     failed = sum(not look.passed for look in shown)
     page = looks_page(model, shown)
-    told = f"{len(shown)} looks at {model}, {failed} of them failed"
+    told = f"{len(shown)} {'look' if len(shown) == 1 else 'looks'} at {model}, {failed} failed"
     # In a synchronous task the call returns the id itself; its declared type also covers coroutines.
     return str(create_markdown_artifact(markdown=page, key=slug(f"drift-history-{model}"), description=told[:200]))

@@ -55,7 +55,7 @@ def test_a_flow_numbers_its_look_keeps_it_and_shows_all_of_them(prefect_api: Non
     assert "Looks at Shop &lt;b&gt;" in artifact.data
     assert "| 3 at v2 | passed | 0 of 1 | dep\\_time 0.10 | september.csv |" in artifact.data
     assert "data:image/svg+xml;base64," in artifact.data
-    assert artifact.description == "3 looks at Shop <b>, 0 of them failed"
+    assert artifact.description == "3 looks at Shop <b>, 0 failed"
 
 
 def test_storage_that_fails_is_tried_again(prefect_api: None, home: Path) -> None:
