@@ -228,9 +228,7 @@ def _draw_scores(axes: Axes, name: str, points: list[tuple[float, Look]]) -> Non
             axes.vlines(x, *ends, color=color, linewidth=1)
         axes.plot(x, look.scores[name], "o", markersize=4.5, color=color, markeredgecolor=_PAGE, markeredgewidth=0.6)
     if name == _SHARE:
-        axes.set_ylim(
-            0, max(0.3, *(1.05 * look.scores[name] for _, look in points))
-        )  # trifles are no cliffs
+        axes.set_ylim(0, max(0.3, *(1.05 * look.scores[name] for _, look in points)))  # trifles are no cliffs
     title = "weight of what drifted" if name == _SHARE else f"{_label(name)} with its interval"
     title = f"{title}; red where the look failed"
     axes.set_title(title, loc="left", fontsize=9, color=_MUTED, parse_math=False)
