@@ -34,7 +34,12 @@ _WHOLE: Part = (0, 1)
 
 
 def read_chunks(
-    table: Table | str, *, columns: Sequence[str] | None = None, rows: int = CHUNK_ROWS, part: Part = _WHOLE
+    table: Table | str,
+    *,
+    columns: Sequence[str] | None = None,
+    absent_ok: bool = False,
+    rows: int = CHUNK_ROWS,
+    part: Part = _WHOLE,
 ) -> Iterator[pd.DataFrame]:
     """Read a table in chunks, in a fixed order; put together they are what `core.tables.as_frame` gives.
 
@@ -46,6 +51,7 @@ def read_chunks(
     Args:
         table: the rows, where they are, or their address as `core.tables.read_table` takes it, without databases.
         columns: names to read, in this order; None reads those the reference names, or all.
+        absent_ok: leave out columns that are not there instead of refusing the table; where none is, all are read.
         rows: of each chunk; the last one may be shorter.
         part: only the files of this part are read; one without files has no chunks.
 
@@ -69,19 +75,29 @@ def read_chunks(
     if isinstance(table, pd.DataFrame):
         if part != _WHOLE:
             raise ConfigError("a frame in memory has no parts: give its rows, or where they are")
-        yield from _slices(table, wanted, rows, uri=tables.table_name(table))
+        yield from _slices(table, _there(wanted, table.columns, absent_ok), rows, uri=tables.table_name(table))
         return
     ref = table if isinstance(table, TableRef) else TableRef(uri=table)
     with reading(ref.uri):
         source = tables.referred(ref)
         if _is_piecewise(source, ref):
-            yield from _streamed(source, ref, wanted or tables.wanted_columns(list(ref.columns) or None), rows, part)
+            names = wanted or tables.wanted_columns(list(ref.columns) or None)
+            yield from _streamed(source, ref, names, rows, part, absent_ok=absent_ok)
             return
     if part != _WHOLE:
         raise ConfigError(f"{tables.table_name(ref)} has no parts: those of Parquet and Delta tables are their files")
-    if wanted and ref.digest is None:
+    if wanted and ref.digest is None and not absent_ok:
         ref = ref.model_copy(update={"columns": dict.fromkeys(wanted, "")})
-    yield from _slices(tables.as_frame(ref), wanted, rows, uri=ref.uri)
+    frame = tables.as_frame(ref)
+    yield from _slices(frame, _there(wanted, frame.columns, absent_ok), rows, uri=ref.uri)
+
+
+def _there(wanted: list[str] | None, names: Iterable[str], absent_ok: bool) -> list[str] | None:
+    """Leave out what is not there, where that is allowed."""
+    if not absent_ok or wanted is None:
+        return wanted
+    known = set(names)
+    return [name for name in wanted if name in known] or None
 
 
 def is_streamed(table: TableRef) -> bool:
@@ -109,7 +125,7 @@ def _slices(frame: pd.DataFrame, columns: list[str] | None, rows: int, *, uri: s
 
 
 def _streamed(
-    source: tables.Source, ref: TableRef, columns: list[str] | None, rows: int, part: Part
+    source: tables.Source, ref: TableRef, columns: list[str] | None, rows: int, part: Part, *, absent_ok: bool
 ) -> Iterator[pd.DataFrame]:
     with ExitStack() as stack:
         if source.kind == "delta":
@@ -118,9 +134,11 @@ def _streamed(
         else:
             dataset = sources.parquet_dataset(source.uri)
             if _has_named_range(dataset.schema):
-                yield from _slices(formats.read_parquet(source.uri, columns=None), columns, rows, uri=source.uri)
+                frame = formats.read_parquet(source.uri, columns=None)
+                yield from _slices(frame, _there(columns, frame.columns, absent_ok), rows, uri=source.uri)
                 return
         names = dataset.schema.names
+        columns = _there(columns, names, absent_ok)
         formats.require_unique(source.uri, names)
         formats.require_columns(source.uri, columns, names)
         formats.require_columns(source.uri, sources.FILE_MARKS if ref.files else (), names)

@@ -205,7 +205,7 @@ def _profile(table: Any, columns: list[str] | None) -> Profile:
         return profile_chunks(
             (table.iloc[at : at + CHUNK_ROWS] for at in range(0, max(len(table), 1), CHUNK_ROWS)), columns
         )
-    return profile_chunks(read_chunks(table), columns)
+    return profile_chunks(read_chunks(table, columns=columns, absent_ok=True), columns)
 
 
 def _separation(sides: _Sides, found: compare.Comparison, wanted: bool | None) -> Separation | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core import profiles
-from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.errors import ConfigError, MLOpsError
 from prefect_mlops.core.lake import without_marks
 from prefect_mlops.core.streams import CHUNK_ROWS, read_chunks
 from prefect_mlops.core.tables import as_frame, table_name
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from prefect_mlops.core.profiles import Profile
     from prefect_mlops.core.specs import ModelSpec
     from prefect_mlops.core.values import Table
+
+MAX_REASON_LENGTH = 200
 
 
 def _run_name(parameters: dict[str, Any]) -> str:
@@ -42,7 +44,8 @@ def profile_table(
     Args:
         table: the rows, (rows, columns), or where they are.
         spec: prepares the rows, as a dataset's rows are prepared for training; None takes them as they are.
-        columns: names to summarise, after preparing; None takes all.
+        columns: names to summarise, after preparing; None takes all. What is not there is left out, and is a finding of
+            `detect_drift`.
         part: number of the part, from 0.
         parts: into how many parts the files of the table are dealt out, for `merge_profiles` to join their profiles:
             on a cluster each can be summarised by another worker. The spec's ``prepare`` has to be ``row_wise`` then.
@@ -53,7 +56,7 @@ def profile_table(
         or cluster; it is nothing for a result storage.
 
     Raises:
-        ConfigError: the table cannot be found, lacks a column that is asked for, or cannot be had in parts.
+        ConfigError: the table cannot be found or cannot be had in parts, or the spec's ``prepare`` failed on it.
         DataCheckError: the reference cannot be read as a table.
         BackendError: the table could not be read; tried again.
 
@@ -71,19 +74,29 @@ def _chunks(
     if isinstance(table, pd.DataFrame):
         part = (0, 1)
     if spec is None or spec.prepare is None:
-        yield from read_chunks(table, columns=columns, part=part)
+        yield from read_chunks(table, columns=columns, absent_ok=True, part=part)
     elif spec.row_wise:
         for chunk in read_chunks(table, part=part):
-            yield spec.prepared(without_marks(chunk))
+            yield _prepared(spec, table, chunk)
     elif part != (0, 1):
         raise ConfigError(
             f"{spec.name}: its prepare needs the whole table: set row_wise=True where it looks at each row alone, "
             "or leave parts out"
         )
     else:
-        rows = spec.prepared(without_marks(as_frame(table)))
+        rows = _prepared(spec, table, as_frame(table))
         for start in range(0, max(len(rows), 1), CHUNK_ROWS):
             yield rows.iloc[start : start + CHUNK_ROWS]
+
+
+def _prepared(spec: ModelSpec, table: Table, rows: pd.DataFrame) -> pd.DataFrame:
+    try:
+        return spec.prepared(without_marks(rows))
+    except MLOpsError:
+        raise
+    except Exception as error:  # the user's own function, on a table that may lack what it reads
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON_LENGTH]
+        raise ConfigError(f"{spec.name}: its prepare failed on {table_name(table)}: {reason}") from error
 
 
 @step("merge-profiles")

@@ -389,6 +389,15 @@ def any_spec() -> ModelSpec:
     )
 
 
+def test_a_file_without_a_column_or_the_target_is_judged(tmp_path: Path) -> None:
+    reference, _ = learned()
+    new().drop(columns="c4").to_parquet(tmp_path / "new.parquet")
+    report = detect(current=TableRef(uri=str(tmp_path / "new.parquet")), reference=reference)
+    broken = {(check.subject, check.name) for check in report.failures if check.severity == "error"}
+    assert broken == {("c4", "column is there")}
+    assert ("c0", "distribution") in {(check.subject, check.name) for check in report.checks}
+
+
 def test_a_later_look_is_judged_more_strictly() -> None:
     sides = {"current": batch(400, seed=1).assign(c0=lambda table: table["c0"] + 0.3), "reference": batch(5000)}
     assert "c0" in {check.subject for check in detect(**sides, level=level_of(1)).failures}

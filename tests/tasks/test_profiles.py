@@ -12,6 +12,7 @@ import pytest
 from prefect_mlops.core.comparison import compare_profiles
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.profiles import Profile
+from prefect_mlops.core.streams import read_chunks
 from prefect_mlops.core.values import TableRef
 from prefect_mlops.tasks.profiles import _run_name, merge_profiles, profile_table
 
@@ -39,7 +40,9 @@ def test_rows_are_prepared_as_they_are_for_training(shop: Any, tmp_path: Path) -
 def test_only_a_preparation_that_looks_at_rows_alone_gets_them_in_parts(
     shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prefect_mlops.core.streams.read_chunks.__kwdefaults__", {"columns": None, "rows": 100})
+    monkeypatch.setattr(
+        "prefect_mlops.core.streams.read_chunks.__kwdefaults__", {**read_chunks.__kwdefaults__, "rows": 100}
+    )
     shop.sales(1).to_parquet(tmp_path / "day.parquet")
     ref, seen = TableRef(uri=str(tmp_path / "day.parquet")), []
 
@@ -52,13 +55,24 @@ def test_only_a_preparation_that_looks_at_rows_alone_gets_them_in_parts(
     assert seen == [400, 100, 100, 100, 100]
 
 
-def test_without_a_spec_rows_are_taken_as_they_are_and_names_are_checked(tmp_path: Path) -> None:
+def test_without_a_spec_rows_are_taken_as_they_are_and_absent_names_are_left_out(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": np.arange(10.0), "b": "x"})
     assert list(profile(frame).columns) == ["a", "b"]
     frame.to_parquet(tmp_path / "t.parquet")
     assert list(profile(TableRef(uri=str(tmp_path / "t.parquet")), columns=["a"]).columns) == ["a"]
-    with pytest.raises(ConfigError, match="column"):
-        profile(TableRef(uri=str(tmp_path / "t.parquet")), columns=["c"])
+    for name in ("t.parquet", "t.csv"):
+        frame.to_csv(tmp_path / "t.csv", index=False)
+        found = profile(TableRef(uri=str(tmp_path / name)), columns=["a", "c"])
+        assert list(found.columns) == ["a"], "what is not there is a finding of the comparison"
+        assert found.rows == 10
+    assert profile(TableRef(uri=str(tmp_path / "t.parquet")), columns=["c"]).columns == {}
+
+
+def test_a_preparation_that_fails_is_told_in_a_sentence(shop: Any, tmp_path: Path) -> None:
+    shop.sales(1).drop(columns="sold_at").to_parquet(tmp_path / "day.parquet")
+    for spec in (shop.model, shop.by_row):
+        with pytest.raises(ConfigError, match=r"shop: its prepare failed on day.parquet: KeyError: 'sold_at'"):
+            profile(TableRef(uri=str(tmp_path / "day.parquet")), spec=spec)
 
 
 def test_parts_make_a_whole(tmp_path: Path) -> None:
