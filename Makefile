@@ -11,7 +11,7 @@ demo: setup ## a model's life on real data
 	$(BIN)/prefect-mlops demo
 
 test: setup ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup ## what CI checks besides the tests
 	$(BIN)/ruff check .

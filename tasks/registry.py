@@ -317,9 +317,17 @@ def _flow_run() -> str:
 
 
 def _set_alias(name: str, alias: str, version: int) -> None:
+    from mlflow.exceptions import MlflowException
+
     client = _mlflow.mlflow_client()
     with _mlflow.backend(f"promoting {name} v{version}"):
-        client.set_registered_model_alias(name, alias, str(version))
+        try:
+            client.set_registered_model_alias(name, alias, str(version))
+        except MlflowException as error:
+            if _mlflow.missing(error):
+                raise
+            # A new alias that two set in the same moment is inserted twice, and one is refused: now it is there.
+            client.set_registered_model_alias(name, alias, str(version))
 
 
 def _checked(name: str) -> str:

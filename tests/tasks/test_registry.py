@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -100,6 +101,31 @@ def test_champion_is_who_was_promoted_last(mlflow_store: str) -> None:
     assert find_model.fn("cancer").version.version == 2
     assert load_model.fn("cancer", version=1).estimator.C == 1.0
     assert first.data_digest == second.data_digest
+
+
+def test_an_alias_that_another_writer_makes_in_the_same_moment_is_set_all_the_same(mlflow_store: str) -> None:
+    from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias
+    from sqlalchemy import event
+
+    version = register_model.fn(logged(), "cancer")
+    made: list[str] = []
+
+    def overtaken(_mapper: object, _connection: object, alias: SqlRegisteredModelAlias) -> None:
+        if not made:
+            made.append(alias.alias)
+            with sqlite3.connect(mlflow_store.removeprefix("sqlite:///")) as other:
+                other.execute(
+                    "insert into registered_model_aliases (workspace, name, alias, version) values (?, 'cancer', ?, 7)",
+                    (alias.workspace, alias.alias),
+                )
+
+    event.listen(SqlRegisteredModelAlias, "before_insert", overtaken)
+    try:
+        promote_model.fn(version)
+    finally:
+        event.remove(SqlRegisteredModelAlias, "before_insert", overtaken)
+    assert made == ["champion"]
+    assert find_version.fn("cancer").version == 1
 
 
 def test_a_champion_is_in_the_history_before_it_is_live(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
