@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.changes import joint_kind
-from prefect_mlops.core.statistics import as_texts, counts_distance, numbers_distance
+from prefect_mlops.core.statistics import MIN_ROWS, as_texts, counts_distance, numbers_distance
 from prefect_mlops.core.summaries import Summary, summarise
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ LARGEST_BLOCK = 64_000  # larger ones differ less, as their root says
 GROWTH = 2
 BLOCKS = 25  # a block like them is beyond the largest of 25 in one of 26 cases
 LEAST_IN_WHOLE = 4  # blocks that cover more of the table say little about another time
-MIN_ROWS = 30  # rows of a block that was taken from a sample
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,8 @@ def measure_usual(table: pd.DataFrame, whole: Profile, *, scale: float = 1.0) ->
         largest: dict[tuple[str, str], float] = {}
         for start in _starts(len(table), taken):
             for name, cells in table.iloc[start : start + taken].items():
-                for aspect, size in _sizes(summarise(cells), whole.columns[str(name)]):
+                known = whole.columns.get(str(name))  # a name that stands twice has none
+                for aspect, size in _sizes(summarise(cells), known) if known else ():
                     key = (str(name), aspect)
                     largest[key] = max(largest.get(key, 0.0), min(size / (1 - inside), 1.0))
         for (name, of), size in largest.items():

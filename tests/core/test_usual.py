@@ -74,6 +74,11 @@ def test_a_short_table_has_no_habits(rows: int) -> None:
     assert measure_usual(table, profile_chunks([table])).sizes == {}
 
 
+def test_a_name_that_stands_twice_has_no_habits() -> None:
+    table = pd.concat([days(10), days(10)[["own"]]], axis=1)
+    assert set(measure_usual(table, profile_chunks([table])).sizes) == {"temperature"}
+
+
 def test_habits_are_kept(tmp_path: Path) -> None:
     reference = make_reference(days(10))
     save_reference(reference, tmp_path)
