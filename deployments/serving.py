@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     import httpx
 
 COMMAND = "prefect_mlops.cli.app"  # run, not imported: the command line is above this room
+WARM = "warm-process"  # the type of new pools; a pool that is there keeps its own
 WORKER = "local"  # one name, so a restart takes the worker's place instead of adding a dead one to the list
 DEPLOY_SECONDS = 180.0  # importing every flow of a project, from a cold disk
 WORKER_SECONDS = 60.0
 BUSY_SECONDS = 30.0
 PAGE = 200  # the most rows Prefect's API gives in one answer
 
-# Asking twice a second finds a run 0.25 s after it is due on average; the idle stack then takes 4 % of one core.
-# Prefect's own ten seconds are meant for fleets.
+# A warm worker is woken by an event; this is for missed events and for pools of another type. Asking twice a second
+# finds a run 0.25 s after it is due on average, and takes 4 % of one core. Prefect's own ten seconds are for fleets.
 WORKER_ENVIRONMENT = {
     "PREFECT_WORKER_QUERY_SECONDS": "0.5",
     "PREFECT_DEFAULT_WORK_POOL_NAME": POOL,
@@ -79,10 +80,10 @@ def serve_project(
     pools, _ = read_project(project)
     path = os.pathsep.join(filter(None, (str(project), environment.get("PYTHONPATH"))))
     environment = {**environment, **WORKER_ENVIRONMENT, "PYTHONPATH": path}
-    since = {pool: _make_pool(client, pool) for pool in pools}
+    found = {pool: _make_pool(client, pool) for pool in pools}
     workers = []
-    for pool in pools:  # they take seconds to import Prefect, as deploying does: side by side
-        worker = _start_worker(pool, project=project, environment=environment, logs=logs, keep=keep)
+    for pool, (kind, _) in found.items():  # they take seconds to import Prefect, as deploying does: side by side
+        worker = _start_worker(pool, kind, project=project, environment=environment, logs=logs, keep=keep)
         started(worker)
         workers.append(worker)
     names = _deploy(project, environment=environment, log=logs / "deploy.log", started=started)
@@ -90,36 +91,26 @@ def serve_project(
     if declared(project).datasets:  # once what it wakes is there
         children.append(_start_watcher(project, environment=environment, logs=logs, keep=keep))
         started(children[-1])
-    _await_workers(client, dict(zip(pools, workers, strict=True)), since)
+    _await_workers(client, dict(zip(pools, workers, strict=True)), {pool: since for pool, (_, since) in found.items()})
     return Served(tuple(children), names)
 
 
-def _make_pool(client: httpx.Client, pool: str) -> str:
-    """Make a process work pool unless it is there; returns when its worker was last heard of, or nothing."""
-    answer = _ask(client, "POST", "/work_pools/", {"name": pool, "type": "process"})
+def _make_pool(client: httpx.Client, pool: str) -> tuple[str, str]:
+    """Make a warm work pool unless there is one; returns its type and when its worker was last heard of, or nothing."""
+    answer = _ask(client, "POST", "/work_pools/", {"name": pool, "type": WARM})
     if answer.status_code == HTTPStatus.CONFLICT:
-        return _last_heard(client, pool)
+        there = _ask(client, "GET", f"/work_pools/{pool}").json()
+        return str(there["type"]), _last_heard(client, pool)
     if answer.is_error:
         raise ConfigError(f"Prefect refused the work pool {pool!r}: {answer.json().get('detail', answer.text)}")
-    return ""
+    return WARM, ""
 
 
 def _start_worker(
-    pool: str, *, project: Path, environment: Mapping[str, str], logs: Path, keep: Sequence[int]
+    pool: str, kind: str, *, project: Path, environment: Mapping[str, str], logs: Path, keep: Sequence[int]
 ) -> Child:
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "worker",
-        "start",
-        "--type",
-        "process",
-        "--pool",
-        pool,
-        "--name",
-        WORKER,
-    ]
+    program = [sys.executable, "-m", "prefect", "worker", "start"]
+    command = [*program, "--type", kind, "--pool", pool, "--name", WORKER]
     log = logs / ("worker.log" if pool == POOL else f"worker-{''.join(c if c.isalnum() else '-' for c in pool)}.log")
     return start_child(
         f"the worker of pool {pool!r}", command, environment=environment, log=log, folder=project, keep=keep
@@ -180,7 +171,7 @@ def _rows(client: httpx.Client, address: str) -> list[dict[str, Any]]:
             return rows
 
 
-def _ask(client: httpx.Client, method: str, address: str, content: dict[str, Any]) -> httpx.Response:
+def _ask(client: httpx.Client, method: str, address: str, content: dict[str, Any] | None = None) -> httpx.Response:
     """Ask Prefect's API, again where it was busy: on SQLite it answers 503 or hangs up when two writers meet."""
     import httpx
 
