@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_mlops.core.errors import BackendError
 from prefect_mlops.deployments import servers
 from prefect_mlops.deployments.processes import Child, descendants, reserved_port, start_child, tail
+from prefect_mlops.deployments.serving import WARM
 from prefect_mlops.deployments.stack import embedded_environment
 
 if TYPE_CHECKING:
@@ -26,11 +27,14 @@ PROJECT = "prefect_mlops.deployments.chaos_project"
 DATASET_RESOURCE = "prefect-mlops.data.chaos"
 DRIFT_RESOURCE = "prefect-mlops.drift.chaos"
 
+POOL = "mlops"
+WORKER = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--limit", "3"]
+
 _PREFECT_YAML = f"""
 name: chaos
 pull: []
 definitions:
-  work_pool: &pool {{name: mlops, job_variables: {{working_dir: "."}}}}
+  work_pool: &pool {{name: {POOL}, job_variables: {{working_dir: "."}}}}
 deployments:
   - name: ingest
     entrypoint: prefect_mlops.flows.ingest.ingest
@@ -102,16 +106,14 @@ class ChaosStack:
         if not (self.home / "deployed").exists():
             self._deploy()
             (self.home / "deployed").touch()
-        worker = ["-m", "prefect", "worker", "start", "--type", "process", "--pool", "mlops", "--limit", "3"]
         if self._gone("worker"):
-            self._start("worker", [sys.executable, *worker])
+            self._start("worker", WORKER)
         if self._gone("watcher"):
             self._start("watcher", [sys.executable, "-m", "prefect_mlops.cli.app", "watch"])
 
     def start_second_worker(self) -> None:
         """Start another worker beside the first, until `kill`."""
-        worker = ["-m", "prefect", "worker", "start", "--type", "process", "--pool", "mlops", "--limit", "3"]
-        self._start("worker 2", [sys.executable, *worker])
+        self._start("worker 2", WORKER)
 
     def kill(self, name: str) -> bool:
         """Kill -9 a process by name; ``run`` is one of the running flows. Returns whether there was one."""
@@ -179,6 +181,7 @@ class ChaosStack:
         )
 
     def _deploy(self) -> None:
+        self.ask("POST", "/work_pools/", {"name": POOL, "type": WARM})
         done = self.run("deploy", "--yes")
         if done.returncode:
             raise BackendError(f"the chaos project could not be deployed: {done.stderr[-2000:]}")
