@@ -43,6 +43,19 @@ def parquet_dataset(uri: str) -> ds.FileSystemDataset:
     return dataset
 
 
+def release_memory() -> None:
+    """Give freed memory of Arrow back to the system: its pool keeps it, and NumPy would ask for more beside it."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+
+
+def has_named_range(schema: pa.Schema) -> bool:
+    """Tell whether pandas kept a column as nothing but its first and last number: no piece of a file has it."""
+    kept = (schema.pandas_metadata or {}).get("index_columns", ())
+    return any(isinstance(level, dict) and level.get("name") is not None for level in kept)
+
+
 def delta_table(uri: str, *, version: int | None) -> DeltaTable:
     """Open a Delta table at a version; the newest one where none is asked for."""
     from deltalake import DeltaTable

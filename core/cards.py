@@ -206,7 +206,29 @@ class Target(Value):
     distinct: int = 0
 
 
-class Card(Value):
+class Measurements(Value):
+    """What a model shows on its test rows, and what its training rows looked like.
+
+    Attributes:
+        importances: None where left out.
+        calibration: for a classifier of two classes.
+        residuals: for a regressor.
+        confusion: for other classifiers.
+        target: None where left out.
+        baseline: up to `MAX_COLUMNS` columns, in the order of the importances.
+        left_out: parts that could not be made, and why.
+    """
+
+    importances: Importances | None = None
+    calibration: Calibration | None = None
+    residuals: Residuals | None = None
+    confusion: Confusion | None = None
+    target: Target | None = None
+    baseline: tuple[Baseline, ...] = ()
+    left_out: tuple[Fact, ...] = ()
+
+
+class Card(Measurements):
     """Everything that is told about a version of a model.
 
     Attributes:
@@ -223,18 +245,13 @@ class Card(Value):
         checks_total: how many there were.
         notes: sentences of the gate that are not checks.
         verdicts: other reports, in a line each.
-        importances: None where left out.
-        calibration: for a classifier of two classes.
-        residuals: for a regressor.
-        confusion: for other classifiers.
-        target: None where left out.
-        baseline: up to `MAX_COLUMNS` columns, in the order of the importances.
         limits: facts to know before relying on it, a sentence each.
         rollback: command that makes the version before it champion again.
         history: command that shows who was champion when, and why.
         provenance: what it can be rebuilt from.
         links: name and address of pages about it.
-        left_out: parts that could not be made, and why.
+
+    What was measured comes from `Measurements`.
     """
 
     model: str
@@ -250,18 +267,11 @@ class Card(Value):
     checks_total: int = 0
     notes: tuple[str, ...] = ()
     verdicts: tuple[str, ...] = ()
-    importances: Importances | None = None
-    calibration: Calibration | None = None
-    residuals: Residuals | None = None
-    confusion: Confusion | None = None
-    target: Target | None = None
-    baseline: tuple[Baseline, ...] = ()
     limits: tuple[str, ...] = ()
     rollback: str = ""
     history: str = ""
     provenance: tuple[Fact, ...] = ()
     links: tuple[Fact, ...] = ()
-    left_out: tuple[Fact, ...] = ()
 
     @property
     def outcome(self) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.brakes import Brake, find_brake, held_lease
 from prefect_mlops.core.errors import ConflictError
@@ -31,7 +31,13 @@ WHOEVER = -1  # in place of a version: replace whoever is champion
 
 
 def take(
-    model: str, retrain: Retrain, *, automatic: bool = False, recipe: str = "", flow_run: str = ""
+    model: str,
+    retrain: Retrain,
+    *,
+    automatic: bool = False,
+    recipe: str = "",
+    flow_run: str = "",
+    details: Mapping[str, Any] | None = None,
 ) -> Entry | Brake | Decision:
     """Take the turn at a model.
 
@@ -41,6 +47,7 @@ def take(
         automatic: started by a trigger or schedule, which cool-down and breaker hold back.
         recipe: what is going to be decided on; empty takes the turn whether it was decided before or not.
         flow_run: the run whose turn it is; a retry of it takes its own turn again.
+        details: what the lease notes; plain JSON.
 
     Returns:
         The lease; or what holds the training back; or what another run decided on this recipe meanwhile.
@@ -58,7 +65,16 @@ def take(
             answers.append(answer)
             return None
         by, until = AUTOMATIC if automatic else PERSON, now + retrain.lease
-        return Entry(model=model, kind="leased", by=by, flow_run=flow_run, recipe=recipe, at=now, until=until)
+        return Entry(
+            model=model,
+            kind="leased",
+            by=by,
+            flow_run=flow_run,
+            recipe=recipe,
+            at=now,
+            until=until,
+            details=dict(details or {}),
+        )
 
     return decide(model, lease) or answers[-1]
 

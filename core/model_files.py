@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.imports import uncollected
 from prefect_mlops.core.trusted_types import trusted_types
 
 MAX_DESCRIPTION_BYTES = 4_000_000  # the signature of ten thousand columns takes a quarter of it
@@ -32,7 +33,8 @@ def load_model_files(folder: Path, *, subject: str) -> Any:
         ConfigError: not a scikit-learn model in skops format, a damaged description, a path that leads outside, or a
             type nobody allowed.
     """
-    import skops.io
+    with uncollected():
+        import skops.io
 
     path = model_file(folder, subject=subject)
     try:

@@ -160,6 +160,17 @@ def profile_chunks(chunks: Iterable[pd.DataFrame], columns: Sequence[str] | None
     return builder.profile()
 
 
+def in_order(table: pd.DataFrame, order: NDArray[Any] | None, part: slice) -> pd.DataFrame:
+    """Return some rows of a table by their place in an order, without putting all of them in it.
+
+    Args:
+        table: (rows, columns).
+        order: places of the rows, one after the other; None for as they are.
+        part: which of them.
+    """
+    return table.iloc[part if order is None else order[part]]
+
+
 def merge_profiles(parts: Iterable[Profile]) -> Profile:
     """Make the profile of a table from those of its parts, in their order.
 

@@ -8,9 +8,13 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefect_mlops.core.settings import Settings
@@ -23,11 +27,15 @@ else:  # 3.10's own knows only wheels with a top_level.txt: not scikit-learn, sk
 
 GIT_TIMEOUT_S = 10  # a repository on a slow network disk answers in seconds; longer means it hangs
 MAX_DIFF_BYTES = 1_000_000  # a larger diff is a data file in the tree; its size is kept instead
+_BEGAN = time.time()  # as good as: this module is imported before those of a project that uses the library
+_TOO_LARGE = "diff of "  # and its size; a diff itself begins with "diff --git"
+MAX_FILES = 2000  # of a project's code in one command line
 # `git apply` takes the diff whatever a person likes to see, and binary files come back too.
 _DIFF_OPTIONS = (
     *("--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--binary"),
     *("--src-prefix=a/", "--dst-prefix=b/"),
 )
+_STATUS = ("--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--no-renames")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -44,17 +52,56 @@ class CodeState(Value):
     dirty: bool = False
     diff: str = ""
 
+    @property
+    def complete(self) -> bool:
+        """Whether commit and difference say all of the tracked files."""
+        return self.commit is not None and not self.diff.startswith(_TOO_LARGE)
+
 
 def code_state(folder: Path | None = None) -> CodeState:
     """Read commit and uncommitted changes of the checkout at ``folder`` (default: the current folder)."""
     where = folder or Path.cwd()
-    commit = _git(where, "rev-parse", "HEAD")
-    if commit is None:
+    status = _git(where, *_STATUS) or ""
+    commit = re.search(r"^# branch\.oid ([0-9a-f]{40,64})$", status, re.MULTILINE)
+    if commit is None:  # no repository, or one without a commit
         return CodeState()
-    diff = _git(where, "diff", *_DIFF_OPTIONS, "HEAD") or ""
+    changed = any(not line.startswith("#") for line in status.splitlines())
+    diff = (_git(where, "diff", *_DIFF_OPTIONS, "HEAD") or "") if changed else ""
     if len(diff) > MAX_DIFF_BYTES:
-        return CodeState(commit=commit.strip(), dirty=True, diff=f"diff of {len(diff)} bytes, too large to keep\n")
-    return CodeState(commit=commit.strip(), dirty=bool(diff), diff=diff)
+        return CodeState(commit=commit[1], dirty=True, diff=f"{_TOO_LARGE}{len(diff)} bytes, too large to keep\n")
+    return CodeState(commit=commit[1], dirty=bool(diff), diff=diff)
+
+
+def covers_loaded_code(folder: Path | None = None) -> bool:
+    """Tell whether commit and difference of a checkout say everything that the loaded modules of a project do.
+
+    Not counted are the standard library, what is installed, which `installed_packages` names, this library, and the
+    program itself. A file that was changed after this process began is not told of: it may have been loaded before.
+
+    Args:
+        folder: of the checkout; the current one by default.
+    """
+    places = sysconfig.get_paths()
+    installed = tuple(f"{places[name]}{os.sep}" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    files = {
+        file
+        for name, module in list(sys.modules.items())
+        if isinstance(file := getattr(module, "__file__", None), str)
+        and name not in ("__main__", "__mp_main__")  # the second is the first, as child processes know it
+        and not name.startswith("prefect_mlops.")
+        and not file.startswith(installed)
+    }
+    if len(files) > MAX_FILES or any(_newer_than_this_process(file) for file in files):
+        return False
+    return _git(folder or Path.cwd(), "ls-files", "--error-unmatch", "--", *sorted(files)) is not None
+
+
+def _newer_than_this_process(file: str) -> bool:
+    """Tell whether what runs may be what a file said before."""
+    try:
+        return Path(file).stat().st_mtime > _BEGAN
+    except OSError:
+        return True
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -124,13 +171,7 @@ def installed_packages() -> list[str]:
     Returns:
         ``name==version`` of every distribution that Python finds, sorted without regard to case.
     """
-    found: set[str] = set()
-    for dist in importlib.metadata.distributions():
-        with contextlib.suppress(FileNotFoundError):  # a broken installation leaves a folder behind with nothing in it
-            described = dist.metadata  # read and parsed at each access
-            if described["Name"] and described["Version"]:
-                found.add(f"{described['Name']}=={described['Version']}")
-    return sorted(found, key=str.lower)
+    return sorted(_installed(_folders()), key=str.lower)
 
 
 def pinned_requirements(modules: set[str]) -> list[str]:
@@ -143,6 +184,34 @@ def pinned_requirements(modules: set[str]) -> list[str]:
         ``name==version`` for each, sorted; all of those that share a namespace. Modules without a distribution (a
         user's own file) are left out.
     """
-    providers = packages_distributions()
+    providers = _providers(_folders())
     names = {name for module in modules for name in providers.get(module, ())}
     return sorted(f"{name}=={importlib.metadata.version(name)}" for name in names)
+
+
+def _folders() -> tuple[tuple[str, int], ...]:
+    """Return where Python looks for packages, with the time of its last change: installing changes the folder.
+
+    Looking through all packages takes half a second, which a process that trains often pays once.
+    """
+    found = []
+    for entry in sys.path:
+        with contextlib.suppress(OSError):
+            found.append((entry, Path(entry).stat().st_mtime_ns))
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=1)
+def _installed(_where: tuple[tuple[str, int], ...]) -> frozenset[str]:
+    found: set[str] = set()
+    for dist in importlib.metadata.distributions():
+        with contextlib.suppress(FileNotFoundError):  # a broken installation leaves a folder behind with nothing in it
+            described = dist.metadata  # read and parsed at each access
+            if described["Name"] and described["Version"]:
+                found.add(f"{described['Name']}=={described['Version']}")
+    return frozenset(found)
+
+
+@functools.lru_cache(maxsize=1)
+def _providers(_where: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:
+    return packages_distributions()

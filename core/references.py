@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.changes import joint_kind
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.profiles import SAMPLE_ROWS, SAMPLE_SEED, Profile, profile_chunks
+from prefect_mlops.core.profiles import SAMPLE_ROWS, SAMPLE_SEED, Profile, in_order, profile_chunks
 from prefect_mlops.core.quantiles import Distribution, Quantiles
-from prefect_mlops.core.rehearsal import predictions_of
+from prefect_mlops.core.rehearsal import predictions_of, questions_for
 from prefect_mlops.core.separation import usual_separation
+from prefect_mlops.core.streams import CHUNK_ROWS
 from prefect_mlops.core.summaries import BUCKETS, LONGEST, Summary, Text, Times, summarise
 from prefect_mlops.core.usual import Usual, measure_usual
 
@@ -65,6 +66,7 @@ def make_reference(
     unseen: pd.DataFrame | None = None,
     importances: Importances | None = None,
     preparation: str = "",
+    order: NDArray[Any] | None = None,
 ) -> Reference:
     """Summarise what a model was trained on.
 
@@ -76,13 +78,15 @@ def make_reference(
             ever be again.
         importances: what each feature is worth to it.
         preparation: names how the rows were prepared.
+        order: places of the training rows in the order they came in, where ``X`` and ``y`` are in another one.
     """
     features = tuple(str(name) for name in X.columns)
     target = "" if y is None or y.name is None else str(y.name)
     table = X if y is None or not target or target in features else X.assign(**{target: y.to_numpy()})
-    profile = compacted(profile_chunks([table]))
+    starts = range(0, max(1, len(table)), CHUNK_ROWS)
+    profile = compacted(profile_chunks(in_order(table, order, slice(start, start + CHUNK_ROWS)) for start in starts))
     kinds = {name: joint_kind(one, one) for name, one in profile.columns.items() if name in features}
-    usual = replace(measure_usual(table, profile), auc=usual_separation(table, kinds))
+    usual = replace(measure_usual(table, profile, order=order), auc=usual_separation(table, kinds, order=order))
     if model is not None and unseen is not None and len(unseen):
         profile, said = with_predictions(profile, model, unseen)
         seen = measure_usual(said, profile, scale=len(said) / len(unseen))
@@ -131,13 +135,13 @@ def scores_of(model: Any, rows: pd.DataFrame) -> pd.Series:
     """
     import pandas as pd
 
-    said = predictions_of(model, rows)
+    said = predictions_of(model, rows, questions_for(model)[1:])
     probabilities = said.get("predict_proba", said.get("decision_function"))
     if probabilities is not None and "predict_proba" in said and probabilities.shape[1:] == (_TWO,):
         return pd.Series(probabilities[:, 1])
     if probabilities is not None and probabilities.ndim == 1:
         return pd.Series(probabilities)
-    classes = said["predict"]
+    classes = predictions_of(model, rows, ["predict"])["predict"]
     if probabilities is not None and classes.ndim == 1:  # of several classes the number is a name
         return pd.Series(classes.astype(str), dtype=object)
     return pd.Series(classes if classes.ndim == 1 else classes[:, 0])

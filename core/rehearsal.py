@@ -12,10 +12,12 @@ import statistics
 import sys
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.imports import uncollected
 from prefect_mlops.core.model_files import load_model_files
 from prefect_mlops.core.values import Value
 
@@ -94,22 +96,30 @@ def keep_rows(model: Any, rows: pd.DataFrame, folder: Path) -> str:
     return ""
 
 
-def predictions_of(model: Any, rows: pd.DataFrame) -> dict[str, np.ndarray[Any, Any]]:
-    """Ask a model for all it says about rows.
+def questions_for(model: Any) -> list[str]:
+    """Return what a model can be asked: ``predict``, and ``predict_proba`` or else ``decision_function``."""
+    return ["predict", *[name for name in ("predict_proba", "decision_function") if hasattr(model, name)][:1]]
+
+
+def predictions_of(
+    model: Any, rows: pd.DataFrame, questions: Sequence[str] | None = None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Ask a model what it says about rows.
 
     Args:
         model: fitted estimator.
         rows: features; each question gets a copy of its own.
+        questions: some of `questions_for`; None asks all.
 
     Returns:
-        ``predict``, and ``predict_proba`` or else ``decision_function`` where there is one, as arrays without objects.
+        The answers by question, as arrays without objects.
 
     Raises:
         ConfigError: predictions that are neither numbers nor text.
     """
     import joblib
 
-    names = ["predict", *[name for name in ("predict_proba", "decision_function") if hasattr(model, name)][:1]]
+    names = questions_for(model) if questions is None else questions
     # Threads add up the trees of a forest in whatever order they end, and the last bits differ at every call.
     with joblib.parallel_config(backend="sequential"):
         return {name: _plain(name, getattr(model, name)(rows.copy())) for name in names}
@@ -167,8 +177,8 @@ def rehearse(*, model: Path, kept: Path | None, subject: str) -> Rehearsal:
     Returns:
         What was seen; never raises for what is in the files.
     """
-    import pyarrow.parquet  # noqa: F401 - all imports come first: the memory they take is not the model's
-    import skops.io  # noqa: F401 - brings scikit-learn and pandas
+    with uncollected():  # all imports come first: the memory they take is not the model's
+        import skops.io  # noqa: F401 - brings scikit-learn and pandas
 
     rows, then, unreadable = _stored(kept)
     stage: Stage = "model"

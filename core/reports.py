@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -120,6 +122,14 @@ class Report(Value):
         """
         if not self.passed:
             raise _ERRORS[self.kind](self.summary, self)
+
+
+def save_reports(reports: Sequence[Report], folder: Path) -> None:
+    """Write reports as JSON and markdown, named by their kind; of two of one kind the later one stays."""
+    folder.mkdir(parents=True)
+    for report in reports:
+        (folder / f"{report.kind}.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
+        (folder / f"{report.kind}.md").write_text(report.to_markdown(), encoding="utf-8")
 
 
 def _table(checks: list[Check]) -> str:

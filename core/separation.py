@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.columns import read_column
 from prefect_mlops.core.influence import auc_influence
+from prefect_mlops.core.profiles import in_order
 from prefect_mlops.core.statistics import MIN_ROWS
 
 if TYPE_CHECKING:
@@ -79,12 +80,15 @@ def measure_separation(
     return Separation(auc, max(0.0, auc - margin), min(1.0, auc + margin), len(said))
 
 
-def usual_separation(table: pd.DataFrame, kinds: Mapping[str, ColumnKind]) -> float:
+def usual_separation(
+    table: pd.DataFrame, kinds: Mapping[str, ColumnKind], *, order: NDArray[Any] | None = None
+) -> float:
     """Return how well a classifier tells the first and the last quarter of a table from the rest; the larger AUC.
 
     Args:
         table: rows in the order they came in, (rows, columns).
         kinds: what the columns to use hold.
+        order: places of the rows in the order they came in, where that is another one.
 
     Returns:
         0.5 for a table that is too small or too wide to ask.
@@ -92,15 +96,17 @@ def usual_separation(table: pd.DataFrame, kinds: Mapping[str, ColumnKind]) -> fl
     quarter, seen = len(table) // 4, 0.5
     if _SAMPLE * 2 * len(kinds) > MAX_CELLS:
         return seen
-    ends = (table.iloc[:quarter], table.iloc[quarter:]), (table.iloc[-quarter:], table.iloc[:-quarter])
-    for block, rest in ends if quarter else ():
-        found = measure_separation(current=_thinned(block), reference=_thinned(rest), kinds=kinds)
+    last = len(table) - quarter
+    for block in (slice(0, quarter), slice(last, len(table))) if quarter else ():
+        rest = slice(quarter, len(table)) if block.start == 0 else slice(0, last)
+        current, reference = (in_order(table, order, _thinned(part)) for part in (block, rest))
+        found = measure_separation(current=current, reference=reference, kinds=kinds)
         seen = max(seen, found.auc if found else 0.5)
     return seen
 
 
-def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.iloc[:: max(1, len(rows) // _SAMPLE)]
+def _thinned(part: slice) -> slice:
+    return slice(part.start, part.stop, max(1, (part.stop - part.start) // _SAMPLE))
 
 
 def _figures(now: pd.Series, before: pd.Series, kind: ColumnKind) -> NDArray[Any]:

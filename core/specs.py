@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
@@ -46,6 +46,8 @@ class ModelSpec:
         features: columns to learn from; None takes all but target, ``order_by`` and ``group_by``.
         metrics: scorer names, and functions ``f(estimator, X, y) -> float``, to record beside those of the gates.
         prepare: makes the table with features and target out of the dataset's rows; must be importable.
+        reads: columns of the dataset that ``prepare`` looks at; it is given no others, and training reads no others.
+            None reads all. Without ``prepare`` the names in the spec tell: `reading`.
         row_wise: ``prepare`` looks at each row by itself, so it may be given a large table in parts.
         order_by: column of time; test rows are then the last ones.
         group_by: column whose groups stay on one side of the split.
@@ -72,6 +74,7 @@ class ModelSpec:
     features: Sequence[str] | None = None
     metrics: Sequence[Metric] = ()
     prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    reads: Sequence[str] | None = None
     row_wise: bool = False
     order_by: str | None = None
     group_by: str | None = None
@@ -98,7 +101,9 @@ class ModelSpec:
             raise ConfigError(f"ModelSpec {self.name!r}: metrics: {error}") from None
         object.__setattr__(self, "gates", tuple(self.gates))
         object.__setattr__(self, "approvers", tuple(self.approvers))
-        object.__setattr__(self, "features", tuple(self.features) if self.features is not None else None)
+        for name in ("features", "reads"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, tuple(given) if given is not None else None)
         object.__setattr__(self, "experiment", self.experiment or self.name)
 
     def source(self, data: str | None = None) -> str:
@@ -117,9 +122,34 @@ class ModelSpec:
         if self.prepare is None:
             return rows
         attributes = dict(rows.attrs)
-        table = self.prepare(rows)
+        if self.reads is None:
+            table = self.prepare(rows)
+        else:
+            try:
+                table = self.prepare(rows[self.reading(rows.columns)])
+            except KeyError as error:
+                if not set(self.reads) <= set(rows.columns):  # it is the table that lacks one
+                    raise
+                raise ConfigError(
+                    f"ModelSpec {self.name!r}: reads: prepare asks for {error}, which is none of {list(self.reads)}: "
+                    "name every column it looks at, as the dataset has it"
+                ) from error
         table.attrs.update(attributes)
         return table
+
+    def reading(self, names: Iterable[str]) -> list[str]:
+        """Return which columns of a dataset a training needs, in their order; all where nothing tells.
+
+        Args:
+            names: columns of the dataset.
+        """
+        if self.prepare is not None:
+            needed = self.reads
+        else:
+            slices = [name for gate in self.gates for name in gate.slices]
+            asked = (self.target, self.order_by, self.group_by, *slices)
+            needed = self.features and (*self.features, *(name for name in asked if name))
+        return [name for name in names if needed is None or name in needed]
 
     @property
     def split_options(self) -> dict[str, Any]:
@@ -248,6 +278,14 @@ def _wrong_columns(spec: ModelSpec) -> str:
     return f"features: {', '.join(twice)} named twice" if twice else ""
 
 
+def _wrong_reads(spec: ModelSpec) -> str:
+    if spec.reads is None:
+        return ""
+    if not isinstance(spec.reads, (list, tuple)) or not spec.reads:
+        return "reads: give a list of column names"
+    return "reads: it names what prepare looks at, and there is no prepare" if spec.prepare is None else ""
+
+
 def _wrong_parts(spec: ModelSpec) -> str:
     if isinstance(spec.estimator, type) or not (
         hasattr(spec.estimator, "fit") and hasattr(spec.estimator, "get_params")
@@ -292,4 +330,13 @@ def _wrong_split(spec: ModelSpec) -> str:
     return ""
 
 
-_CHECKS = (_wrong_kind, _wrong_name, _wrong_columns, _wrong_parts, _wrong_policies, _wrong_approval, _wrong_split)
+_CHECKS = (
+    _wrong_kind,
+    _wrong_name,
+    _wrong_columns,
+    _wrong_reads,
+    _wrong_parts,
+    _wrong_policies,
+    _wrong_approval,
+    _wrong_split,
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,17 +70,19 @@ def numbers_distance(current: Distribution, reference: Distribution) -> float:
     """Return the largest gap between two cumulated shares; neither side is empty."""
     import numpy as np
 
-    points = np.concatenate([current.points, reference.points])
-    now, before = (_cumulated(side, points) for side in (current, reference))
-    return float(np.abs(now - before).max())
+    # Between two points of the one side only the other side grows, so the largest gap is at or just below such a point.
+    few, many = sorted((current, reference), key=lambda side: len(side.points))
+    at = _cumulated(few, few.points, "right") - _cumulated(many, few.points, "right")
+    below = _cumulated(few, few.points, "left") - _cumulated(many, few.points, "left")
+    return float(max(np.abs(at).max(), np.abs(below).max()))
 
 
-def _cumulated(side: Distribution, points: NDArray[Any]) -> NDArray[Any]:
-    """Return the share of rows at or below each point."""
+def _cumulated(of: Distribution, points: NDArray[Any], side: Literal["left", "right"]) -> NDArray[Any]:
+    """Return the share of rows below each point; on the right, also of those at the point."""
     import numpy as np
 
-    shares = np.concatenate([[0.0], np.cumsum(side.weights) / side.weights.sum()])
-    cumulated: NDArray[Any] = shares[np.searchsorted(side.points, points, side="right")]
+    shares = np.concatenate([[0.0], np.cumsum(of.weights) / of.weights.sum()])
+    cumulated: NDArray[Any] = shares[np.searchsorted(of.points, points, side=side)]
     return cumulated
 
 

@@ -133,7 +133,7 @@ def _streamed(
             dataset = sources.delta_table(source.uri, version=source.version).to_pyarrow_dataset()
         else:
             dataset = sources.parquet_dataset(source.uri)
-            if _has_named_range(dataset.schema):
+            if sources.has_named_range(dataset.schema):
                 frame = formats.read_parquet(source.uri, columns=None)
                 yield from _slices(frame, _there(columns, frame.columns, absent_ok), rows, uri=source.uri)
                 return
@@ -153,12 +153,6 @@ def _streamed(
             tables.require_rows(ref, seen)
 
 
-def _has_named_range(schema: pa.Schema) -> bool:
-    """Tell whether pandas kept a column as nothing but its first and last number: no piece of a file has it."""
-    kept = (schema.pandas_metadata or {}).get("index_columns", ())
-    return any(isinstance(level, dict) and level.get("name") is not None for level in kept)
-
-
 @dataclass(frozen=True)
 class _Pieces:
     """The files of a data set, read one after the other."""
@@ -173,7 +167,9 @@ class _Pieces:
         finish = self._whole_types(rows)
         for table in _gathered(self._tables(self.columns, rows), rows):
             frame = formats.without_index(table.to_pandas(use_threads=False))
+            del table
             yield finish(frame)
+        sources.release_memory()
 
     def _fragments(self) -> Iterator[Any]:
         return iter(self.dataset.get_fragments(filter=sources.maybe_of_files(self.files) if self.files else None))

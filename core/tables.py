@@ -33,6 +33,7 @@ _FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
+_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # how pandas keeps it in Parquet
 _VERSION = re.compile(r"^(?P<path>.+)@(?P<version>\d+)$")
 _DELTA_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"}  # where both fsspec and delta-rs can look
 
@@ -116,6 +117,44 @@ def referred(table: TableRef) -> Source:
     if table.files and source.kind != "delta":
         raise ConfigError(f"{subject_of(table.uri)} is no dataset of the lake: a reference to it names no files")
     return Source(source.uri, source.kind, table.version if table.version is not None else source.version)
+
+
+def described(uri: str | os.PathLike[str]) -> TableRef | None:
+    """Say where a table is, at which version and with which columns, without reading its rows.
+
+    Args:
+        uri: as `read_table` takes it.
+
+    Returns:
+        The reference, kinds of columns left empty; None where columns are known only after reading: text, databases,
+        and where a password in the address would be lost.
+
+    Raises:
+        ConfigError: missing source or version.
+        DataCheckError: the source was reached and holds no usable table.
+        BackendError: network or permissions.
+    """
+    from prefect_mlops.core import arrow_sources as sources
+
+    with reading(str(uri)):
+        source, version = located(uri), None
+        if masked(source.uri) != source.uri:
+            return None
+        if source.kind == "delta":
+            with sources.reading_delta(source.uri):
+                table = sources.delta_table(source.uri, version=source.version)
+                schema, version = table.to_pyarrow_dataset().schema, table.version()
+        elif is_parquet(source):
+            schema = sources.parquet_dataset(source.uri).schema
+        else:
+            return None
+        formats.require_unique(source.uri, schema.names)
+    if sources.has_named_range(schema):
+        return None
+    index = (schema.pandas_metadata or {}).get("index_columns", ())
+    names = [name for name in schema.names if not _UNNAMED_INDEX.fullmatch(name)]
+    names.sort(key=lambda name: name not in index)  # where they stand when all are read
+    return TableRef(uri=source.uri, version=version, columns=dict.fromkeys(names, ""))
 
 
 def source_of(frame: pd.DataFrame) -> TableRef | None:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.changes import joint_kind
+from prefect_mlops.core.profiles import in_order
 from prefect_mlops.core.statistics import MIN_ROWS, as_texts, counts_distance, numbers_distance
 from prefect_mlops.core.summaries import Summary, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from prefect_mlops.core.changes import Aspect
     from prefect_mlops.core.profiles import Profile
@@ -60,13 +62,16 @@ def _size_at(rows: int, seen: Sequence[tuple[int, float]]) -> float:
     return size * math.sqrt(block / half) if len(known) == len(seen) and half > block else size
 
 
-def measure_usual(table: pd.DataFrame, whole: Profile, *, scale: float = 1.0) -> Usual:
+def measure_usual(
+    table: pd.DataFrame, whole: Profile, *, scale: float = 1.0, order: NDArray[Any] | None = None
+) -> Usual:
     """Compare blocks of neighbouring rows with all rows.
 
     Args:
         table: all rows in the order they came in, (rows, columns).
         whole: their profile.
         scale: share of the rows that `table` holds, where it is a sample in order; blocks are named by all rows.
+        order: places of the rows in the order they came in, where that is another one.
 
     Returns:
         Nothing for fewer than `LEAST_IN_WHOLE` blocks.
@@ -76,7 +81,7 @@ def measure_usual(table: pd.DataFrame, whole: Profile, *, scale: float = 1.0) ->
         inside = taken / len(table)  # a block is part of the whole, and moves it towards itself
         largest: dict[tuple[str, str], float] = {}
         for start in _starts(len(table), taken):
-            for name, cells in table.iloc[start : start + taken].items():
+            for name, cells in in_order(table, order, slice(start, start + taken)).items():
                 known = whole.columns.get(str(name))  # a name that stands twice has none
                 for aspect, size in _sizes(summarise(cells), known) if known else ():
                     key = (str(name), aspect)

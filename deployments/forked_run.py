@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import runpy
 import signal
@@ -22,6 +23,7 @@ ENGINE = "prefect.engine"
 SETTINGS = "PREFECT_"  # variables that Prefect's settings are read from
 PER_RUN = "PREFECT__"  # what Prefect tells a single run
 SETTINGS_FILES = (".env", "prefect.toml", "pyproject.toml")
+MAKE_LOOPS = ("evidently.legacy.utils.sync",)  # make an event loop when imported: forks of it would be one loop
 MAX_CODE = 0xFF
 
 
@@ -34,8 +36,9 @@ def run_order(order: dict[str, Any]) -> NoReturn:
     """
     try:
         _start_anew(order)
+        before = settings_state()  # pull steps change the folder, and with it the files that settings are read from
         command, folder, environment = _prepared(order)
-        _run_engine(command, folder, environment, started_with=order["environment"])
+        _run_engine(command, folder, environment, started_with=order["environment"], before=before)
     except BaseException as end:  # noqa: BLE001 - whatever it is, this process ends with it
         leave(end)
     leave(None)
@@ -54,6 +57,8 @@ def _start_anew(order: dict[str, Any]) -> None:
     sys.argv[:] = [ENGINE]
     if numpy := sys.modules.get("numpy"):  # Python's own generator sees to itself
         numpy.random.seed()
+    for module in filter(None, map(sys.modules.get, MAKE_LOOPS)):
+        importlib.reload(module)
     _refresh_prefect(before)
 
 
@@ -127,7 +132,7 @@ class _LaterLogs:
 
 
 def _run_engine(
-    command: list[str], folder: Path, environment: dict[str, str], *, started_with: Mapping[str, str]
+    command: list[str], folder: Path, environment: dict[str, str], *, started_with: Mapping[str, str], before: object
 ) -> None:
     """Run the engine here, or in a new program where what was imported would not be what the run asks for."""
     from prefect.context import SyncClientContext
@@ -135,7 +140,6 @@ def _run_engine(
 
     changed = _fixed(environment) != _fixed(started_with)  # a pull step may have set them
     places = list(dict.fromkeys([str(folder), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]))
-    before = settings_state()
     os.chdir(folder)
     if changed or command[1:] != ["-m", ENGINE] or any(map(_shadows, places)):
         APILogWorker.drain_all(timeout=5)

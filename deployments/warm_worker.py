@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FORKS = sys.platform == "linux"  # the frameworks of macOS do not survive a fork, Windows has none
 WORKER_TYPES = "aggregate-worker-metadata"  # the server's list of types
 SCHEDULED = "prefect.flow-run.Scheduled"
+FREED_SECONDS = 0.05
 RECONNECT_SECONDS = 5.0  # until then, runs are found by polling
 
 
@@ -57,6 +58,8 @@ class WarmProcessWorker(ProcessWorker):
     _logo_url = ProcessWorker.get_logo_url()
 
     zygotes: Zygotes
+    _due: asyncio.Event
+    _looking: asyncio.Lock
     _background: tuple[asyncio.Task[None], ...] = ()
 
     async def run(
@@ -94,6 +97,8 @@ class WarmProcessWorker(ProcessWorker):
                 )
                 context.call_after_exit(starter.close)
                 result = await execute(context, flow_run, starter, task_status or anyio.TASK_STATUS_IGNORED)
+        if self._limiter is not None:  # somebody may wait for its place, which is free in a moment
+            asyncio.get_running_loop().call_later(FREED_SECONDS, self._due.set)
         if result is None or result.status_code is None:
             raise RuntimeError("Failed to start flow run process.")
         return ProcessWorkerResult(status_code=result.status_code, identifier=str(result.handle.pid))
@@ -101,6 +106,7 @@ class WarmProcessWorker(ProcessWorker):
     async def setup(self) -> None:
         """Prepare the worker; what it imports ahead and what wakes it start with the first contact to the server."""
         self.zygotes = Zygotes(self._logger)
+        self._due, self._looking = asyncio.Event(), asyncio.Lock()
         await super().setup()
 
     async def teardown(self, *exc_info: Any) -> None:
@@ -119,11 +125,26 @@ class WarmProcessWorker(ProcessWorker):
             return
         if not FORKS:
             self._logger.warning("Runs start as those of a process worker: a warm parent needs Linux.")
-        services = (self._wake_up(), *([self._import_ahead()] if FORKS else []))
+        services = (self._listen(), self._look(), *([self._import_ahead()] if FORKS else []))
         self._background = tuple(map(asyncio.create_task, services))
 
-    async def _wake_up(self) -> None:
-        """Look for runs as soon as one is scheduled in this pool; polling goes on underneath, for what is missed."""
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Look for runs that are due, and start them; once at a time, whether an event or the clock asks for it."""
+        async with self._looking:
+            return await super().get_and_submit_flow_runs()
+
+    async def _look(self) -> None:
+        """Look for runs when there may be some: once for all the events that came meanwhile."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            try:
+                await self.get_and_submit_flow_runs()
+            except Exception as error:  # noqa: BLE001 - the next poll finds them, or says what is wrong
+                self._logger.debug("Looking for flow runs failed: %s", error)
+
+    async def _listen(self) -> None:
+        """Hear of runs that are scheduled in this pool; polling goes on underneath, for what is missed."""
         wanted = EventFilter(
             event=EventNameFilter(name=[SCHEDULED]),
             any_resource=EventAnyResourceFilter(id=[f"prefect.work-pool.{self.work_pool.id}"]),
@@ -132,7 +153,7 @@ class WarmProcessWorker(ProcessWorker):
             try:
                 async with get_events_subscriber(filter=wanted, reconnect_on_clean_close=True) as events:
                     async for _ in events:
-                        await self.get_and_submit_flow_runs()
+                        self._due.set()
             except Exception as error:  # noqa: BLE001 - the server is away; polling says so, and finds it again
                 self._logger.debug("Events do not come, runs are found by polling: %s", error)
             await asyncio.sleep(RECONNECT_SECONDS)

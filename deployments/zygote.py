@@ -25,6 +25,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from prefect_mlops.core.imports import uncollected
+
 MAX_READ = 1 << 16
 SMALL = 5  # names shown of a longer list
 CHANGED = (0, -1)  # the state of no file
@@ -84,7 +86,8 @@ def preload(names: Sequence[str], *, memory_mb: float) -> dict[str, Any]:
             left_out[name] = f"{memory():,.0f} MB are in use, more than the {memory_mb:,.0f} MB that are allowed"
             continue
         try:
-            importlib.import_module(name)
+            with uncollected():
+                importlib.import_module(name)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module does, its runs will see it
             left_out[name] = f"{type(error).__name__}: {error}"
         if threading.active_count() > 1:

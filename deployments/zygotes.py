@@ -66,7 +66,6 @@ class Zygote:
         self.reader, self.writer = reader, writer
         self.answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self.runs: dict[str, ForkedProcess] = {}
-        self.listening: asyncio.Task[None] | None = None
         self.orders = 0
 
     @classmethod
@@ -110,7 +109,6 @@ class Zygote:
             *(ready[name] for name in ("modules", "seconds", "memory_mb")),
             process.pid,
         )
-        zygote.listening = asyncio.create_task(zygote._listen())
         return zygote
 
     @property
@@ -155,7 +153,8 @@ class Zygote:
         except ConnectionError:  # killed before it read everything
             return b""
 
-    async def _listen(self) -> None:
+    async def listen(self) -> None:
+        """Take answers and ends of runs until it has ended, and its runs with it."""
         while line := await self._line():
             said = json.loads(line)
             name = said["id"]
@@ -199,6 +198,7 @@ class Zygotes:
         self.log = log
         self.held: dict[str, Zygote] = {}  # the one used last comes last
         self.refused: dict[str, tuple[float, str]] = {}  # why one cannot be used, and until when that is believed
+        self.listening: set[asyncio.Task[None]] = set()  # a loop keeps no task alive, nor a parent that was retired
         self.lock = asyncio.Lock()
 
     async def fork(
@@ -239,11 +239,17 @@ class Zygotes:
                 lasting = {name: value for name, value in environment.items() if not name.startswith(PER_RUN)}
                 try:
                     zygote = await Zygote.start(lasting, preload, memory_mb=memory_mb, log=self.log)
+                    self._listen_to(zygote)
                 except BackendError as error:
                     self.refused[key] = (time.monotonic() + REFUSED_SECONDS, str(error))
                     raise
             self.held[key] = zygote
             return zygote
+
+    def _listen_to(self, zygote: Zygote) -> None:
+        listening = asyncio.create_task(zygote.listen())
+        self.listening.add(listening)
+        listening.add_done_callback(self.listening.discard)
 
     async def close(self) -> None:
         """Retire all of them."""

@@ -89,7 +89,7 @@ def backfill_version(model: str, data: int) -> Decision:
         challenger = train_challenger(trial)
         against = load_model(spec.name, version=best) if best else None
         judged = judge_challenger(trial, challenger, against, told)
-        _, version = register_challenger(trial, challenger, told, tags={BACKFILL_TAG: f"@{data}"})
+        _, version = register_challenger(trial, challenger, told, tags={BACKFILL_TAG: f"@{data}"}).result()
         decision = judged.decision.model_copy(update={"version": version.version, "url": version.url})
         told.title = f"v{version.version} trained on @{data} {'passed' if judged.gate.passed else 'was refused'}"
         told.say(

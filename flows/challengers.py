@@ -3,56 +3,61 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.cards import Card
+from prefect_mlops.core.cards import Card, Measurements
 from prefect_mlops.core.errors import MLOpsError
 from prefect_mlops.core.history import Entry
-from prefect_mlops.core.lake import without_marks
 from prefect_mlops.core.leases import give_up
 from prefect_mlops.core.lineage import lineage_of
 from prefect_mlops.core.rehearsal import MAX_ROWS
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs import ModelSpec
-from prefect_mlops.core.values import Decision, Evaluation, LoadedModel, LoggedRun, ModelVersion, Split
+from prefect_mlops.core.values import Decision, Evaluation, LoadedModel, LoggedRun, ModelVersion
+from prefect_mlops.flows.trials import Trial, judging_rows, prepare_trial, with_columns_of
 from prefect_mlops.flows.verdicts import Verdict
 from prefect_mlops.tasks import (
     evaluate_model,
     judge_model,
     keep_reference,
-    load_table,
     log_run,
+    measure_model,
     register_model,
-    split_table,
     train_model,
     tune_model,
-    validate_table,
     write_card,
 )
 from prefect_mlops.tasks.tuning import Tuned
 
 if TYPE_CHECKING:
     import pandas as pd
+    from prefect.futures import PrefectFuture
 
     from prefect_mlops.core.references import Reference
 
 
+__all__ = [
+    "Judged",
+    "Registering",
+    "Trained",
+    "Trial",
+    "card_of",
+    "judge_challenger",
+    "judge_on",
+    "keep_reference_of",
+    "measure_challenger",
+    "prepare_trial",
+    "reason_of",
+    "register_challenger",
+    "train_challenger",
+    "turn",
+    "with_checks",
+]
+
 MAX_REASONS = 2  # a group each would fill the page; the report has them all
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Checked rows, split, and the name of what a decision on them rests on; stays inside the process."""
-
-    dotted: str
-    spec: ModelSpec
-    table: pd.DataFrame
-    split: Split
-    recipe: str
 
 
 @dataclass(frozen=True)
@@ -72,24 +77,26 @@ class Judged:
     decision: Decision
 
 
-def prepare_trial(dotted: str, spec: ModelSpec, data: str, told: Verdict) -> Trial:
-    """Load, check, prepare and split the rows.
+@dataclass(frozen=True)
+class Registering:
+    """A challenger on its way into MLflow.
 
-    Args:
-        dotted: name the spec was loaded by, for whoever trains the model again.
-        spec: the recipe.
-        data: see `ModelSpec.source`.
-        told: gets the report on the data as evidence.
-
-    Raises:
-        DataCheckError: the data does not meet the spec's suite.
+    Attributes:
+        run: becomes its run.
+        version: becomes its version; a task that is submitted with it begins once it is there.
     """
-    rows = without_marks(load_table(spec.source(data)))
-    checks = told.show(validate_table(rows, spec.suite))
-    checks.raise_for_failure()
-    table = spec.prepared(rows)
-    split = split_table(table, spec.target, **spec.split_options)
-    return Trial(dotted, spec, table, split, _recipe(spec, split))
+
+    run: PrefectFuture[LoggedRun]
+    version: PrefectFuture[ModelVersion]
+
+    def result(self) -> tuple[LoggedRun, ModelVersion]:
+        """Wait for run and version.
+
+        Raises:
+            ConfigError: the model cannot be stored.
+            BackendError: MLflow failed.
+        """
+        return self.run.result(), self.version.result()
 
 
 def train_challenger(trial: Trial) -> Trained:
@@ -98,7 +105,7 @@ def train_challenger(trial: Trial) -> Trained:
     tuned = _tuned(trial) if spec.tune else None
     estimator = tuned.applied_to(spec.estimator) if tuned else spec.estimator
     challenger = train_model(estimator, split.X_train, split.y_train, seed=spec.seed)
-    rows = _judging_rows(trial).drop(columns=spec.target)
+    rows = judging_rows(trial).drop(columns=spec.target)
     scores = evaluate_model(
         challenger, rows, split.y_test, metrics=spec.metrics, order_by=spec.order_by, group_by=spec.group_by
     )
@@ -109,7 +116,7 @@ def _tuned(trial: Trial) -> Tuned:
     """Search on the training rows; in time order where the spec has one, for folds that look into the past only."""
     spec, X, y = trial.spec, trial.split.X_train, trial.split.y_train
     assert spec.tune is not None  # noqa: S101 - asked by the caller
-    rows = trial.table.loc[X.index]
+    rows = trial.table.iloc[: len(X)]
     if spec.order_by:
         order = rows[spec.order_by].argsort(kind="stable")
         X, y = X.iloc[order], y.iloc[order]
@@ -127,11 +134,6 @@ def _tuned(trial: Trial) -> Tuned:
     return tuned
 
 
-def _judging_rows(trial: Trial) -> pd.DataFrame:
-    """Return the test rows with all columns: a champion of another recipe may need others than the challenger."""
-    return trial.table.loc[trial.split.X_test.index]
-
-
 def judge_challenger(
     trial: Trial, challenger: Trained, champion: LoadedModel | None, told: Verdict, *, extra: Sequence[Check] = ()
 ) -> Judged:
@@ -144,7 +146,7 @@ def judge_challenger(
         told: gets the report as evidence, in place of one from before.
         extra: checks of the challenger that count beside the gates.
     """
-    gate = judge_on(trial.spec, _judging_rows(trial), challenger.estimator, champion)
+    gate = judge_on(trial.spec, judging_rows(trial), challenger.estimator, champion)
     told.reports[:] = [report for report in told.reports if report.kind != "gate"]
     told.show(gate)
     learned = lineage_of(challenger.estimator)
@@ -169,29 +171,42 @@ def with_checks(judged: Judged, checks: Sequence[Check], told: Verdict) -> Judge
 
 def register_challenger(
     trial: Trial, challenger: Trained, told: Verdict, *, tags: dict[str, str] | None = None
-) -> tuple[LoggedRun, ModelVersion]:
-    """Log the challenger to MLflow, with its evidence, and make it a version in the registry."""
+) -> Registering:
+    """Log the challenger to MLflow, with its evidence, and make it a version in the registry.
+
+    Whoever calls has other work to do meanwhile, and asks for the result then: most of this is waiting for a server.
+    """
     rows = trial.split.X_test
     facts = {"prefect_mlops.spec": trial.dotted, "prefect_mlops.spec.digest": trial.spec.digest}
     if challenger.tuned:
         facts["prefect_mlops.tuned"] = json.dumps(challenger.tuned.params)
         facts["prefect_mlops.tuned.run"] = challenger.tuned.run_id
-    run = log_run(
+    run = log_run.submit(
         challenger.estimator,
         challenger.scores,
         experiment=trial.spec.experiment,
         example=rows.head(),
         rehearsal=rows.head(MAX_ROWS),
-        reports=told.reports,
+        reports=tuple(told.reports),
         tags={**facts, **(tags or {})},
     )
-    return run, register_model(run, trial.spec.name)
+    return Registering(run, register_model.submit(run, trial.spec.name, return_state=False))
 
 
-def card_of(trial: Trial, challenger: Trained, told: Verdict, run: LoggedRun, version: ModelVersion) -> Card:
+def measure_challenger(trial: Trial, challenger: Trained) -> Measurements:
+    """Measure what the challenger's card tells, and what its reference weighs columns by."""
+    measured: Measurements = measure_model(challenger.estimator, spec=trial.spec, split=trial.split)
+    return measured
+
+
+def card_of(
+    trial: Trial, challenger: Trained, measured: Measurements, told: Verdict, registered: tuple[LoggedRun, ModelVersion]
+) -> Card:
     """Write the challenger's card; its page comes after the verdict and the evidence."""
+    run, version = registered
     card: Card = write_card(
         challenger.estimator,
+        measured=measured,
         spec=trial.spec,
         split=trial.split,
         scores=challenger.scores,
@@ -203,7 +218,7 @@ def card_of(trial: Trial, challenger: Trained, told: Verdict, run: LoggedRun, ve
     return card
 
 
-def keep_reference_of(trial: Trial, challenger: Trained, card: Card, run: LoggedRun) -> Reference:
+def keep_reference_of(trial: Trial, challenger: Trained, measured: Measurements, run: LoggedRun) -> Reference:
     """Keep what the challenger was trained on, summarised: once it is champion, new data is compared with that."""
     kept: Reference = keep_reference(
         challenger.estimator,
@@ -211,7 +226,7 @@ def keep_reference_of(trial: Trial, challenger: Trained, card: Card, run: Logged
         split=trial.split,
         table=trial.table,
         run=run,
-        importances=card.importances,
+        importances=measured.importances,
     )
     return kept
 
@@ -232,24 +247,16 @@ def turn(lease: Entry) -> Iterator[Entry]:
         raise
 
 
-def _recipe(spec: ModelSpec, split: Split) -> str:
-    """Name what a decision rests on: the recipe, and every cell of the rows on both sides."""
-    from prefect_mlops.core.digests import columns_digest
-
-    sides = (split.X_train, split.y_train.to_frame(), split.X_test, split.y_test.to_frame())
-    rows = columns_digest((str(name), values) for side in sides for name, values in side.items())
-    return "sha256:" + hashlib.sha256(f"{spec.digest} {rows}".encode()).hexdigest()
-
-
 def judge_on(spec: ModelSpec, rows: pd.DataFrame, challenger: Any, champion: LoadedModel | None) -> Report:
     """Judge on rows, leaving out those that either model was trained on.
 
     Args:
         spec: gates, and the column of time that tells who was trained on what.
-        rows: with the target and all columns: a champion of another recipe may need others than the challenger.
+        rows: with the target; columns that a champion of another recipe needs are read now.
         challenger: fitted estimator.
         champion: who is live; None where nobody is.
     """
+    rows = with_columns_of(spec, rows, [challenger, *([champion.estimator] if champion else [])])
     new, note = _unseen(spec, rows, challenger, champion)
     if len(new) == 0:
         nothing = Check(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated
 
 import prefect.runtime
 from prefect import flow
+from prefect.utilities.urls import url_for
 
 from prefect_mlops.core.brakes import Brake, breaker, find_brake, held_lease
 from prefect_mlops.core.delta import open_table, table_uri
 from prefect_mlops.core.errors import ConflictError
-from prefect_mlops.core.history import Entry, champion_entry, read_history
-from prefect_mlops.core.reports import Check
+from prefect_mlops.core.history import DECISIONS, Entry, champion_entry, read_history
+from prefect_mlops.core.leases import decision_of
+from prefect_mlops.core.provenance import covers_loaded_code
+from prefect_mlops.core.repeats import Known, decided_before, known_before, noted
+from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
 from prefect_mlops.core.values import Decision, ModelVersion
 from prefect_mlops.flows.challengers import (
@@ -21,6 +26,7 @@ from prefect_mlops.flows.challengers import (
     card_of,
     judge_challenger,
     keep_reference_of,
+    measure_challenger,
     prepare_trial,
     register_challenger,
     train_challenger,
@@ -45,9 +51,12 @@ from prefect_mlops.tasks import (
     request_approval,
     take_lease,
 )
+from prefect_mlops.tasks._runs import code_of_run
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.references import Reference
+    from prefect.futures import PrefectFuture
+
+    from prefect_mlops.core.cards import Measurements
 
 
 @flow(name="train", flow_run_name="train-{model}")
@@ -60,8 +69,10 @@ def train(
 ) -> Decision:
     """Train a challenger and let it replace the champion if it passes every gate.
 
-    The same recipe on the same rows is decided once: started again, the flow says what was decided and changes
-    nothing. A refused challenger is registered all the same, without the alias, so that the refusal can be looked up.
+    The same recipe on the same rows is decided once: started again, the flow says what was decided and by which run,
+    and changes nothing. Where the dataset is one of the lake and all code is in a git repository, no row is read for
+    that; a ``prepare`` that reads more than its rows, such as another file, then needs ``force`` when that changed.
+    A refused challenger is registered all the same, without the alias, so that the refusal can be looked up.
     One training of a model runs at a time; a run that is held back is completed and says what holds it.
 
     Args:
@@ -85,24 +96,38 @@ def train(
     """
     spec = load_spec(model)
     with verdict("train", spec.name) as told:
-        told.say(*filter(None, [_freed(spec, dry_run=dry_run)]))
-        if automatic and not dry_run and (held := _held_back(spec, data, told)):
-            return held
-        told.say(*([] if dry_run else filter(None, [repair_alias(spec.name)])))
-        trial = prepare_trial(model, spec, data, told)
         if dry_run:
+            trial = prepare_trial(model, spec, data, told)
             judged = judge_challenger(trial, train_challenger(trial), find_model(spec.name), told)
             return _tell(told, judged.decision.model_copy(update={"dry_run": True}))
-        known = None if force else find_decision(spec.name, trial.recipe)
-        taken = known or take_lease(spec.name, spec.retrain, automatic=automatic, recipe="" if force else trial.recipe)
+        entries = _history(spec, told)
+        if automatic and (held := _held_back(spec, data, entries, told)):
+            return held
+        told.say(*filter(None, [repair_alias(spec.name)]))
+        known = known_before(spec, data, code_of_run())
+        if known and not force and (decided := decision_of(decided_before(entries, known))):
+            return _again(told, spec, decided, entries, automatic=automatic)
+        trial = prepare_trial(model, spec, f"@{known.version}" if known else data, told)
+        taken = _taken(trial, known, force=force, automatic=automatic)
         if isinstance(taken, Brake):
             return _braked(told, spec, taken)
         if isinstance(taken, Decision):
-            if not automatic:
-                _close_breaker(spec)
-            return _tell(told, taken.model_copy(update={"again": True}))
+            return _again(told, spec, taken, read_history(spec.name), automatic=automatic)
         with turn(taken) as lease:
             return _tell(told, _decide(trial, lease, told))
+
+
+def _taken(trial: Trial, known: Known | None, *, force: bool, automatic: bool) -> Entry | Brake | Decision:
+    """Take the turn at the model, unless the same recipe was decided on the same rows."""
+    spec, recipe = trial.spec, trial.recipe
+    decision: Decision | None = None if force else find_decision(spec.name, recipe)
+    if decision:
+        return decision
+    details = noted(known, recipe) if known and covers_loaded_code() else None
+    taken: Entry | Brake | Decision = take_lease(
+        spec.name, spec.retrain, automatic=automatic, recipe="" if force else recipe, details=details
+    )
+    return taken
 
 
 def _decide(trial: Trial, lease: Entry, told: Verdict) -> Decision:
@@ -110,16 +135,21 @@ def _decide(trial: Trial, lease: Entry, told: Verdict) -> Decision:
     name = trial.spec.name
     challenger = train_challenger(trial)
     judged = judge_challenger(trial, challenger, find_model(name), told)
-    run, version = register_challenger(trial, challenger, told)
+    registering = register_challenger(trial, challenger, told)
+    measured: Measurements | None = None
+    rehearsing: PrefectFuture[Report] | None = None
     rehearsed: tuple[Check, ...] = ()
-    kept: Reference | None = None
     while True:
-        if judged.gate.passed and not rehearsed:
-            rehearsed = rehearse_model(version, trial.spec.limits).checks
+        to_rehearse = judged.gate.passed and not rehearsing
+        if to_rehearse:  # in a process of its own, which takes as long as what is done here meanwhile
+            rehearsing = rehearse_model.submit(registering.version, trial.spec.limits, return_state=False)
+        measured = measured or measure_challenger(trial, challenger)
+        run, version = registering.result()
+        if to_rehearse and rehearsing:
+            keep_reference_of(trial, challenger, measured, run)
+            rehearsed = rehearsing.result().checks
             judged = with_checks(judged, rehearsed, told)
-        told.cards.append(card_of(trial, challenger, told, run, version))
-        if judged.gate.passed and not kept:
-            kept = keep_reference_of(trial, challenger, told.cards[-1], run)
+        told.cards.append(card_of(trial, challenger, measured, told, (run, version)))
         try:
             concluded = _conclude(trial, judged, version, lease)
             break
@@ -157,16 +187,19 @@ def _still_ours(lease: Entry) -> bool:
     return held is not None and held.sequence == lease.sequence
 
 
-def _freed(spec: ModelSpec, *, dry_run: bool) -> str:
-    """Ask whether the run that has the turn is alive, where there is one; most of the time there is none."""
-    held = None if dry_run else held_lease(read_history(spec.name))
-    return free_turn(spec.name) if held and held.flow_run != str(prefect.runtime.flow_run.id or "") else ""
+def _history(spec: ModelSpec, told: Verdict) -> list[Entry]:
+    """Read the history, and ask whether the run that has the turn is alive, where there is one."""
+    entries = read_history(spec.name)
+    held = held_lease(entries)
+    freed = free_turn(spec.name) if held and held.flow_run != str(prefect.runtime.flow_run.id or "") else ""
+    told.say(*filter(None, [freed]))
+    return read_history(spec.name) if freed else entries
 
 
-def _held_back(spec: ModelSpec, data: str, told: Verdict) -> Decision | None:
+def _held_back(spec: ModelSpec, data: str, entries: Sequence[Entry], told: Verdict) -> Decision | None:
     """Look, before anything is read, whether an automatic run has something to do and may do it."""
     run, now = str(prefect.runtime.flow_run.id or ""), datetime.now(timezone.utc)
-    brake = find_brake(read_history(spec.name), spec.retrain, now, automatic=True, flow_run=run)
+    brake = find_brake(entries, spec.retrain, now, automatic=True, flow_run=run)
     if brake is not None:
         return _braked(told, spec, brake)
     if data or is_address(spec.dataset) or open_table(table_uri("datasets", spec.dataset)) is not None:
@@ -183,15 +216,24 @@ def _braked(told: Verdict, spec: ModelSpec, brake: Brake) -> Decision:
     return Decision(model=spec.name, decision="braked", reason=f"{brake.kind}: {brake.reason}. {brake.advice}")
 
 
-def _close_breaker(spec: ModelSpec) -> None:
-    """A person asked, and the answer was known: they have looked, which is what the breaker waits for."""
-    if breaker(read_history(spec.name), spec.retrain):
+def _again(
+    told: Verdict, spec: ModelSpec, decision: Decision, entries: Sequence[Entry], *, automatic: bool
+) -> Decision:
+    """Say what was decided before, and by which run.
+
+    A person who asks has looked, which is what the breaker waits for.
+    """
+    if not automatic and breaker(entries, spec.retrain):
         note_entry(spec.name, "closed", reason="a person started train, and what it decided was known")
+    first = next((one for one in reversed(entries) if one.kind in DECISIONS and one.version == decision.version), None)
+    if first and first.flow_run and (page := url_for("flow-run", first.flow_run)):
+        told.links.append(("The run that decided it", page))
+    return _tell(told, decision.model_copy(update={"again": True}), champion_entry(entries))
 
 
-def _tell(told: Verdict, decision: Decision) -> Decision:
-    """Put the decision into plain words."""
-    told.title, outcome = _words(decision)
+def _tell(told: Verdict, decision: Decision, now: Entry | None = None) -> Decision:
+    """Put the decision into plain words; of one made before, also who is champion now."""
+    told.title, outcome = _words(decision, now)
     if decision.dry_run:
         told.title += " (dry run: nothing was written)"
     if decision.again:
@@ -209,7 +251,7 @@ def _tell(told: Verdict, decision: Decision) -> Decision:
     return decision
 
 
-def _words(decision: Decision) -> tuple[str, str]:
+def _words(decision: Decision, now: Entry | None) -> tuple[str, str]:
     """Return the title, and what it means for who is champion."""
     version = f"v{decision.version}" if decision.version else "the challenger"
     old = f"v{decision.replaced}" if decision.replaced else ""
@@ -218,7 +260,6 @@ def _words(decision: Decision) -> tuple[str, str]:
         return f"{version} passed, and waits for approval", f"{stays} To answer, start the flow decide."
     if decision.decision == "refused":
         return f"{version} refused", stays
-    now = champion_entry(read_history(decision.model)) if decision.again else None
     if now is not None and now.version != decision.version:
         return f"{version} promoted", f"v{now.version} is the champion now: {now.what}."
     return f"{version} promoted", f"{version} is the champion; it {f'replaced {old}' if old else 'is the first one'}."

@@ -2,7 +2,7 @@
 
 from prefect_mlops.tasks import _plain_logs
 from prefect_mlops.tasks.approvals import check_approver, find_request, request_approval
-from prefect_mlops.tasks.cards import write_card
+from prefect_mlops.tasks.cards import measure_model, write_card
 from prefect_mlops.tasks.data_events import announce_data, announce_late
 from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
 from prefect_mlops.tasks.drift import detect_drift
@@ -67,6 +67,7 @@ __all__ = [
     "load_model",
     "load_table",
     "log_run",
+    "measure_model",
     "merge_profiles",
     "note_entry",
     "number_look",

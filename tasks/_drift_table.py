@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.imports import uncollected
 from prefect_mlops.tasks._drift_columns import Pair, ready_pairs
 
 if TYPE_CHECKING:
@@ -89,8 +90,9 @@ def _evidently_table(pairs: Sequence[Pair], comparison: Comparison) -> Any:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's, on columns Evidently correlates though nobody asked
-        import pandas as pd
-        from evidently import DataDefinition, Dataset, Report
+        with uncollected():
+            import pandas as pd
+            from evidently import DataDefinition, Dataset, Report
 
         definition = DataDefinition(
             numerical_columns=[pair.label for pair in pairs if pair.numeric],

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from prefect_mlops.core.errors import BackendError, ConfigError, MLOpsError
+from prefect_mlops.core.imports import uncollected
 from prefect_mlops.core.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
     from prefect_mlops.core.values import ModelVersion
 
@@ -38,7 +40,8 @@ def mlflow_client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-    from mlflow import MlflowClient
+    with uncollected():
+        from mlflow import MlflowClient
 
     with backend("opening the tracking store"):
         return MlflowClient()
@@ -115,6 +118,23 @@ def download_model(client: MlflowClient, version: ModelVersion, folder: Path) ->
             if ".." in re.split(r"[/\\]", unquote(address)):
                 raise ConfigError(f"{subject} is refused: its address {address[:MAX_REASON_LENGTH]!r} holds '..'")
         return Path(download_artifacts(artifact_uri=location, dst_path=str(folder)))
+
+
+def run_files(client: MlflowClient, run_id: str) -> ArtifactRepository:
+    """Open the artifacts of a run; the client would look the run up again for every file.
+
+    Raises:
+        MlflowException: there is no such run.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(client.get_run(run_id).info.artifact_uri)
+
+
+def fetch_file(files: ArtifactRepository, name: str, folder: Path) -> None:
+    """Bring one file of `run_files` into a folder; a store brings it with its folder or without, as it likes."""
+    brought = Path(files.download_artifacts(name, str(folder)))  # type: ignore[no-untyped-call]
+    brought.replace(folder / brought.name)
 
 
 def _reason(error: Exception) -> str:

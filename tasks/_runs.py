@@ -7,15 +7,18 @@ stays and takes over the children.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import prefect.runtime
 from prefect.utilities.urls import url_for
 
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.provenance import CodeState, code_state
 from prefect_mlops.core.specs import described_parameters
 from prefect_mlops.core.values import Value
 
@@ -50,6 +53,17 @@ def caller() -> Caller:
         task_run_id=prefect.runtime.task_run.id,
         url=url_for("flow-run", flow_run_id) if flow_run_id else None,
     )
+
+
+def code_of_run() -> CodeState:
+    """Return the state of the checkout as the calling flow run found it; each look starts a process of git."""
+    flow_run = prefect.runtime.flow_run.id
+    return _code_of(str(flow_run), Path.cwd()) if flow_run else code_state()
+
+
+@functools.lru_cache(maxsize=8)  # as many flow runs as one process has at a time
+def _code_of(_flow_run: str, folder: Path) -> CodeState:
+    return code_state(folder)
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
@@ -106,10 +120,11 @@ def open_child(client: MlflowClient, experiment: str, who: Caller, *, key: str, 
         return client.create_run(experiment, tags=tags, run_name=name)
 
 
-def adopt(client: MlflowClient, experiment: str, who: Caller, child: str) -> str | None:
+def adopt(client: MlflowClient, experiment: str, who: Caller, child: str, parent: str = "") -> str | None:
     """Settle on one parent after logging: the oldest stays, a twin's children move to it and the twin is deleted.
 
     Whoever finishes last sees every parent there is, so after the last candidate of a flow run one parent is left.
+    The parent the child was made with need not be written again.
     """
     if who.flow_run_id is None:
         return None
@@ -119,7 +134,8 @@ def adopt(client: MlflowClient, experiment: str, who: Caller, child: str) -> str
         for run in client.search_runs([experiment], f"tags.`{PARENT_TAG}` = '{twin.info.run_id}'"):
             client.set_tag(run.info.run_id, PARENT_TAG, keep)
         client.delete_run(twin.info.run_id)
-    client.set_tag(child, PARENT_TAG, keep)
+    if parent != keep:
+        client.set_tag(child, PARENT_TAG, keep)
     return keep
 
 

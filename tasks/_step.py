@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import MissingContextError
 
 from prefect_mlops.core.errors import BackendError
+from prefect_mlops.core.imports import end_quickly
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State, TaskRun
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 RETRIES = 2
 RETRY_DELAYS_S = [1.0, 5.0]  # a restarting server is back within seconds; longer outages are the schedule's business
 MAX_RUN_NAME_LENGTH = 120  # file names and model names go into run names; the UI cuts longer ones anyway
+
+end_quickly()
 
 P = ParamSpec("P")
 R = TypeVar("R")

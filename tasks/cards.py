@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect_mlops.core import card_data, card_measures
-from prefect_mlops.core.cards import MAX_CHECKS, Calibration, Card, Confusion, Fact, Residuals, Score
+from prefect_mlops.core.cards import MAX_CHECKS, Calibration, Card, Confusion, Fact, Measurements, Residuals, Score
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage import Lineage, estimator_name, lineage_of
-from prefect_mlops.core.provenance import code_state, environment, lock_digest
+from prefect_mlops.core.provenance import environment, lock_digest
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs import ModelSpec
 from prefect_mlops.core.values import Evaluation, LoadedModel, LoggedRun, ModelVersion, Split
-from prefect_mlops.tasks import _mlflow
+from prefect_mlops.tasks import _mlflow, _runs
 from prefect_mlops.tasks._events import slug
 from prefect_mlops.tasks._step import run_logger, step
 
@@ -35,7 +35,7 @@ def _run_name(parameters: dict[str, Any]) -> str:
 
 
 @step(_run_name, backend=True)
-def write_card(
+def write_card(  # noqa: PLR0913 - all but the model by name, and what is told comes from as many places
     model: Any,
     *,
     spec: ModelSpec,
@@ -44,6 +44,7 @@ def write_card(
     reports: Sequence[Report],
     run: LoggedRun,
     version: ModelVersion,
+    measured: Measurements | None = None,
     publish: bool = True,
 ) -> Card:
     """Write the model card of a version to its MLflow run, and show it as an artifact of the Prefect run.
@@ -59,6 +60,7 @@ def write_card(
         reports: verdicts; the checks of the gate are shown, of the others the summary.
         run: MLflow run of the model; gets ``card.md``, ``card.html`` and ``card.json``.
         version: its version in the registry.
+        measured: from `measure_model`; None measures now.
         publish: False leaves the artifact of the Prefect run to the flow, which may have something to say before it.
 
     Returns:
@@ -73,7 +75,8 @@ def write_card(
     """
     _require_kinds(spec=spec, split=split, scores=scores, reports=reports, run=run, version=version)
     estimator = model.estimator if isinstance(model, LoadedModel) else model
-    card = _card(estimator, spec, split, scores, reports, run=run, version=version)
+    measured = measured or measure_model.fn(estimator, spec=spec, split=split)
+    card = _card(estimator, spec, measured, split, scores, reports, run=run, version=version)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "card.md").write_text(card.to_markdown(), encoding="utf-8", errors="replace")
@@ -110,6 +113,7 @@ def _require_kinds(**given: Any) -> None:
 def _card(
     model: Any,
     spec: ModelSpec,
+    measured: Measurements,
     split: Split,
     scores: Evaluation,
     reports: Sequence[Report],
@@ -117,11 +121,10 @@ def _card(
     run: LoggedRun,
     version: ModelVersion,
 ) -> Card:
-    """Collect everything; each part on its own, so that one that fails leaves the others."""
+    """Collect everything."""
     # Of a model that was judged again the last verdict counts.
     gate = list({report.subject: report for report in reports if report.kind == "gate"}.values())
-    parts, lineage, checks = _Parts(), lineage_of(model), _failures_first(gate)
-    measured = _measured(parts, model, spec, split, spec.seed)
+    lineage, checks = lineage_of(model), _failures_first(gate)
     return Card(
         model=version.name,
         version=version.version,
@@ -136,38 +139,62 @@ def _card(
         checks_total=len(checks),
         notes=tuple(note for report in gate for note in report.notes),
         verdicts=tuple(report.summary for report in reports if report.kind != "gate"),
-        **measured,
+        **dict(measured),
         limits=card_data.find_limits(
             lineage=lineage,
             ordered=spec.order_by is not None,
             rows_tested=scores.rows,
             checks=checks,
-            **{name: measured[name] for name in ("target", "baseline", "importances", "calibration")},
+            target=measured.target,
+            baseline=measured.baseline,
+            importances=measured.importances,
+            calibration=measured.calibration,
         ),
         rollback=f'prefect-mlops rollback {shlex.quote(version.name)} --why "..."',
         history=f"prefect-mlops history {shlex.quote(version.name)}",
         provenance=_provenance(lineage, run, seed=spec.seed),
         links=_links(run, version),
-        left_out=tuple(parts.left_out),
     )
 
 
-def _measured(parts: _Parts, model: Any, spec: ModelSpec, split: Split, seed: int) -> dict[str, Any]:
-    """Measure model and rows; what cannot be measured is None, or empty, and noted."""
+def _measure_name(parameters: dict[str, Any]) -> str:
+    return f"measure-{estimator_name(parameters['model'])}-on-{len(parameters['split'].X_test)}-rows"
+
+
+@step(_measure_name)
+def measure_model(model: Any, *, spec: ModelSpec, split: Split) -> Measurements:
+    """Measure what a model's card tells beside its scores, and what its training rows looked like.
+
+    Each part is made on its own: one that cannot be made is None, or empty, and noted in ``left_out``.
+
+    Args:
+        model: fitted scikit-learn compatible estimator.
+        spec: its recipe; the importances are those of the first gate's metric, shuffled by its seed.
+        split: training rows, which the drift baseline describes, and test rows, which everything else is measured on.
+
+    Returns:
+        For `write_card`, and for the weights of `keep_reference`.
+
+    Source: `sklearn.inspection.permutation_importance`, `sklearn.calibration.calibration_curve`.
+    """
+    parts, seed = _Parts(), spec.seed
     importances = parts.make("Importances", lambda: _importances(model, spec, split, seed))
     behaviour = parts.make(
         "Calibration, confusion or residuals",
         lambda: card_measures.measure_behaviour(model, split.X_test, split.y_test, seed=seed),
     )
     first = [each.column for each in importances.columns] if importances else []
-    return {
-        "importances": importances,
-        "calibration": behaviour if isinstance(behaviour, Calibration) else None,
-        "residuals": behaviour if isinstance(behaviour, Residuals) else None,
-        "confusion": behaviour if isinstance(behaviour, Confusion) else None,
-        "target": parts.make("Target", lambda: _target(model, split)),
-        "baseline": parts.make("Drift baseline", lambda: card_data.describe_columns(split.X_train, first=first)) or (),
-    }
+    target = parts.make("Target", lambda: _target(model, split))
+    baseline = parts.make("Drift baseline", lambda: card_data.describe_columns(split.X_train, first=first))
+    return Measurements(
+        importances=importances,
+        calibration=behaviour if isinstance(behaviour, Calibration) else None,
+        residuals=behaviour if isinstance(behaviour, Residuals) else None,
+        confusion=behaviour if isinstance(behaviour, Confusion) else None,
+        target=target,
+        baseline=baseline or (),
+        left_out=tuple(parts.left_out),
+    )
 
 
 class _Parts:
@@ -212,7 +239,7 @@ def _scores(scores: Evaluation) -> tuple[Score, ...]:
 
 
 def _provenance(lineage: Lineage | None, run: LoggedRun, *, seed: int) -> tuple[Fact, ...]:
-    code, lock = code_state(), lock_digest()
+    code, lock = _runs.code_of_run(), lock_digest()
     facts = {"MLflow run": run.run_id, "Model": run.model_uri, "Experiment": run.experiment}
     if code.commit:
         changed = ", with uncommitted changes (lineage/uncommitted.diff in the MLflow run)" if code.dirty else ""

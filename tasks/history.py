@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,6 +14,7 @@ from prefect_mlops.core import history, leases
 from prefect_mlops.core.brakes import Brake, breaker, held_lease, opened
 from prefect_mlops.core.errors import BackendError
 from prefect_mlops.core.history import AUTOMATIC, Entry
+from prefect_mlops.core.reports import save_reports
 from prefect_mlops.core.values import Decision, ModelVersion
 from prefect_mlops.tasks import _mlflow, _witnesses
 from prefect_mlops.tasks._step import step
@@ -27,7 +30,14 @@ _RECIPE_TAG = "prefect_mlops.recipe"
 
 
 @step("take-lease-{model}", backend=True)
-def take_lease(model: str, retrain: Retrain, *, automatic: bool = False, recipe: str = "") -> Entry | Brake | Decision:
+def take_lease(
+    model: str,
+    retrain: Retrain,
+    *,
+    automatic: bool = False,
+    recipe: str = "",
+    details: dict[str, Any] | None = None,
+) -> Entry | Brake | Decision:
     """Take the turn at a model: until it is over or its lease runs out, no other run trains it.
 
     Args:
@@ -35,6 +45,7 @@ def take_lease(model: str, retrain: Retrain, *, automatic: bool = False, recipe:
         retrain: what holds trainings back, and how long a lease lasts.
         automatic: started by a trigger or schedule, which cool-down and breaker hold back.
         recipe: what is going to be decided on; empty takes the turn whether it was decided before or not.
+        details: what the lease notes; plain JSON.
 
     Returns:
         The lease, for `promote_model` and `refuse_model`; or what holds the training back; or what another run
@@ -43,7 +54,7 @@ def take_lease(model: str, retrain: Retrain, *, automatic: bool = False, recipe:
     Raises:
         BackendError: storage failed; retried.
     """
-    return leases.take(model, retrain, automatic=automatic, recipe=recipe, flow_run=_flow_run())
+    return leases.take(model, retrain, automatic=automatic, recipe=recipe, flow_run=_flow_run(), details=details)
 
 
 @step("refuse-{version.name}-v{version.version}", backend=True)
@@ -121,9 +132,10 @@ def record_decision(
     done = decision.model_copy(update={"version": version.version, "url": version.url, "reason": reason})
     client = _mlflow.mlflow_client()
     with _mlflow.backend(f"noting the decision on {version.name} v{version.version}"):
-        for report in reports:
-            for ending, text in (("json", report.model_dump_json(indent=2)), ("md", report.to_markdown())):
-                client.log_text(version.run_id, text, f"reports/{report.kind}.{ending}")
+        if reports:
+            with tempfile.TemporaryDirectory() as scratch:
+                save_reports(reports, Path(scratch, "reports"))
+                client.log_artifacts(version.run_id, scratch)
         for tag, value in ((_DECISION_TAG, done.model_dump_json()), (_RECIPE_TAG, recipe)):
             client.set_model_version_tag(version.name, str(version.version), tag, value)
     _witnesses.note_decision(client, version.name, version.version)

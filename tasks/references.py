@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core import references
 from prefect_mlops.core.errors import ConfigError
@@ -14,13 +14,13 @@ from prefect_mlops.tasks._step import run_logger, step
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from prefect_mlops.core.cards import Importances
     from prefect_mlops.core.references import Reference
     from prefect_mlops.core.specs import ModelSpec
     from prefect_mlops.core.values import LoggedRun, ModelVersion, Split
 
-Rows = TypeVar("Rows", "pd.DataFrame", "pd.Series")
 _FILES = tuple(f"{references.FOLDER}/{name}" for name in (references.PROFILE_FILE, references.SAMPLE_FILE))
 
 
@@ -55,12 +55,14 @@ def keep_reference(
 
     Source: `core.references`; `sklearn.inspection.permutation_importance` for the weights.
     """
-    order = table[spec.order_by] if table is not None and spec.order_by else None
+    times = table[spec.order_by] if table is not None and spec.order_by else None
+    unseen = _order(split.X_test, times)
     reference = references.make_reference(
-        _in_order(split.X_train, order),
-        _in_order(split.y_train, order),
+        split.X_train,
+        split.y_train,
+        order=_order(split.X_train, times),
         model=model,
-        unseen=_in_order(split.X_test, order),
+        unseen=split.X_test if unseen is None else split.X_test.iloc[unseen],
         importances=importances or _importances(model, spec, split),
         preparation=spec.preparation,
     )
@@ -73,8 +75,14 @@ def keep_reference(
     return reference
 
 
-def _in_order(rows: Rows, order: pd.Series | None) -> Rows:
-    return rows if order is None else rows.iloc[order.loc[rows.index].argsort(kind="stable").to_numpy()]
+def _order(rows: pd.DataFrame, times: pd.Series | None) -> NDArray[Any] | None:
+    """Return the places of rows in the order of time; None where they stand in it."""
+    if times is None:
+        return None
+    ends = (times.iloc[: len(rows)], times.iloc[-len(rows) :])  # mostly; looking up labels takes memory for all of them
+    of = next((end for end in ends if end.index.equals(rows.index)), None)
+    of = times.loc[rows.index] if of is None else of
+    return None if of.is_monotonic_increasing else of.argsort(kind="stable").to_numpy()
 
 
 def _importances(model: Any, spec: ModelSpec, split: Split) -> Importances | None:
@@ -114,7 +122,8 @@ def _downloaded(version: ModelVersion, scratch: Path) -> Path | None:
     client = _mlflow.mlflow_client()
     with _mlflow.backend(f"looking for the reference of run {version.run_id}"):
         try:
-            listed = client.list_artifacts(version.run_id, references.FOLDER)
+            files = _mlflow.run_files(client, version.run_id)
+            listed = files.list_artifacts(references.FOLDER)
         except MlflowException as error:
             if _mlflow.missing(error):
                 return None
@@ -126,7 +135,6 @@ def _downloaded(version: ModelVersion, scratch: Path) -> Path | None:
             raise ConfigError(f"{large[0]} has {sizes[large[0]]:,} bytes, more than {references.MAX_BYTES:,}")
         folder = scratch / "kept"
         folder.mkdir()
-        for name in _FILES:  # a store brings a file with its folder or without, as it likes
-            brought = Path(client.download_artifacts(version.run_id, name, str(scratch)))
-            brought.replace(folder / brought.name)
+        for name in _FILES:
+            _mlflow.fetch_file(files, name, folder)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import tempfile
 from datetime import datetime, timezone
@@ -91,18 +92,10 @@ def register_model(run: LoggedRun, name: str) -> ModelVersion:
     """
     client = _mlflow.mlflow_client()
     with _mlflow.backend(f"registering {_checked(name)!r}"):
-        _ensure_registered(client, name)
         for known in client.search_model_versions(f"name = '{_quoted(name)}' and run_id = '{run.run_id}'"):
             if known.source == run.model_uri:
                 return _value(known)
-        made = client.create_model_version(
-            name,
-            source=run.model_uri,
-            run_id=run.run_id,
-            model_id=run.model_uri.rpartition("/")[2],
-            tags={_DATA_TAG: run.data_digest} if run.data_digest else None,
-        )
-    return _value(made)
+        return _value(_new_version(client, run, name))
 
 
 @step("promote-{version.name}-v{version.version}", backend=True)
@@ -144,18 +137,20 @@ def promote_model(
     made = leases.conclusion_on("promoted", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
     if approval is not None:
         made = approval.on(made)
-    leases.conclude(made, lease=lease, replaces=_number(replaces))
-    carry_out(version.name)
+    written = leases.conclude(made, lease=lease, replaces=_number(replaces))
+    # One that was found again, as in a retry, may have been overtaken since: then the history is asked first.
+    carry_out(version.name, champion=written if written.at == made.at else None)
     return version.model_copy(update={"alias": alias})
 
 
-def carry_out(name: str, *, repaired: str = "", by_hand: bool = False) -> Entry | None:
+def carry_out(name: str, *, champion: Entry | None = None, repaired: str = "", by_hand: bool = False) -> Entry | None:
     """Point the alias at whom the history names as champion, until both agree.
 
     Whoever sets the alias late, after another promotion, finds that one in the history and sets the alias again.
 
     Args:
         name: registered model.
+        champion: entry that was written a moment ago; None looks into the history who it is.
         repaired: what was wrong, in a sentence, where this is a repair.
         by_hand: somebody had moved the alias by hand.
 
@@ -165,10 +160,11 @@ def carry_out(name: str, *, repaired: str = "", by_hand: bool = False) -> Entry 
     Raises:
         BackendError: MLflow or the lake failed.
     """
-    while (champion := champion_entry(read_history(name))) is not None and champion.version is not None:
+    while (champion := champion or champion_entry(read_history(name))) is not None and champion.version is not None:
         _set_alias(name, CHAMPION, champion.version)
         if promotions.note_carried_out(champion, repaired=repaired, by_hand=by_hand):
             return champion
+        champion = None
     return None
 
 
@@ -338,6 +334,28 @@ def _checked(name: str) -> str:
 
 def _quoted(name: str) -> str:
     return name.replace("'", "''")
+
+
+def _new_version(client: MlflowClient, run: LoggedRun, name: str) -> Any:
+    """Make a version; a model that is new is made first, which need not be asked of the others."""
+    from mlflow.exceptions import MlflowException
+
+    tags = {_DATA_TAG: run.data_digest} if run.data_digest else None
+    make = functools.partial(
+        client.create_model_version,
+        name,
+        source=run.model_uri,
+        run_id=run.run_id,
+        model_id=run.model_uri.rpartition("/")[2],
+        tags=tags,
+    )
+    try:
+        return make()
+    except MlflowException as error:
+        if not _mlflow.missing(error):
+            raise
+    _ensure_registered(client, name)
+    return make()
 
 
 def _ensure_registered(client: MlflowClient, name: str) -> None:

@@ -73,7 +73,8 @@ def _download_rows(client: MlflowClient, version: ModelVersion, folder: Path) ->
         return None, "the version has no run"
     with _mlflow.backend(f"downloading the stored rows of run {version.run_id}"):
         try:
-            found = {info.path: info.file_size or 0 for info in client.list_artifacts(version.run_id, stored.FOLDER)}
+            files = _mlflow.run_files(client, version.run_id)
+            found = {info.path: info.file_size or 0 for info in files.list_artifacts(stored.FOLDER)}
         except MlflowException as error:
             if _mlflow.missing(error):
                 return None, f"its run {version.run_id} is not there"
@@ -83,9 +84,8 @@ def _download_rows(client: MlflowClient, version: ModelVersion, folder: Path) ->
         if too_large := [name for name in _FILES if found[name] > stored.MAX_BYTES]:
             return None, f"{too_large[0]} has {found[too_large[0]]:,} bytes, more than {stored.MAX_BYTES:,}"
         folder.mkdir()
-        for name in _FILES:  # a store brings a file with its folder or without, as it likes
-            brought = Path(client.download_artifacts(version.run_id, name, str(folder)))
-            brought.replace(folder / brought.name)
+        for name in _FILES:
+            _mlflow.fetch_file(files, name, folder)
     return folder, ""
 
 

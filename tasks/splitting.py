@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.arrow_sources import release_memory
 from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
 from prefect_mlops.core.lineage import UNTIL_ATTRIBUTE
 from prefect_mlops.core.table_errors import bad_content
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+FIRST_ROWS = 1_000
 MAX_NAMED = 8  # columns or strata listed in a message; beyond it the count says enough
 
 
@@ -27,7 +29,7 @@ def _run_name(parameters: dict[str, Any]) -> str:
 
 
 @step(_run_name)
-def split_table(
+def split_table(  # noqa: PLR0913 - a spec's options of the split, one by one
     table: Table,
     target: str,
     *,
@@ -37,10 +39,12 @@ def split_table(
     group_by: str | None = None,
     stratify: bool = False,
     seed: int = 0,
+    in_place: bool = False,
 ) -> Split:
     """Cut a table into training and test rows.
 
     Rows keep their order, index and types. Without ``order_by``, ``group_by`` or ``stratify`` rows are drawn by chance.
+    Where the last rows of the table are held back, the sides are views of it and take no memory of their own.
 
     Args:
         table: (rows, columns), or where to read them.
@@ -53,6 +57,8 @@ def split_table(
         group_by: keep rows with one value of this column on one side.
         stratify: keep the shares of the target's values on both sides.
         seed: of the random choice; same seed and rows, same split.
+        in_place: put the training rows before the test rows in the given frame itself, so that the sides can be views
+            of it whichever rows are held back.
 
     Returns:
         Features and targets of both sides.
@@ -75,16 +81,32 @@ def split_table(
         held_back = _whole_groups(_known(frame, name, group_by), name, test_share, seed)
     else:
         held_back = _by_chance(frame[target], name, test_share, seed, stratify=stratify)
-    split = Split(
-        X_train=frame.loc[~held_back, chosen],
-        X_test=frame.loc[held_back, chosen],
-        y_train=frame.loc[~held_back, target],
-        y_test=frame.loc[held_back, target],
-    )
+    until = None if order_by is None else _sortable(frame[order_by][~held_back].max())
+    own = in_place or frame is not table
+    train, test = _sides(frame if own else frame[[*chosen, target]], held_back, in_place=own)
+    split = Split(X_train=train[chosen], X_test=test[chosen], y_train=train[target], y_test=test[target])
     _require_sides(split, name)
-    if order_by is not None:
-        split.X_train.attrs[UNTIL_ATTRIBUTE] = _sortable(frame.loc[~held_back, order_by].max())
+    if until is not None:
+        split.X_train.attrs[UNTIL_ATTRIBUTE] = until
     return split
+
+
+def _sides(
+    frame: pd.DataFrame, held_back: npt.NDArray[np.bool_], *, in_place: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return both sides: views where the test rows are the last ones, or are made the last ones."""
+    import numpy as np
+
+    train = len(frame) - int(held_back.sum())
+    if held_back[:train].any():
+        if not in_place:
+            return frame[~held_back], frame[held_back]
+        order = np.argsort(held_back, kind="stable")
+        for place in range(frame.shape[1]):  # one column at a time stands in memory twice
+            frame.isetitem(place, frame.iloc[:, place].array.take(order))
+            release_memory()
+        frame.index = frame.index.take(order)
+    return frame.iloc[:train], frame.iloc[train:]
 
 
 def _require_options(
@@ -155,15 +177,20 @@ def _require_target(values: pd.Series, name: str) -> None:
     if missing:
         seen = f"{missing:,} of {len(values):,} rows without {values.name!r}"
         raise bad_content(name, name="target is known", observed=seen, expected="a target in each row: drop the others")
-    if values.nunique() < 2:  # noqa: PLR2004 - one value is no question
+    if not _varies(values):
         seen = f"{len(values):,} rows, all with {values.name!r} = {values.iloc[0]!r}"
         raise bad_content(name, name="target varies", observed=seen, expected="at least two values to tell apart")
 
 
 def _last(values: pd.Series, name: str, test_share: float) -> npt.NDArray[np.bool_]:
-    wanted = max(1, round(len(values) * test_share))
+    import numpy as np
+
+    place = len(values) - max(1, round(len(values) * test_share))
     try:
-        boundary = values.sort_values().iloc[len(values) - wanted]
+        if isinstance(values.dtype, np.dtype) and values.dtype.kind in "biufM":  # no need to sort all of them
+            boundary = np.partition(values.to_numpy(), place)[place]
+        else:
+            boundary = values.sort_values().iloc[place]
         held_back: npt.NDArray[np.bool_] = (values >= boundary).to_numpy(dtype=bool)
     except TypeError as error:
         seen = f"values of {values.name!r} (type {values.dtype}) that have no order"
@@ -220,14 +247,19 @@ def _require_sides(split: Split, name: str) -> None:
     train, test = split.y_train, split.y_test
     if not len(train) or not len(test):
         raise _too_few(name, f"{len(train):,} training and {len(test):,} test rows")
-    if train.nunique() < 2:  # noqa: PLR2004 - one value is no question
+    if not _varies(train):
         seen = f"only {train.name!r} = {train.iloc[0]!r} in {len(train):,} training rows"
         expected = "at least two values to learn from: stratify, or hold back fewer rows"
         raise bad_content(name, name="target varies in training", observed=seen, expected=expected)
-    empty = [repr(column) for column, gone in split.X_train.isna().all().items() if gone]
+    empty = [repr(column) for column, cells in split.X_train.items() if cells.isna().all()]
     if empty:
         seen = f"{len(empty):,} columns without any value in {len(train):,} training rows: {_listed(empty)}"
         raise bad_content(name, name="features have values", observed=seen, expected="other features, or other rows")
+
+
+def _varies(values: pd.Series) -> bool:
+    """Tell whether there are two values; one value is no question. The first rows mostly tell."""
+    return any(some.nunique() > 1 for some in (values.iloc[:FIRST_ROWS], values))
 
 
 def _too_few(name: str, seen: str) -> DataCheckError:

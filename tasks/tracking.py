@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 from prefect_mlops.core import rehearsal as stored
 from prefect_mlops.core.digests import column_kinds
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.imports import uncollected
 from prefect_mlops.core.lineage import Lineage, estimator_name, lineage_of
 from prefect_mlops.core.model_files import untrusted_types
 from prefect_mlops.core.provenance import (
     CodeState,
-    code_state,
     environment,
     installed_packages,
     lock_digest,
     pinned_requirements,
 )
+from prefect_mlops.core.reports import save_reports
 from prefect_mlops.core.trusted_types import trusted_types
 from prefect_mlops.core.values import Evaluation, LoggedRun
 from prefect_mlops.tasks import _mlflow, _runs
@@ -82,7 +83,7 @@ def log_run(
     """
     client = _mlflow.mlflow_client()
     who = _runs.caller()
-    lineage, code = lineage_of(model), code_state()
+    lineage, code = lineage_of(model), _runs.code_of_run()
     with _mlflow.backend(f"logging to experiment {experiment!r}"), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _save_model(model, example, folder / "model")
@@ -110,7 +111,7 @@ def log_run(
             client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id, "FINISHED")
-        parent = _runs.adopt(client, where, who, run_id)
+        parent = _runs.adopt(client, where, who, run_id, str(run.data.tags.get(_runs.PARENT_TAG, "")))
     url = _mlflow.page(f"experiments/{where}/runs/{run_id}")
     run_logger().info("%s is in MLflow: %s", estimator_name(model), url or f"run {run_id} of {_mlflow.tracking_uri()}")
     return LoggedRun(
@@ -124,7 +125,9 @@ def log_run(
 
 
 def _save_model(model: Any, example: pd.DataFrame | None, folder: Path) -> None:
-    import mlflow.sklearn
+    with uncollected():
+        import mlflow.sklearn
+        import skops.io  # noqa: F401 - MLflow would import it next
     from mlflow.exceptions import MlflowException
 
     rows = None if example is None else example.head(EXAMPLE_ROWS)
@@ -200,10 +203,7 @@ def _requirements(model: Any) -> list[str]:
 
 def _save_evidence(reports: Sequence[Report], lineage: Lineage | None, code: CodeState, folder: Path) -> None:
     """Write what proves the run: reports, training data's lineage, uncommitted code; uploaded in one go."""
-    (folder / "reports").mkdir(parents=True)
-    for report in reports:
-        (folder / "reports" / f"{report.kind}.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
-        (folder / "reports" / f"{report.kind}.md").write_text(report.to_markdown(), encoding="utf-8")
+    save_reports(reports, folder / "reports")
     (folder / "lineage").mkdir()
     if lineage:
         (folder / "lineage" / "data.json").write_text(lineage.model_dump_json(indent=2), encoding="utf-8")

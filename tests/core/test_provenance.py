@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import os
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from prefect_mlops.core import provenance
 from prefect_mlops.core.provenance import (
     CodeState,
     code_state,
+    covers_loaded_code,
     environment,
     installed_packages,
     lock_digest,
@@ -186,5 +191,65 @@ def test_modules_are_pinned_by_the_distribution_that_brings_them() -> None:
 
 def test_a_namespace_shared_by_several_distributions_is_pinned_by_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """A namespace such as google is filled by many; the first alone would leave out the one that is needed."""
-    monkeypatch.setattr(provenance, "packages_distributions", lambda: {"shared": ["numpy", "pandas", "numpy"]})
+    monkeypatch.setattr(provenance, "_providers", lambda _where: {"shared": ["numpy", "pandas", "numpy"]})
     assert [pin.partition("==")[0] for pin in pinned_requirements({"shared"})] == ["numpy", "pandas"]
+
+
+def load(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import a module of a folder, for the length of the test."""
+    (folder / f"{name}.py").write_text("rows = 1\n")
+    os.utime(folder / f"{name}.py", (1.0, 1.0))  # long before this process began
+    found = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.fixture
+def only_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No module of these tests themselves, which no checkout of a test tells of."""
+    places = tuple(sysconfig.get_paths().values())
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and not file.startswith(places) and not name.startswith("prefect_mlops"):
+            monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_checkout_covers_the_modules_it_tracks(
+    checkout: Path, only_installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert covers_loaded_code()
+    load(checkout, "loaded_from_here", monkeypatch)
+    assert not covers_loaded_code()  # git knows nothing of it yet
+    git(checkout, "add", "loaded_from_here.py")
+    assert covers_loaded_code()
+    (checkout / "deep").mkdir()
+    assert covers_loaded_code(checkout / "deep")
+
+
+def test_what_was_edited_while_the_process_ran_is_not_covered(
+    checkout: Path, only_installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(checkout, "loaded_from_here", monkeypatch)
+    git(checkout, "add", "loaded_from_here.py")
+    assert covers_loaded_code()
+    (checkout / "loaded_from_here.py").write_text("rows = 2\n")
+    git(checkout, "add", "loaded_from_here.py")
+    assert not covers_loaded_code()
+
+
+def test_a_module_from_elsewhere_is_covered_by_no_checkout(
+    checkout: Path, tmp_path: Path, only_installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path, "loaded_from_elsewhere", monkeypatch)
+    assert not covers_loaded_code()
+
+
+def test_packages_are_looked_for_again_once_one_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "brand-new==1.0" not in installed_packages()
+    (tmp_path / "brand_new-1.0.dist-info").mkdir()
+    (tmp_path / "brand_new-1.0.dist-info" / "METADATA").write_text("Name: brand-new\nVersion: 1.0\n")
+    (tmp_path / "brand_new-1.0.dist-info" / "top_level.txt").write_text("brand_new\n")
+    assert "brand-new==1.0" in installed_packages()
+    assert pinned_requirements({"brand_new"}) == ["brand-new==1.0"]

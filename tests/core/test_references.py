@@ -13,6 +13,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from prefect_mlops.core import references
 from prefect_mlops.core.cards import Importance, Importances
 from prefect_mlops.core.comparison import compare_profiles
 from prefect_mlops.core.errors import ConfigError
@@ -164,3 +165,26 @@ def test_predictions_are_taken_from_rows_the_model_has_not_seen() -> None:
     said = np.sort(scores_of(forest, X[200:]))
     assert (reference.profile.columns[PREDICTION].numbers.distribution().points == said).all()
     assert (reference.features, reference.target) == (("a", "b", "c"), "y")
+
+
+def test_rows_in_another_order_with_the_order_they_came_in_are_the_same_rows() -> None:
+    table = awkward(3_000)
+    shuffled = table.sample(frac=1, random_state=0)
+    place = np.argsort(shuffled.index.to_numpy(), kind="stable")
+    one, other = make_reference(table), make_reference(shuffled, order=place)
+    assert profile_digest(one.profile) == profile_digest(other.profile)
+    assert one.usual == other.usual
+
+
+def test_a_long_table_is_summarised_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = awkward(3_000)
+    whole = make_reference(table)
+    monkeypatch.setattr(references, "CHUNK_ROWS", 700)
+    parts = make_reference(table)
+    assert parts.usual.of(1_000) == pytest.approx(whole.usual.of(1_000), rel=1e-9)
+    for name, one in whole.profile.columns.items():
+        now = parts.profile.columns[name]
+        assert (now.rows, now.nulls, now.kind, now.counts) == (one.rows, one.nulls, one.kind, one.counts)
+        np.testing.assert_array_equal(
+            now.numbers.distribution().points, one.numbers.distribution().points, err_msg=name
+        )

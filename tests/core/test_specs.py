@@ -78,6 +78,10 @@ def spec(**changed: object) -> ModelSpec:
         ("metrics", ["roc_acu"]),
         ("metrics", None),
         ("prepare", "prepare"),
+        ("reads", "a"),
+        ("reads", []),
+        ("reads", ["a"]),  # and no prepare
+        ("reads", 3),
         ("order_by", 3),
         ("order_by", "returned"),
         ("group_by", ["day"]),
@@ -521,3 +525,31 @@ def test_a_wrong_name_of_a_spec_is_said_in_words(recipes: None, name: str, says:
     with pytest.raises(ConfigError) as refused:
         load_spec(name)
     assert says in str(refused.value)
+
+
+def test_a_spec_tells_which_columns_a_training_needs() -> None:
+    there = ["z", "returned", "a", "day", "kind", "shop", "b"]
+    gates = [Gate("roc_auc", at_least=0.5, may_lose=0.1, slices=("kind", "shop"))]
+    assert spec().reading(there) == there
+    named = spec(features=["b", "a"], order_by="day", gates=gates)
+    assert named.reading(there) == ["returned", "a", "day", "kind", "shop", "b"]
+    assert spec(features=["b"], group_by="shop").reading(there) == ["returned", "shop", "b"]
+    assert spec(features=["b"], prepare=pd.DataFrame.dropna).reading(there) == there
+    assert spec(features=["new"], prepare=pd.DataFrame.dropna, reads=["b", "z"]).reading(there) == ["z", "b"]
+
+
+def test_prepare_is_given_what_the_spec_says_it_reads_and_nothing_else() -> None:
+    rows = pd.DataFrame({"a": [1, 2], "b": [3, 4], "returned": [0, 1]})
+    rows.attrs["from"] = "here"
+    doubled = spec(prepare=lambda table: table.assign(c=table["a"] * 2), reads=["returned", "a"])
+    assert list(doubled.prepared(rows)) == ["a", "returned", "c"]
+    assert doubled.prepared(rows).attrs == {"from": "here"}
+    greedy = spec(prepare=lambda table: table.assign(c=table["b"]), reads=["returned", "a"])
+    with pytest.raises(ConfigError, match=r"reads: prepare asks for 'b', which is none of \['returned', 'a'\]"):
+        greedy.prepared(rows)
+    with pytest.raises(KeyError, match="a"):
+        doubled.prepared(rows.drop(columns="a"))
+
+
+def test_what_prepare_reads_is_no_part_of_the_recipe() -> None:
+    assert spec(prepare=pd.DataFrame.dropna, reads=["a"]).digest == spec(prepare=pd.DataFrame.dropna).digest

@@ -17,10 +17,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pandas.testing import assert_frame_equal
 
+from prefect_mlops.core import table_formats
 from prefect_mlops.core.digests import table_digest
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
 from prefect_mlops.core.table_errors import masked, reading
-from prefect_mlops.core.tables import as_frame, read_table, source_of
+from prefect_mlops.core.tables import as_frame, described, read_table, source_of
 from prefect_mlops.core.values import TableRef
 
 CSV = "id,name,delay\n1,EWR,2.5\n2,JFK,\n3,LGA,-1.0\n"
@@ -420,3 +421,48 @@ def test_as_frame_says_what_cannot_be_read_again(database: Path) -> None:
         as_frame(TableRef(uri="ftp://u:***@h/f.csv"))
     with pytest.raises(ConfigError, match="a table is a DataFrame or a TableRef, got list"):
         as_frame([1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("columns", [None, ["half", "name", "n", "g"]])
+def test_a_large_table_is_read_a_few_columns_at_a_time_and_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: list[str] | None
+) -> None:
+    frame = pd.DataFrame(
+        {
+            "half": [0.5, None, 1.5, 2.0],
+            "n": pd.array([1, 2, None, 4], "Int64"),
+            "flag": [True, None, False, True],
+            "name": ["a", "b", None, "d"],
+            "kind": pd.Categorical(["u", "v", None, "u"], categories=["v", "w", "u"]),
+            "at": pd.date_range("2024-01-01", periods=4, tz="Europe/Berlin"),
+        },
+        index=pd.Index([7, 8, 9, 10], name="g"),
+    )
+    (tmp_path / "folder").mkdir()
+    for place in range(2):
+        frame.to_parquet(tmp_path / "folder" / f"{place}.parquet")
+    delta = frame.drop(columns="kind").reset_index()
+    for _ in range(2):
+        write_deltalake(tmp_path / "delta", delta, mode="append")
+    whole = {name: read_table(tmp_path / name, columns=columns) for name in ("folder", "delta")}
+    monkeypatch.setattr(table_formats, "GROUP_CELLS", 16)  # two columns of eight rows
+    for name, expected in whole.items():
+        assert_frame_equal(read_table(tmp_path / name, columns=columns), expected)
+
+
+def test_a_table_is_described_without_reading_its_rows(tmp_path: Path, flights: pd.DataFrame) -> None:
+    flights.rename_axis("place").set_axis([3, 1, 2]).to_parquet(tmp_path / "a.parquet")
+    flights.rename_axis("place").to_parquet(tmp_path / "range.parquet")
+    flights.set_axis([3, 1, 2]).to_parquet(tmp_path / "b.parquet")
+    flights.to_csv(tmp_path / "c.csv")
+    for _ in range(2):
+        write_deltalake(tmp_path / "d", flights, mode="append")
+    found = {name: described(tmp_path / name) for name in ("a.parquet", "b.parquet", "range.parquet", "c.csv", "d@0")}
+    assert found["range.parquet"] is None
+    assert found["c.csv"] is None
+    for name in ("a.parquet", "b.parquet", "d@0"):
+        assert list(found[name].columns) == list(read_table(tmp_path / name).columns)
+    assert (found["d@0"].version, described(tmp_path / "d").version) == (0, 1)
+    assert described("s3://key:secret@bucket/d.parquet") is None
+    with pytest.raises(ConfigError, match="there is no file or folder"):
+        described(tmp_path / "nothing")

@@ -82,7 +82,7 @@ def test_after_a_rollback_it_is_said_who_is_champion_now(project, monkeypatch: p
     roll_back_model.fn("cancer", why="wrong in production", by="anna")
     words = []
     monkeypatch.setattr(
-        train_module, "_words", lambda one, real=train_module._words: words.append(real(one)) or real(one)
+        train_module, "_words", lambda *one, real=train_module._words: words.append(real(*one)) or real(*one)
     )
     assert train("bundled.cancer_forest") == decision.model_copy(update={"again": True})
     assert words[0][1].startswith("v1 is the champion now: rolled_back v1")

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from prefect_mlops.core import Evaluation, Gate, LoggedRun, ModelSpec, ModelVersion, Split
-from prefect_mlops.core.cards import Card
+from prefect_mlops.core.cards import Card, Fact, Measurements
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.tasks import evaluate_model, split_table, train_model
@@ -107,6 +107,12 @@ def test_the_card_is_in_mlflow_and_in_prefect(prefect_api: None, mlflow_store: s
     assert card.verdicts == ("data of flights: passed 1 check",)
     assert card.notes == ("Judged again.",)
     assert card.left_out == ()
+
+
+def test_what_was_measured_before_is_told_and_not_measured_again(prefect_api: None, mlflow_store: str) -> None:
+    measured = Measurements(left_out=(Fact(name="Importances", value="nobody has looked"),))
+    card = written(spec(), measured=measured)
+    assert Measurements.model_validate({name: getattr(card, name) for name in Measurements.model_fields}) == measured
 
 
 def test_the_card_says_what_the_pipeline_found(prefect_api: None, mlflow_store: str) -> None:

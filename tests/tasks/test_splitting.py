@@ -7,12 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal, assert_series_equal
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.tables import read_table, source_of
 from prefect_mlops.tasks.splitting import split_table
 
 if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
     from prefect_mlops.core.values import Split
 
 split = split_table.fn
@@ -186,3 +192,61 @@ def test_run_names_say_table_and_way() -> None:
 def test_split_runs_as_a_task(rides: pd.DataFrame) -> None:
     result = split_table(rides, "late", order_by="hour")
     assert len(result.y_train) == 80
+
+
+BY = [{"order_by": "hour"}, {"group_by": "driver"}, {"stratify": True}, {}]
+
+
+@pytest.mark.parametrize("by", BY, ids=str)
+def test_in_place_the_sides_are_the_same_and_views_of_the_table(rides: pd.DataFrame, by: dict) -> None:
+    rides["row"] = range(100)
+    before, copied = rides.copy(), split(rides, "late", features=["km", "kind", "hour"], seed=1, **by)
+    assert_frame_equal(rides, before)
+    viewed = split(rides, "late", features=["km", "kind", "hour"], seed=1, in_place=True, **by)
+    for side in ("X_train", "X_test"):
+        assert_frame_equal(getattr(viewed, side), getattr(copied, side))
+        assert np.shares_memory(getattr(viewed, side)["hour"].to_numpy(), rides["hour"].to_numpy())
+        assert_series_equal(getattr(viewed, side.replace("X", "y")), getattr(copied, side.replace("X", "y")))
+    assert viewed.X_train.attrs == copied.X_train.attrs
+    rows = np.argsort(np.isin(before["row"], rides["row"].iloc[len(viewed.X_train) :]), kind="stable")
+    assert_frame_equal(rides, before.iloc[rows])
+
+
+def test_rows_that_stand_in_order_are_not_copied(rides: pd.DataFrame) -> None:
+    ordered = rides.sort_values("hour", kind="stable")
+    result = split(ordered, "late", order_by="hour", features=["hour", "km"])
+    assert np.shares_memory(result.X_train["hour"].to_numpy(), ordered["hour"].to_numpy())
+    assert np.shares_memory(result.X_test["hour"].to_numpy(), ordered["hour"].to_numpy())
+    result.X_train["hour"] = 0  # a user may change a side: pandas copies first
+    assert ordered["hour"].max() == 19
+
+
+@pytest.mark.parametrize("blocks", ["one", "one a column"])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        Ridge(solver="cholesky"),
+        LinearRegression(),
+        SGDClassifier(random_state=0),
+        RandomForestClassifier(n_estimators=5, random_state=0),
+        HistGradientBoostingClassifier(max_iter=5),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_what_is_learned_from_views_is_what_is_learned_from_copies_to_the_last_bit(
+    estimator: BaseEstimator, blocks: str
+) -> None:
+    chance = np.random.default_rng(0)
+    table = pd.DataFrame(chance.normal(size=(5_003, 7)), columns=list("abcdefg"))
+    table["late"] = (table["a"] + chance.normal(size=len(table)) > 0).astype("float64")
+    if blocks == "one a column":
+        table = pd.DataFrame(dict(table.items()), copy=False)
+    table["hour"] = chance.permutation(len(table))
+    held_back = (table["hour"] >= table["hour"].nlargest(1_001).min()).to_numpy()
+    chosen = ["a", "c", "d", "e", "g"]
+    sides = [table.loc[rows, chosen].copy() for rows in (~held_back, held_back)]
+    copies = estimator.fit(sides[0], table.loc[~held_back, "late"].copy()).predict(sides[1])
+    views = split(table, "late", order_by="hour", features=chosen, in_place=True)
+    assert len(views.X_test) == held_back.sum()
+    np.testing.assert_array_equal(estimator.fit(views.X_train, views.y_train).predict(views.X_test), copies)

@@ -1,0 +1,1 @@
+"""The flights as a Kedro project."""
