@@ -25,7 +25,7 @@ def failed(row: dict[str, Any]) -> bool:
 
 def bounds(rows: Rows) -> list[dict[str, Any]]:
     """Ask of each promise whether it is kept; None where it was not measured."""
-    own = _combined(rows, ("e2", "floor", "e0"), lambda train, floor, empty: train - floor - empty)
+    own = _combined(rows, ("e2", "floor2", "e0"), lambda train, floor, empty: train - floor - empty)
     tuned, warm = (median(rows, key=f"f {worker}", name=FIRST_LINE) for worker in ("tuned", "warm"))
     asked = [
         ("our tasks, warm / naive script", _ratio(rows, "e", "a"), 0.2),

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from mlflow import MlflowClient
 
 from prefect_mlops.core.errors import BackendError, ConfigError, ConflictError
 from prefect_mlops.deployments import processes, servers
@@ -319,12 +320,23 @@ def test_our_own_project_file_serves_through_a_pool_that_prefect_accepts() -> No
 
 
 @pytest.mark.slow
-def test_mlflows_database_is_whole_before_anybody_can_log_to_it(stand_in: Stand, tmp_path: Path) -> None:
+@pytest.mark.parametrize("from_where", ["made", "copied"])
+def test_mlflows_database_is_whole_before_anybody_can_log_to_it(
+    stand_in: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, from_where: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     make_database = servers._MAKE_DATABASE
     stand_in(database=make_database)
+    if from_where == "copied":
+        with local_stack(tmp_path / "another"):
+            pass
+        kept = tmp_path / "cache" / "prefect-mlops"
+        assert [path.suffix for path in kept.iterdir()] == [".db"]
     (tmp_path / "mlflow.db.new").write_text("what a killed start left behind")
     with local_stack(tmp_path) as stack, contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         places = database.execute("select artifact_location from experiments").fetchall()
+        client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        assert client.get_run(client.create_run("0").info.run_id).info.artifact_uri.startswith(places[0][0])
     assert places == [((tmp_path / "artifacts" / "0").as_uri(),)]
     assert not (tmp_path / "mlflow.db.new").exists()
     assert embedded_environment(tmp_path).items() <= stack.environment.items()

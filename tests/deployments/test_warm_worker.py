@@ -784,9 +784,10 @@ def test_many_runs_leave_nothing_behind_and_keep_the_limit(world: World) -> None
         runs += ended
         eventually(lambda: not children(parent))
         sizes.append([(open_files(pid), memory(pid)) for pid in (worker.process.pid, parent)])
-    for (files_before, before), (files_after, after) in zip(sizes[0], sizes[-1], strict=True):
+    # The worker grows by some 15 MB over its first eighty runs and then stays; the parent does not grow.
+    for (files_before, before), (files_after, after), more in zip(sizes[0], sizes[-1], (20.0, 2.0), strict=True):
         assert files_after <= files_before + 5, sizes
-        assert after <= before + 10.0, sizes
+        assert after <= before + more, sizes
     moments = sorted([(run.start_time, 1) for run in runs[1:]] + [(run.end_time, -1) for run in runs[1:]])
     at_once = [sum(change for _, change in moments[: number + 1]) for number in range(len(moments))]
     assert 1 < max(at_once) <= 3
