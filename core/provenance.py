@@ -190,15 +190,24 @@ def pinned_requirements(modules: set[str]) -> list[str]:
 
 
 def _folders() -> tuple[tuple[str, int], ...]:
-    """Return where Python looks for packages, with the time of its last change: installing changes the folder.
+    """Return where Python finds packages, with the time of its last change: installing changes the folder.
 
-    Looking through all packages takes half a second, which a process that trains often pays once.
+    Looking through all packages takes half a second, which a process that trains often pays once, and the parent of a
+    warm worker's runs for all of them.
     """
     found = []
     for entry in sys.path:
         with contextlib.suppress(OSError):
-            found.append((entry, Path(entry).stat().st_mtime_ns))
+            changed = Path(entry).stat().st_mtime_ns
+            if _holds_packages(entry, changed):
+                found.append((entry, changed))
     return tuple(found)
+
+
+@functools.lru_cache(maxsize=100)
+def _holds_packages(entry: str, _changed: int) -> bool:
+    """Tell folders of packages from those of a project, which come and go on the path."""
+    return not Path(entry).is_dir() or any(name.endswith((".dist-info", ".egg-info")) for name in os.listdir(entry))  # noqa: PTH208
 
 
 @functools.lru_cache(maxsize=1)
