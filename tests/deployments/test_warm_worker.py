@@ -795,7 +795,8 @@ def test_many_runs_leave_nothing_behind_and_keep_the_limit(world: World) -> None
     assert children(worker.process.pid) == [parent], "and no zombie"
     assert worker.stop() == 0
     eventually(lambda: not alive(parent))
-    assert list((world.folder / "many").iterdir()) == []
+    left = {path.name for path in (world.folder / "many").iterdir()}
+    assert left <= {"runner_storage"}, "which Prefect makes for each worker, and leaves"
     assert "Traceback" not in worker.said()
 
 
