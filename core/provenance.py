@@ -27,7 +27,8 @@ else:  # 3.10's own knows only wheels with a top_level.txt: not scikit-learn, sk
 
 GIT_TIMEOUT_S = 10  # a repository on a slow network disk answers in seconds; longer means it hangs
 MAX_DIFF_BYTES = 1_000_000  # a larger diff is a data file in the tree; its size is kept instead
-_BEGAN = time.time()  # as good as: this module is imported before those of a project that uses the library
+# When what is loaded began to be: as good as, for this module is imported before those of a project that uses it.
+_began = {"at": time.time()}
 _TOO_LARGE = "diff of "  # and its size; a diff itself begins with "diff --git"
 MAX_FILES = 2000  # of a project's code in one command line
 # `git apply` takes the diff whatever a person likes to see, and binary files come back too.
@@ -96,10 +97,15 @@ def covers_loaded_code(folder: Path | None = None) -> bool:
     return _git(folder or Path.cwd(), "ls-files", "--error-unmatch", "--", *sorted(files)) is not None
 
 
+def begin_anew() -> None:
+    """Count as a process that begins now: for a fork of one that loaded nothing that has changed since."""
+    _began["at"] = time.time()
+
+
 def _newer_than_this_process(file: str) -> bool:
     """Tell whether what runs may be what a file said before."""
     try:
-        return Path(file).stat().st_mtime > _BEGAN
+        return Path(file).stat().st_mtime > _began["at"]
     except OSError:
         return True
 

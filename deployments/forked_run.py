@@ -57,6 +57,8 @@ def _start_anew(order: dict[str, Any]) -> None:
     sys.argv[:] = [ENGINE]
     if numpy := sys.modules.get("numpy"):  # Python's own generator sees to itself
         numpy.random.seed()
+    if provenance := sys.modules.get("prefect_mlops.core.provenance"):
+        provenance.begin_anew()  # the parent was asked a moment ago whether a file of its changed
     for module in filter(None, map(sys.modules.get, MAKE_LOOPS)):
         importlib.reload(module)
     _refresh_prefect(before)

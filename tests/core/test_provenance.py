@@ -236,6 +236,9 @@ def test_what_was_edited_while_the_process_ran_is_not_covered(
     (checkout / "loaded_from_here.py").write_text("rows = 2\n")
     git(checkout, "add", "loaded_from_here.py")
     assert not covers_loaded_code()
+    monkeypatch.setattr(provenance, "_began", dict(provenance._began))
+    provenance.begin_anew()  # as a run does that was forked after the edit
+    assert covers_loaded_code()
 
 
 def test_a_module_from_elsewhere_is_covered_by_no_checkout(
