@@ -57,8 +57,8 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def verdict(stack: Silent, dropper: Dropper) -> dict[str, bool]:
-    report = chaos._judge(stack, dropper.expected, chaos.Tally(1, 0))  # type: ignore[arg-type]
+def verdict(stack: Silent, dropper: Dropper, *, unfinished: int | None = 0) -> dict[str, bool]:
+    report = chaos._judge(stack, dropper.expected, chaos.Tally(1, 0), unfinished=unfinished)  # type: ignore[arg-type]
     return {check.name: check.passed for check in report.checks}
 
 
@@ -75,6 +75,41 @@ def test_the_verdict_of_a_good_lake_is_good(lake: Path) -> None:
     dropper._good("a.csv", dropper._content())
     take(stack, "a.csv")
     assert all(verdict(stack, dropper).values())
+
+
+@pytest.mark.parametrize("unfinished", [2, None])
+def test_the_verdict_wants_every_run_ended_and_a_server_that_says_so(lake: Path, unfinished: int | None) -> None:
+    stack = Silent(lake)
+    found = verdict(stack, Dropper(stack.landing, 0), unfinished=unfinished)
+    assert [name for name, passed in found.items() if not passed] == ["flow runs that are not finished"]
+
+
+class Busy:
+    """A stack whose counts of unfinished flow runs are these, one for each look."""
+
+    def __init__(self, *counts: int | None) -> None:
+        self.counts = list(counts)
+
+    def ask(self, *_: object) -> int | None:
+        return self.counts.pop(0)
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0, 1), (1, None, 0, 0, 1, 0, 0, 0, 1)])
+def test_a_sweep_that_begins_once_all_was_quiet_is_not_counted(
+    counts: tuple[int | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chaos, "LOOK_SECONDS", 0)
+    stack = Busy(*counts)
+    assert chaos._left_running(stack, lambda _: None) == 0  # type: ignore[arg-type]
+    assert stack.counts == [1]
+
+
+@pytest.mark.parametrize("left", [3, None])
+def test_a_run_that_never_ends_and_a_server_that_never_answers_are_counted(
+    left: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chaos, "TIDY_SECONDS", -1)
+    assert chaos._left_running(Busy(left), lambda _: None) == left  # type: ignore[arg-type]
 
 
 def test_the_verdict_sees_lost_doubled_and_foreign_rows_and_silence(lake: Path) -> None:
