@@ -6,7 +6,7 @@ make threads share state. Its pandas engine and validator work by themselves, so
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,15 @@ from prefect_mlops.core.errors import ConfigError, unknown_name
 if TYPE_CHECKING:
     import pandas as pd
 
+View = Callable[["pd.DataFrame", Sequence[Any]], "pd.DataFrame"]
+
 MAX_PROBLEM = 200  # a library's reason, not its traceback
 EXACT_FLOAT = 2**53  # up to here every integer has a float of its own
 TYPE_EXPECTATIONS = frozenset({"expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list"})
+MOMENT_EXPECTATIONS = frozenset(
+    f"expect_column_{figure}"
+    for figure in ("mean_to_be_between", "sum_to_be_between", "stdev_to_be_between", "value_z_scores_to_be_less_than")
+)
 NO_COLUMN = "the table has no column"
 _COLUMN_OPTIONS = ("column", "column_A", "column_B", "column_list")
 _RESULT_FORMAT = {"return_unexpected_index_query": False, "partial_unexpected_count": 20}
@@ -96,13 +102,20 @@ def outcomes(frame: pd.DataFrame, configurations: Sequence[Any], *, rows: bool =
             found[place] = Outcome(configuration, success=False, problem=missing)
     result_format = _RESULT_FORMAT | {"result_format": "COMPLETE" if rows else "BASIC"}
     left = [(place, configuration) for place, configuration in enumerate(configurations) if place not in found]
-    about_types = [item for item in left if item[1].type in TYPE_EXPECTATIONS]
-    others = [item for item in left if item[1].type not in TYPE_EXPECTATIONS]
-    for items, view in ((about_types, _typed_view), (others, _plain_view)):
-        if items:
-            found |= _evaluated(view(frame, [configuration for _, configuration in items]), items, result_format)
+    for view, items in _by_view(left).items():
+        found |= _evaluated(view(frame, [configuration for _, configuration in items]), items, result_format)
     ordered = [found[place] for place in range(len(configurations))]
     return ordered if rows else [replace(outcome, extent=_extent(outcome, frame)) for outcome in ordered]
+
+
+def _by_view(items: Iterable[tuple[int, Any]]) -> dict[View, list[tuple[int, Any]]]:
+    """Group expectations by how the columns are to be given to them."""
+    grouped: dict[View, list[tuple[int, Any]]] = {}
+    for item in items:
+        kind = item[1].type
+        view = _typed_view if kind in TYPE_EXPECTATIONS else _float_view if kind in MOMENT_EXPECTATIONS else _plain_view
+        grouped.setdefault(view, []).append(item)
+    return grouped
 
 
 def _extent(outcome: Outcome, frame: pd.DataFrame) -> tuple[Any, Any] | None:
@@ -234,6 +247,19 @@ def _plain_view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFr
     view = _view(frame, configurations)
     plain = {name: _plain_column(view[name]) for name in view}
     return _replaced(view, {name: values for name, values in plain.items() if values is not None})
+
+
+def _float_view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFrame:
+    """Give decimals as floats, too.
+
+    Great Expectations makes them floats itself for these figures, but walks over the call stack for each value, which
+    takes minutes for a hundred thousand, fails on a missing one, and takes no decimals at all for z-scores.
+    """
+    from pandas.api import types
+
+    view = _plain_view(frame, configurations)
+    decimals = [name for name in view if types.infer_dtype(view[name], skipna=True) == "decimal"]
+    return _replaced(view, {name: view[name].astype("float64") for name in decimals})
 
 
 def _replaced(view: pd.DataFrame, columns: dict[Any, pd.Series]) -> pd.DataFrame:

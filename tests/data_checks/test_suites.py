@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import decimal
 import re
 import subprocess
 import sys
@@ -295,3 +296,22 @@ def test_importing_the_room_imports_no_heavy_library() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_figures_of_decimals_are_those_of_floats_with_gaps_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Great Expectations would walk over the call stack for each value, and fail on the missing one.
+    monkeypatch.setattr("great_expectations.util.stack", lambda: pytest.fail("walks over the call stack"))
+    prices = [decimal.Decimal("1.25"), None, decimal.Decimal("2.25"), decimal.Decimal("31")]
+    suite = [
+        gxe.ExpectColumnMeanToBeBetween(column="price", min_value=11.5, max_value=11.5),
+        gxe.ExpectColumnSumToBeBetween(column="price", min_value=34.5, max_value=34.5),
+        gxe.ExpectColumnStdevToBeBetween(column="price", min_value=16, max_value=17),
+        gxe.ExpectColumnValueZScoresToBeLessThan(column="price", threshold=1, double_sided=True),
+    ]
+    report = check_table(pd.DataFrame({"price": prices}), suite)
+    assert [(check.passed, check.observed) for check in report.checks] == [
+        (True, "11.5"),
+        (True, "34.5"),
+        (True, "16.8949"),
+        (False, "1 of 3 rows with a value (33.3 %)"),
+    ]
