@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import importlib
 import os
 import runpy
@@ -150,9 +151,21 @@ def _run_engine(
     os.environ.update(environment)
     _refresh_prefect(before)
     sys.path[:] = [*places, *(place for place in sys.path if place not in places)]
+    _leave_heartbeats_alone()
     sys.modules.pop(ENGINE, None)  # it is run as a program, as in a new process
     with SyncClientContext():  # else Prefect makes one client to look the run up and another to run it
         runpy.run_module(ENGINE, run_name="__main__", alter_sys=True)
+
+
+def _leave_heartbeats_alone() -> None:
+    """Let a flow end without its heartbeats, as Prefect does where a flow is asynchronous.
+
+    Their thread sleeps a second at a time. To wait for it would keep a place of the worker's limit for that long.
+    """
+    from prefect import flow_engine
+
+    alone = functools.partial(flow_engine._send_heartbeats, join_on_exit=False)  # noqa: SLF001 - in this process only
+    vars(flow_engine).update(_send_heartbeats=alone)
 
 
 def _fixed(environment: Mapping[str, str]) -> dict[str, str]:

@@ -30,7 +30,7 @@ pytestmark = [
 KINDS = ("process", "warm-process")
 PRELOAD = ["prefect.flow_engine", "prefect.runner._workspace_supervisor", "numpy", "chatty"]
 MANY, BATCH = int(os.environ.get("WARM_RUNS", "40")), 10  # a soak sets more
-WITHIN = 150.0  # the SQLite of the server can be locked for a minute
+WITHIN = 60.0
 LEFT_OUT = ("PREFECT_", "MLFLOW_", "PYTHONUNBUFFERED")  # of the environment of whoever runs the tests
 SET_FOLDER = "prefect.deployments.steps.set_working_directory"
 
@@ -784,8 +784,9 @@ def test_many_runs_leave_nothing_behind_and_keep_the_limit(world: World) -> None
         runs += ended
         eventually(lambda: not children(parent))
         sizes.append([(open_files(pid), memory(pid)) for pid in (worker.process.pid, parent)])
-    # The worker grows by some 15 MB over its first eighty runs and then stays; the parent does not grow.
-    for (files_before, before), (files_after, after), more in zip(sizes[0], sizes[-1], (20.0, 2.0), strict=True):
+    # The worker grows by 75 MB over its first three hundred runs and stays so for five hundred more; the parent does not.
+    grows = 20.0 if MANY <= 40 else 90.0
+    for (files_before, before), (files_after, after), more in zip(sizes[0], sizes[-1], (grows, 2.0), strict=True):
         assert files_after <= files_before + 5, sizes
         assert after <= before + more, sizes
     moments = sorted([(run.start_time, 1) for run in runs[1:]] + [(run.end_time, -1) for run in runs[1:]])
