@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 
 from prefect_mlops.deployments.home import remember
 from prefect_mlops.deployments.processes import reserved_port
 from prefect_mlops.deployments.stack import local_stack
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import TaskRun
+
+RECORDED_SECONDS = 30.0
 
 # A shell starts its background jobs deaf to Ctrl-C, and so would be every program that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
@@ -39,6 +48,26 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         with temporary_settings(settings), context._temporary_global_settings_context(context.get_settings_context()):
             yield
             APILogWorker.drain_all(timeout=10)
+
+
+@pytest.fixture
+def recorded(prefect_api: None) -> Callable[[UUID], TaskRun]:
+    """Look up a task run; a server takes them down a moment after they ended."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    def look_up(task_run: UUID) -> TaskRun:
+        deadline = time.monotonic() + RECORDED_SECONDS
+        with get_client(sync_client=True) as client:
+            while True:
+                with contextlib.suppress(ObjectNotFound):
+                    found = client.read_task_run(task_run)
+                    if found.state and found.state.is_final():
+                        return found
+                assert time.monotonic() < deadline, f"task run {task_run} is not in the server's books"
+                time.sleep(0.1)
+
+    return look_up
 
 
 @pytest.fixture(scope="session")

@@ -470,6 +470,7 @@ if __name__ != "__main__":
 """
 
 
+@pytest.mark.slow
 def test_the_digest_is_the_same_in_every_process(tmp_path: Path) -> None:
     """Sets are ordered by a seed of the process, and memory is laid out anew in each."""
     (tmp_path / "recipe.py").write_text(RECIPE)

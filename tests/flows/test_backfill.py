@@ -117,6 +117,7 @@ def test_a_dry_run_says_what_would_be_trained(shop) -> None:
     assert registered() == [1]
 
 
+@pytest.mark.slow
 def test_promote_lets_whoever_passes_become_champion(shop) -> None:
     backfill("shop.model", end="@1")
     lines = backfill("shop.model", promote=True)

@@ -39,6 +39,7 @@ def test_binary_many_classes_and_regression(project, name: str) -> None:
     assert champion_of(name) == 1
 
 
+@pytest.mark.slow
 def test_the_same_recipe_on_the_same_rows_is_decided_once(project, tmp_path: Path) -> None:
     first = train("bundled.cancer")
     again = train("bundled.cancer")

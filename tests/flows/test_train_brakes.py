@@ -129,6 +129,7 @@ def test_a_training_that_fails_gives_its_turn_back_with_the_reason(project, tmp_
     assert train("bundled.cancer").decision == "promoted"
 
 
+@pytest.mark.slow
 def test_a_cool_down_holds_triggers_and_schedules_but_no_person(project, tmp_path: Path, declare) -> None:
     train("bundled.cancer")
     resting = declare("cancer_forest", retrain=Retrain(cool_down=HOUR))
@@ -141,6 +142,7 @@ def test_a_cool_down_holds_triggers_and_schedules_but_no_person(project, tmp_pat
     assert train(resting).decision == "promoted"
 
 
+@pytest.mark.slow
 def test_the_breaker_opens_once_says_so_once_and_a_person_closes_it(project, declare) -> None:
     since = datetime.now(timezone.utc)
     train("bundled.cancer")
@@ -207,6 +209,7 @@ def test_an_alias_left_behind_by_a_crash_is_set(project) -> None:
     assert kinds().count("repaired") == 1
 
 
+@pytest.mark.slow
 def test_an_alias_that_was_moved_by_hand_is_reported_as_such_and_set_back(project) -> None:
     train("bundled.cancer")
     train("bundled.cancer_forest")
@@ -233,6 +236,7 @@ def test_a_decision_that_a_crash_kept_out_of_mlflow_is_known_from_the_history(pr
     assert versions() == 1
 
 
+@pytest.mark.slow
 def test_a_turn_lost_to_another_run_promotes_nothing(project, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it trains, its lease runs out and another run promotes: what it judged against is no longer true."""
     train("bundled.cancer")

@@ -28,6 +28,7 @@ def artifact(version: int, path: str) -> str:
     return Path(client.download_artifacts(run, path)).read_text()
 
 
+@pytest.mark.slow
 def test_a_rival_made_meanwhile_is_judged_against_before_anything_is_promoted(
     project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import TaskRun
 
 from prefect_mlops.core.errors import BackendError
 from prefect_mlops.core.looks import Look, level_of, read_looks
@@ -58,10 +61,9 @@ def test_a_flow_numbers_its_look_keeps_it_and_shows_all_of_them(prefect_api: Non
     assert artifact.description == "3 looks at Shop <b>, 0 failed"
 
 
-def test_storage_that_fails_is_tried_again(prefect_api: None, home: Path) -> None:
+def test_storage_that_fails_is_tried_again(recorded: Callable[[UUID], TaskRun], home: Path) -> None:
     home.write_text("a file where the lake should be")
     state = record_look.with_options(retry_delay_seconds=0)(look("july", "shop", 1), return_state=True)
     with pytest.raises(BackendError, match="the lake at"):
         state.result()
-    with get_client(sync_client=True) as client:
-        assert client.read_task_run(state.state_details.task_run_id).run_count == 3
+    assert recorded(state.state_details.task_run_id).run_count == 3

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
 import pandas as pd
 import pytest
-from prefect import flow, get_client
+from prefect import flow
+from prefect.client.schemas.objects import TaskRun
 
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.tables import source_of, table_name
@@ -14,10 +16,9 @@ from prefect_mlops.tasks import tables
 from prefect_mlops.tasks.tables import load_table
 
 
-@pytest.mark.usefixtures("prefect_api")
-def test_load_table_reads_inside_a_flow_and_names_the_run(tmp_path: Path) -> None:
+def test_load_table_reads_inside_a_flow_and_names_the_run(tmp_path: Path, recorded: Callable[[UUID], TaskRun]) -> None:
     (tmp_path / "january.csv").write_text("a,b\n1,2\n")
-    task_runs: list[UUID | None] = []
+    task_runs: list[UUID] = []
 
     @flow
     def read() -> pd.DataFrame:
@@ -30,8 +31,7 @@ def test_load_table_reads_inside_a_flow_and_names_the_run(tmp_path: Path) -> Non
     source = source_of(frame)
     assert source is not None
     assert source.uri == str(tmp_path / "january.csv")
-    with get_client(sync_client=True) as client:
-        assert client.read_task_run(task_runs[0]).name == "load-january.csv"
+    assert recorded(task_runs[0]).name == "load-january.csv"
 
 
 @pytest.mark.usefixtures("prefect_api")

@@ -116,6 +116,7 @@ def tried(experiment: str = "e") -> list[str]:
 # What it finds, and what it keeps.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_trials_are_children_of_the_flow_run_and_the_best_one_is_found(
     prefect_api: None, mlflow_store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, jobs: int
