@@ -3,7 +3,7 @@
     python benchmarks/server_writers.py --runs 60 --clients 1 3 12
 
 Both keep an SQLite file. Each client is a thread that creates a flow run, leads it through its states and labels it, as
-a worker and its process do, and asks once more after two seconds where it is refused, as Prefect's client does.
+a worker and its process do, and asks again after two seconds where it is refused, as Prefect's client does.
 """
 
 from __future__ import annotations

@@ -252,14 +252,17 @@ def _plain_view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFr
 def _float_view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFrame:
     """Give decimals as floats, too.
 
-    Great Expectations makes them floats itself for these figures, but walks over the call stack for each value, which
-    takes minutes for a hundred thousand, fails on a missing one, and takes no decimals at all for z-scores.
+    Great Expectations makes them floats itself for these figures, but walks over the call stack for each value, fails
+    on a missing one, and takes no decimals at all for z-scores.
     """
     from pandas.api import types
 
     view = _plain_view(frame, configurations)
     decimals = [name for name in view if types.infer_dtype(view[name], skipna=True) == "decimal"]
-    return _replaced(view, {name: view[name].astype("float64") for name in decimals})
+    try:
+        return _replaced(view, {name: view[name].astype("float64") for name in decimals})
+    except ValueError:  # a NaN that signals: Great Expectations says so, of its column
+        return view
 
 
 def _replaced(view: pd.DataFrame, columns: dict[Any, pd.Series]) -> pd.DataFrame:

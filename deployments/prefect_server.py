@@ -6,8 +6,8 @@ Prefect lets a transaction begin as a reading one. Where another one commits bef
 once: the client is told 503 and comes back two seconds later. Worse, the refused cursor is left to Python's garbage
 collector. When that takes it down on the event loop's thread while its connection waits for the write lock in another,
 the loop waits for the connection, the connection for whoever holds the lock, and that one for the loop, until SQLite
-gives up after a minute. With three flow runs at a time both happen every few seconds. Transactions that take turns
-from their beginning are never refused.
+gives up after a minute. With three flow runs at a time the first happened every few runs, the second every few dozen.
+Transactions that take turns from their beginning are not refused.
 
 Source: https://www.sqlite.org/isolation.html and https://www.sqlite.org/lang_transaction.html, "immediate".
 """
@@ -37,7 +37,7 @@ def begin_by_writing() -> None:
                 SQLITE_BEGIN_MODE.set("DEFERRED")  # for another session inside of this one, which would wait for it
             yield transaction
 
-    setattr(AioSqliteConfiguration, "begin_transaction", begin_transaction)  # noqa: B010 - a method is not assigned to
+    AioSqliteConfiguration.begin_transaction = begin_transaction  # type: ignore[method-assign]
 
 
 def main() -> None:

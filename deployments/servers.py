@@ -239,8 +239,8 @@ def _lost_port(child: Child) -> bool:
 
 def _prefect(home: Path, port: int) -> tuple[list[str], dict[str, str]]:
     api = f"{address(port)}/api"
-    command = [sys.executable, "-m", "prefect_mlops.deployments.prefect_server", "start", "--host", LOOPBACK]
-    command += ["--port", str(port)]
+    server = [sys.executable, "-m", "prefect_mlops.deployments.prefect_server"]
+    command = [*server, "start", "--host", LOOPBACK, "--port", str(port)]
     return command, {
         "PREFECT_API_URL": api,
         "PREFECT_SERVER_UI_API_URL": api,

@@ -172,7 +172,7 @@ def _rows(client: httpx.Client, address: str) -> list[dict[str, Any]]:
 
 
 def _ask(client: httpx.Client, method: str, address: str, content: dict[str, Any] | None = None) -> httpx.Response:
-    """Ask Prefect's API, again where it was busy: on SQLite it answers 503 or hangs up when two writers meet."""
+    """Ask Prefect's API, again where it did not answer or said that it is busy."""
     import httpx
 
     deadline = time.monotonic() + BUSY_SECONDS

@@ -315,3 +315,9 @@ def test_figures_of_decimals_are_those_of_floats_with_gaps_too(monkeypatch: pyte
         (True, "16.8949"),
         (False, "1 of 3 rows with a value (33.3 %)"),
     ]
+
+
+def test_a_decimal_that_is_no_float_is_an_error_in_words() -> None:
+    frame = pd.DataFrame({"price": [decimal.Decimal("1.25"), decimal.Decimal("sNaN")]})
+    (check,) = check_table(frame, [gxe.ExpectColumnMeanToBeBetween(column="price", min_value=0)]).checks
+    assert (check.passed, check.observed.startswith("cannot be computed")) == (False, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prefect.server.database.configurations import SQLITE_BEGIN_MODE, AioSqliteConfiguration
+from sqlalchemy import text
 
+from prefect_mlops.deployments.prefect_server import begin_by_writing
 from prefect_mlops.deployments.stack import local_stack
 
 RUNS, AT_ONCE = 60, 12
@@ -42,6 +46,26 @@ def test_runs_that_live_at_once_are_never_told_to_come_back(tmp_path: Path) -> N
     assert len(codes) == RUNS * (1 + 2 * len(LIVES))
     assert [code for code in codes if code >= 400] == []
     assert completed == RUNS
+
+
+def test_a_session_inside_of_another_ones_transaction_reads_without_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_ever = AioSqliteConfiguration.begin_transaction
+    monkeypatch.setattr(AioSqliteConfiguration, "begin_transaction", as_ever)  # set back at the end
+    begin_by_writing()
+
+    async def read_inside() -> tuple[object, object, object]:
+        configuration = AioSqliteConfiguration(connection_url=f"sqlite+aiosqlite:///{tmp_path / 'prefect.db'}")
+        engine = await configuration.engine()
+        async with await configuration.session(engine) as outer, configuration.begin_transaction(outer):
+            begun = (await outer.connection()).in_transaction()
+            async with await configuration.session(engine) as inner:
+                read = await asyncio.wait_for(inner.scalar(text("select 1")), timeout=20)
+        await engine.dispose()
+        return begun, read, SQLITE_BEGIN_MODE.get()
+
+    assert asyncio.run(read_inside()) == (True, 1, None)
 
 
 def test_it_takes_the_arguments_of_prefects_own_command() -> None:
