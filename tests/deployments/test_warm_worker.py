@@ -35,7 +35,7 @@ LEFT_OUT = ("PREFECT_", "MLFLOW_", "PYTHONUNBUFFERED")  # of the environment of 
 SET_FOLDER = "prefect.deployments.steps.set_working_directory"
 
 PROJECT = '''
-import atexit, json, logging, os, random, signal, subprocess, sys, tempfile, threading, time
+import atexit, json, logging, os, random, signal, subprocess, sys, tempfile, threading, time, traceback
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -184,6 +184,14 @@ def leave_late(out: str):
         time.sleep(0.5)
         write(out + "-thread", True)
     threading.Thread(target=later).start()
+
+
+@flow
+def leave_beating(out: str):
+    def beats():
+        frames = [frame for top in sys._current_frames().values() for frame, _ in traceback.walk_stack(top)]
+        return any(frame.f_code.co_name == "heartbeat_loop" for frame in frames)
+    atexit.register(lambda: write(out, beats()))
 
 
 @flow
@@ -578,6 +586,14 @@ def test_a_module_of_the_project_wins_over_one_imported_ahead(world: World, warm
     seen = world.result(warm.pool, "whether_shadowed")
     assert seen == {"file": str(world.folder / "ahead" / "chatty.py"), "spoken": 1}
     assert warm.said().count("chatty is imported") == warm.said().count("Imported ahead"), "not again in each run"
+
+
+def test_a_run_ends_without_waiting_for_its_heartbeats(world: World, warm: Worker) -> None:
+    """Their thread sleeps a second at a time, and is there still when the process leaves."""
+    out = world.out()
+    world.ended(world.start(warm.pool, "leave_beating", out=out))
+    eventually(out.exists)
+    assert json.loads(out.read_text()) is True
 
 
 def test_flows_use_threads_processes_and_loops_as_ever(world: World, warm: Worker) -> None:
