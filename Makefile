@@ -3,15 +3,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-ROOMS := cli core data_checks deployments flows tasks
+ROOMS := cli core data_checks deployments flows reproduction tasks tracking
 
-.PHONY: demo test lint setup lock clean
+.PHONY: demo test chaos lint setup lock clean
 
 demo: setup ## a model's life on real data
 	$(BIN)/prefect-mlops demo
 
 test: setup ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+ROUNDS ?= 20
+SEED ?= 0
+chaos: setup ## kill servers, workers and flows while files arrive, and count the rows
+	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED)
 
 lint: setup ## what CI checks besides the tests
 	$(BIN)/ruff check .

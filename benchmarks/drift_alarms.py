@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from drift_tables import TEN, THIRTY, Answer, as_reference, ask_evidently, ask_ours, draws, pool, weights_for
 
-from prefect_mlops.core.comparison import ALPHA, compare_profiles
-from prefect_mlops.core.looks import ALPHA as ALPHA_OF_ALL
-from prefect_mlops.core.looks import level_of
-from prefect_mlops.core.profiles import profile_chunks
-from prefect_mlops.core.references import make_reference
+from prefect_mlops.core.drift.monitoring import ALPHA as ALPHA_OF_ALL
+from prefect_mlops.core.drift.monitoring import level_of
+from prefect_mlops.core.drift.table_drift import ALPHA, compare_profiles
+from prefect_mlops.core.drift.table_profile import profile_chunks
+from prefect_mlops.core.drift.training_profile import make_reference
 
 BATCHES = (50, 500, 5_000, 50_000)
 REFERENCE_ROWS = 20_000

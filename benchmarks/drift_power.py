@@ -21,9 +21,9 @@ import pandas as pd
 from drift_alarms import BATCHES, HALF_A_YEAR, LARGE, MONTH, REFERENCE_ROWS
 from drift_tables import TEN, THIRTY, Answer, as_reference, ask_evidently, ask_ours, draws, pool, weights_for
 
-from prefect_mlops.core.profiles import profile_chunks
-from prefect_mlops.core.statistics import measure_categories, measure_numbers
-from prefect_mlops.core.summaries import summarise
+from prefect_mlops.core.drift.column_profile import summarise
+from prefect_mlops.core.drift.statistical_tests import measure_categories, measure_numbers
+from prefect_mlops.core.drift.table_profile import profile_chunks
 
 NUMBERS, CATEGORIES = ("temp", "dep_delay"), ("origin", "carrier")
 MEANS, SPREADS, MIXES, NULLS = (0.1, 0.25, 0.5), (1.25, 1.5), (0.05, 0.1, 0.2), (0.02, 0.05, 0.1, 0.5)

@@ -99,9 +99,9 @@ def make(current: Path, reference: Path, store: Path) -> Callable[[], Any]:  # n
     """Make a reference and store it."""
     import pyarrow.parquet  # noqa: F401
 
-    from prefect_mlops.core.profiles import profile_chunks
-    from prefect_mlops.core.references import PROFILE_FILE, SAMPLE_FILE, Reference, save_reference
-    from prefect_mlops.core.streams import read_chunks
+    from prefect_mlops.core.drift.table_profile import profile_chunks
+    from prefect_mlops.core.drift.training_profile import PROFILE_FILE, SAMPLE_FILE, Reference, save_reference
+    from prefect_mlops.core.tables.chunks import read_chunks
 
     def work() -> dict[str, Any]:
         profile = profile_chunks(read_chunks(str(reference)))
@@ -117,7 +117,7 @@ def ours(current: Path, reference: Path, store: Path, *, html: Path | None = Non
     import sklearn.model_selection  # noqa: F401
     from scipy import stats  # noqa: F401
 
-    from prefect_mlops.core.references import load_reference
+    from prefect_mlops.core.drift.training_profile import load_reference
     from prefect_mlops.core.values import TableRef
     from prefect_mlops.tasks.drift import detect_drift
 
@@ -216,10 +216,10 @@ def free_mb() -> float:
 
 def exactness(folder: Path, size: float) -> dict[str, float]:
     """Compare our sizes with exact ones, and those of merged parts with those of one pass."""
-    from prefect_mlops.core.comparison import compare_profiles
-    from prefect_mlops.core.profiles import merge_profiles, profile_chunks
-    from prefect_mlops.core.references import load_reference
-    from prefect_mlops.core.streams import read_chunks
+    from prefect_mlops.core.drift.table_drift import compare_profiles
+    from prefect_mlops.core.drift.table_profile import merge_profiles, profile_chunks
+    from prefect_mlops.core.drift.training_profile import load_reference
+    from prefect_mlops.core.tables.chunks import read_chunks
 
     current, reference = (table_at(folder, side, size) for side in ("current", "reference"))
     stored = load_reference(folder / f"store-{size:g}").profile

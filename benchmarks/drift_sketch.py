@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from prefect_mlops.core.quantiles import Quantiles
+from prefect_mlops.core.drift.quantiles import Quantiles
 
 CHUNK = 125_000
 

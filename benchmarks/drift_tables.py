@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from prefect_mlops.core.drift import SEPARATION
-from prefect_mlops.core.profiles import Profile, profile_chunks
-from prefect_mlops.core.references import Reference
+from prefect_mlops.core.drift.table_profile import Profile, profile_chunks
+from prefect_mlops.core.drift.training_profile import Reference
+from prefect_mlops.core.drift.verdict import SEPARATION
 from prefect_mlops.tasks.drift import detect_drift
 
 TEN = (

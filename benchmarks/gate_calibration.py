@@ -25,12 +25,12 @@ from sklearn import set_config
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from prefect_mlops.core import Gate
-from prefect_mlops.core.answers import Answers
-from prefect_mlops.core.judging import Contest, judge_gates
-from prefect_mlops.core.measuring import Rows
-from prefect_mlops.core.scoring import score_model
-from prefect_mlops.core.slices import judge_slices
-from prefect_mlops.core.units import units_of
+from prefect_mlops.core.evaluation.estimates import Rows
+from prefect_mlops.core.evaluation.gates import Contest, judge_gates
+from prefect_mlops.core.evaluation.predictions import Answers
+from prefect_mlops.core.evaluation.resampling_units import units_of
+from prefect_mlops.core.evaluation.scoring import score_model
+from prefect_mlops.core.evaluation.slices import judge_slices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

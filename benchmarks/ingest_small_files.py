@@ -80,7 +80,7 @@ def drain(*, files: int, rows: int, profile: int) -> dict[str, float]:
     import pandas as pd  # noqa: F401
     from prefect.client.orchestration import get_client
 
-    from prefect_mlops.core.lake import table_uri
+    from prefect_mlops.core.lake.ingest import table_uri
     from prefect_mlops.flows.ingest import ingest
 
     before = memory("VmRSS")
@@ -123,7 +123,7 @@ def main() -> None:
     given = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent))
 
-    from prefect_mlops.deployments.stack import local_stack
+    from prefect_mlops.deployments.local.stack import local_stack
 
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)

@@ -20,13 +20,13 @@ import pandas as pd
 from scipy.signal import lfilter
 from sklearn import set_config
 
-from prefect_mlops.core.answers import Answers
-from prefect_mlops.core.decay import LOOKS, judge_decay, loss_of
-from prefect_mlops.core.influence import influence
-from prefect_mlops.core.measuring import Measured
-from prefect_mlops.core.performance import MIN_LABELLED, MIN_ROWS, follow
-from prefect_mlops.core.truths import Truths
-from prefect_mlops.core.units import MAX_BLOCKS, MIN_BLOCKS
+from prefect_mlops.core.evaluation.estimates import Measured
+from prefect_mlops.core.evaluation.influence_functions import influence
+from prefect_mlops.core.evaluation.predictions import Answers
+from prefect_mlops.core.evaluation.resampling_units import MAX_BLOCKS, MIN_BLOCKS
+from prefect_mlops.core.live.degradation import LOOKS, judge_decay, loss_of
+from prefect_mlops.core.live.labels import Truths
+from prefect_mlops.core.live.windows import MIN_LABELLED, MIN_ROWS, follow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -58,8 +58,8 @@ INGEST = "from prefect_mlops.flows.ingest import ingest; ingest('prefect_mlops.e
 TRAIN = "import sys; from prefect_mlops.flows.train import train; train('late.' + sys.argv[1], force=True)"
 REPRODUCE = """
 import json, sys
-from prefect_mlops.deployments.reproduction import reproduce_model
-from prefect_mlops.tasks._mlflow import mlflow_client
+from prefect_mlops.reproduction.reproduce import reproduce_model
+from prefect_mlops.tracking.client import mlflow_client
 name, version, threads = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 client = mlflow_client()
 run = client.get_run(client.get_model_version(name, str(version)).run_id)
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print everything that was compared")
     given = parser.parse_args()
 
-    from prefect_mlops.deployments.stack import local_stack
+    from prefect_mlops.deployments.local.stack import local_stack
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "project"

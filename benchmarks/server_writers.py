@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from prefect_mlops.deployments import servers
-from prefect_mlops.deployments.stack import local_stack
+from prefect_mlops.deployments.local import servers
+from prefect_mlops.deployments.local.stack import local_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

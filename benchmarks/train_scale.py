@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from prefect_mlops.core.specs import ModelSpec
+    from prefect_mlops.core.specs.model import ModelSpec
 
 FILE_ROWS = 500_000
 WARM_ROWS = 5_000
@@ -194,9 +194,9 @@ def ours(uri: str, kind: str) -> dict[str, Any]:
     import train_scale
     from prefect import flow
 
-    from prefect_mlops.flows import challengers
+    from prefect_mlops.flows import challenger as challengers
+    from prefect_mlops.flows.run_summary import Verdict
     from prefect_mlops.flows.train import train
-    from prefect_mlops.flows.verdicts import Verdict
     from prefect_mlops.tasks import find_model
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -255,7 +255,7 @@ def main() -> None:
     if given.one:
         print(json.dumps(JOBS[given.one[0]](given.one[1], given.estimator)))
         return
-    from prefect_mlops.deployments.stack import local_stack
+    from prefect_mlops.deployments.local.stack import local_stack
 
     if not given.json:
         print("| rows | matrix | how | step | seconds | peak, matrices | left, matrices |\n" + "| --- " * 7 + "|")

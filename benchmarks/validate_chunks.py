@@ -67,7 +67,7 @@ def check(path: str, *, how: str, unique: bool) -> dict[str, Any]:
     """Check a table once, when all libraries are imported and have been used."""
     import pandas as pd
 
-    from prefect_mlops.core.tables import as_frame
+    from prefect_mlops.core.tables.read import as_frame
     from prefect_mlops.core.values import TableRef
     from prefect_mlops.data_checks import check_table
 

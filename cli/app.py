@@ -7,28 +7,26 @@ from typing import Annotated
 
 import typer
 
-from prefect_mlops.cli.audit import audit
-from prefect_mlops.cli.backfill import backfill
-from prefect_mlops.cli.chaos import chaos
-from prefect_mlops.cli.compare import compare
-from prefect_mlops.cli.decide import decide
-from prefect_mlops.cli.demo import demo
-from prefect_mlops.cli.deploy import deploy
-from prefect_mlops.cli.drift import drift
-from prefect_mlops.cli.files import files
-from prefect_mlops.cli.history import history
-from prefect_mlops.cli.ingest import ingest
-from prefect_mlops.cli.lake import lake
-from prefect_mlops.cli.listings import escaped
-from prefect_mlops.cli.migrate_stages import migrate_stages
-from prefect_mlops.cli.promote import promote
-from prefect_mlops.cli.quarantine import quarantine
-from prefect_mlops.cli.reproduce import reproduce
-from prefect_mlops.cli.rollback import rollback
-from prefect_mlops.cli.status import status
-from prefect_mlops.cli.trace import trace
-from prefect_mlops.cli.up import up
-from prefect_mlops.cli.watch import watch
+from prefect_mlops.cli._terminal import escaped
+from prefect_mlops.cli.commands.audit import audit
+from prefect_mlops.cli.commands.backfill import backfill
+from prefect_mlops.cli.commands.compare import compare
+from prefect_mlops.cli.commands.decide import decide
+from prefect_mlops.cli.commands.demo import demo
+from prefect_mlops.cli.commands.deploy import deploy
+from prefect_mlops.cli.commands.drift import drift
+from prefect_mlops.cli.commands.files import files
+from prefect_mlops.cli.commands.history import history
+from prefect_mlops.cli.commands.ingest import ingest
+from prefect_mlops.cli.commands.lake import lake
+from prefect_mlops.cli.commands.promote import promote
+from prefect_mlops.cli.commands.quarantine import quarantine
+from prefect_mlops.cli.commands.reproduce import reproduce
+from prefect_mlops.cli.commands.rollback import rollback
+from prefect_mlops.cli.commands.status import status
+from prefect_mlops.cli.commands.trace import trace
+from prefect_mlops.cli.commands.up import up
+from prefect_mlops.cli.commands.watch import watch
 from prefect_mlops.core.errors import ConfigError, MLOpsError
 from prefect_mlops.core.settings import Settings
 
@@ -91,8 +89,6 @@ app.command()(backfill)
 app.command()(rollback)
 app.command()(promote)
 app.command()(decide)
-app.command()(migrate_stages)
-app.command()(chaos)
 
 
 def main() -> None:

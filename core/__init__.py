@@ -1,6 +1,5 @@
 """The ground floor: values, errors, settings, the lake, digests and statistics. Knows no Prefect task and no MLflow."""
 
-from prefect_mlops.core.datasets import DatasetSpec
 from prefect_mlops.core.errors import (
     BackendError,
     CheckError,
@@ -12,9 +11,10 @@ from prefect_mlops.core.errors import (
     MLOpsError,
     PerformanceError,
 )
-from prefect_mlops.core.policies import Drift, Limits, Retrain, Tune
 from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.core.specs import ModelSpec
+from prefect_mlops.core.specs.dataset import DatasetSpec
+from prefect_mlops.core.specs.model import ModelSpec
+from prefect_mlops.core.specs.policies import Drift, Limits, Retrain, Tune
 from prefect_mlops.core.values import (
     Decision,
     Evaluation,

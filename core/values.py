@@ -37,9 +37,9 @@ class TableRef(Value):
     Attributes:
         uri: file, folder or dataset; a password in it is masked.
         version: Delta version, where the table has versions.
-        digest: over every cell (`core.digests`); None where the table has not been read yet.
+        digest: over every cell (`core.tables.digests`); None where the table has not been read yet.
         rows: number of rows; None where not read yet.
-        columns: kind of each column by name, in order (`core.digests` names the kinds).
+        columns: kind of each column by name, in order (`core.tables.digests` names the kinds).
         files: path and digest of the files of the lake whose rows are meant; empty for all. Left out of JSON when
             empty.
     """

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.streams import read_chunks
+from prefect_mlops.core.tables.chunks import read_chunks
 from prefect_mlops.data_checks.engine import Outcome, columns_of, missing_column, needs_all_columns, outcomes
 from prefect_mlops.data_checks.figures import Figure, figure_of
 from prefect_mlops.data_checks.scopes import Scope, scope_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.digests import column_kind
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.tables.digests import column_kind
 from prefect_mlops.data_checks.suites import unusable_table
 
 if TYPE_CHECKING:

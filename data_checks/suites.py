@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.core.streams import CHUNK_ROWS, is_streamed, read_chunks
-from prefect_mlops.core.tables import as_frame
+from prefect_mlops.core.tables.chunks import CHUNK_ROWS, is_streamed, read_chunks
+from prefect_mlops.core.tables.read import as_frame
 from prefect_mlops.core.values import Table, TableRef
 from prefect_mlops.data_checks.chunks import outcomes_in_chunks
 from prefect_mlops.data_checks.engine import configurations_of, outcomes

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prefect_mlops.core.errors import ConfigError, MLOpsError, unknown_name
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.datasets import DatasetSpec
-    from prefect_mlops.core.specs import ModelSpec
+    from prefect_mlops.core.specs.dataset import DatasetSpec
+    from prefect_mlops.core.specs.model import ModelSpec
 
 PROJECT_FILE = "prefect.yaml"
 POOL = "mlops"  # where a file names none; Prefect reserves every name that starts with "prefect"
@@ -123,7 +123,7 @@ def resolve_dataset(name: str, project: Path = Path()) -> tuple[str, DatasetSpec
     Raises:
         ConfigError: no such dataset, with the nearest names; or its module cannot be imported.
     """
-    from prefect_mlops.core.datasets import load_dataset
+    from prefect_mlops.core.specs.dataset import load_dataset
 
     return _resolve(name, project, load=load_dataset, word="dataset")
 
@@ -141,7 +141,7 @@ def resolve_model(name: str, project: Path = Path()) -> tuple[str, ModelSpec]:
     Raises:
         ConfigError: no such model, with the nearest names; or its module cannot be imported.
     """
-    from prefect_mlops.core.specs import load_spec
+    from prefect_mlops.core.specs.model import load_spec
 
     return _resolve(name, project, load=load_spec, word="model")
 

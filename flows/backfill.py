@@ -9,16 +9,16 @@ from typing import Annotated
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from prefect_mlops.core import markdown
-from prefect_mlops.core.data_versions import DataVersion, versions_between
+from prefect_mlops.core import _text
 from prefect_mlops.core.errors import CheckError, ConfigError, ConflictError
-from prefect_mlops.core.history import Entry, moment, read_history
-from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
+from prefect_mlops.core.lake.versions import DataVersion, versions_between
+from prefect_mlops.core.promotion.history import Entry, moment, read_history
+from prefect_mlops.core.specs.model import ModelSpec, is_address, load_spec
 from prefect_mlops.core.values import Backfilled, Decision, State
-from prefect_mlops.flows.challengers import judge_challenger, prepare_trial, register_challenger, train_challenger
-from prefect_mlops.flows.forms import label
+from prefect_mlops.flows.challenger import judge_challenger, prepare_trial, register_challenger, train_challenger
+from prefect_mlops.flows.run_summary import Verdict, verdict
 from prefect_mlops.flows.train import train
-from prefect_mlops.flows.verdicts import Verdict, verdict
+from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import load_model, note_entry
 
 BACKFILL_TAG = "prefect_mlops.backfill"
@@ -166,4 +166,4 @@ def _table(done: list[Backfilled]) -> str:
         ]
         for line in done
     ]
-    return markdown.table(headers, rows)
+    return _text.table(headers, rows)

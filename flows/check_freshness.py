@@ -7,12 +7,12 @@ from typing import Annotated
 
 from prefect import flow
 
-from prefect_mlops.core.datasets import load_dataset
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.ledger import arrivals
+from prefect_mlops.core.lake.ledger import arrivals
 from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.flows.forms import label
-from prefect_mlops.flows.verdicts import verdict
+from prefect_mlops.core.specs.dataset import load_dataset
+from prefect_mlops.flows.run_summary import verdict
+from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import announce_late
 
 

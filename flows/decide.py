@@ -8,16 +8,16 @@ from prefect import flow
 from prefect.context import FlowRunContext
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.history import Entry, last_decision, read_history
-from prefect_mlops.core.leases import decision_of
-from prefect_mlops.core.lineage import lineage_of
-from prefect_mlops.core.promotions import Approval
+from prefect_mlops.core.lineage.training_data import lineage_of
+from prefect_mlops.core.promotion.decisions import Approval
+from prefect_mlops.core.promotion.history import Entry, last_decision, read_history
+from prefect_mlops.core.promotion.lock import decision_of
 from prefect_mlops.core.reports import Report
-from prefect_mlops.core.specs import ModelSpec, load_spec
+from prefect_mlops.core.specs.model import ModelSpec, load_spec
 from prefect_mlops.core.values import Decision, LoadedModel, ModelVersion
-from prefect_mlops.flows.challengers import judge_on, prepare_trial, reason_of
-from prefect_mlops.flows.forms import label
-from prefect_mlops.flows.verdicts import Verdict, verdict
+from prefect_mlops.flows.challenger import judge_on, prepare_trial, reason_of
+from prefect_mlops.flows.run_summary import Verdict, verdict
+from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import (
     check_approver,
     find_model,

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from prefect import flow
 
-from prefect_mlops.core.datasets import load_dataset
-from prefect_mlops.core.ledger import Arrival
-from prefect_mlops.flows.forms import label
-from prefect_mlops.flows.verdicts import Verdict, verdict
+from prefect_mlops.core.lake.ledger import Arrival
+from prefect_mlops.core.specs.dataset import load_dataset
+from prefect_mlops.flows.run_summary import Verdict, verdict
+from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import announce_data, find_pending, ingest_files
 from prefect_mlops.tasks.ingestion import Taken
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import prefect.runtime
 from prefect import flow, unmapped
 
-from prefect_mlops.core.drift import drifted_columns, sizes_of
+from prefect_mlops.core.drift.monitoring import Look, level_of
+from prefect_mlops.core.drift.training_profile import profile_digest
+from prefect_mlops.core.drift.verdict import drifted_columns, sizes_of
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lake import Arrival, arrivals, without_marks
-from prefect_mlops.core.lineage import Lineage, lineage_of, training_digest
-from prefect_mlops.core.looks import Look, level_of
-from prefect_mlops.core.references import profile_digest
+from prefect_mlops.core.lake.ingest import Arrival, arrivals, without_marks
+from prefect_mlops.core.lineage.training_data import Lineage, lineage_of, training_digest
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.settings import Settings
-from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
+from prefect_mlops.core.specs.model import ModelSpec, is_address, load_spec
 from prefect_mlops.core.values import LoadedModel, LoggedRun, Split, TableRef
-from prefect_mlops.flows.forms import label
-from prefect_mlops.flows.verdicts import Verdict, verdict
+from prefect_mlops.flows.run_summary import Verdict, verdict
+from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import (
     announce,
     detect_drift,
@@ -42,8 +42,8 @@ from prefect_mlops.tasks import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from prefect_mlops.core.profiles import Profile
-    from prefect_mlops.core.references import Reference
+    from prefect_mlops.core.drift.table_profile import Profile
+    from prefect_mlops.core.drift.training_profile import Reference
 
 
 @flow(name="monitor", flow_run_name="monitor-{model}")
@@ -106,7 +106,6 @@ def _look(spec: ModelSpec, champion: LoadedModel, recent: _Recent, told: Verdict
         subject=f"{spec.name}: {recent.name} against the training data of v{version}",
         html=_page_path(spec, recent.name),
         run=_run_of(champion, spec),
-        workspace=Settings().home / "evidently",
     )
     told.show(report)
     record_look(

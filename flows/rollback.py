@@ -6,10 +6,10 @@ from typing import Annotated
 
 from prefect import flow
 
-from prefect_mlops.core.history import Entry
-from prefect_mlops.core.specs import load_spec
-from prefect_mlops.flows.forms import label
-from prefect_mlops.flows.verdicts import verdict
+from prefect_mlops.core.promotion.history import Entry
+from prefect_mlops.core.specs.model import load_spec
+from prefect_mlops.flows.run_summary import verdict
+from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import roll_back_model
 
 

@@ -10,17 +10,16 @@ import prefect.runtime
 from prefect import flow
 from prefect.utilities.urls import url_for
 
-from prefect_mlops.core.brakes import Brake, breaker, find_brake, held_lease
-from prefect_mlops.core.delta import open_table, table_uri
 from prefect_mlops.core.errors import ConflictError
-from prefect_mlops.core.history import DECISIONS, Entry, champion_entry, read_history
-from prefect_mlops.core.leases import decision_of
-from prefect_mlops.core.provenance import covers_loaded_code
-from prefect_mlops.core.repeats import Known, decided_before, known_before, noted
+from prefect_mlops.core.lake.commits import open_table, table_uri
+from prefect_mlops.core.lineage.environment import covers_loaded_code
+from prefect_mlops.core.promotion.guards import Brake, breaker, find_brake, held_lease
+from prefect_mlops.core.promotion.history import DECISIONS, Entry, champion_entry, read_history
+from prefect_mlops.core.promotion.lock import decision_of
 from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.core.specs import ModelSpec, is_address, load_spec
+from prefect_mlops.core.specs.model import ModelSpec, is_address, load_spec
 from prefect_mlops.core.values import Decision, ModelVersion
-from prefect_mlops.flows.challengers import (
+from prefect_mlops.flows.challenger import (
     Judged,
     Trial,
     card_of,
@@ -33,8 +32,9 @@ from prefect_mlops.flows.challengers import (
     turn,
     with_checks,
 )
-from prefect_mlops.flows.forms import label
-from prefect_mlops.flows.verdicts import Verdict, verdict
+from prefect_mlops.flows.run_fingerprint import Known, decided_before, known_before, noted
+from prefect_mlops.flows.run_summary import Verdict, verdict
+from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import (
     announce,
     announce_stop,
@@ -56,7 +56,7 @@ from prefect_mlops.tasks._runs import code_of_run
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
-    from prefect_mlops.core.cards import Measurements
+    from prefect_mlops.core.cards.card import Measurements
 
 
 @flow(name="train", flow_run_name="train-{model}")

@@ -18,11 +18,10 @@ from prefect_mlops.tasks.history import (
     take_lease,
 )
 from prefect_mlops.tasks.ingestion import find_pending, ingest_files
-from prefect_mlops.tasks.looks import number_look, record_look, show_history
+from prefect_mlops.tasks.monitoring import number_look, record_look, show_history
 from prefect_mlops.tasks.performance import evaluate_live
 from prefect_mlops.tasks.profiles import merge_profiles, profile_table
 from prefect_mlops.tasks.quarantine import find_refused, replay_quarantine
-from prefect_mlops.tasks.references import find_reference, keep_reference
 from prefect_mlops.tasks.registry import (
     find_model,
     find_version,
@@ -33,12 +32,13 @@ from prefect_mlops.tasks.registry import (
     roll_back_model,
     sweep_models,
 )
-from prefect_mlops.tasks.rehearsal import rehearse_model
 from prefect_mlops.tasks.reporting import announce, announce_stop, publish_report, require
+from prefect_mlops.tasks.run_logging import log_run
+from prefect_mlops.tasks.smoke_test import rehearse_model
 from prefect_mlops.tasks.splitting import split_table
 from prefect_mlops.tasks.tables import load_table
-from prefect_mlops.tasks.tracking import log_run
 from prefect_mlops.tasks.training import train_model
+from prefect_mlops.tasks.training_profile import find_reference, keep_reference
 from prefect_mlops.tasks.tuning import tune_model
 
 _plain_logs.install()

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import prefect.runtime
 
-from prefect_mlops.core import lake
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
-from prefect_mlops.core.landing import Landed, digest_of, local_file, look
-from prefect_mlops.core.ledger import Arrival, read_ledger
-from prefect_mlops.core.settling import promised
+from prefect_mlops.core.lake import ingest
+from prefect_mlops.core.lake.completeness import promised
+from prefect_mlops.core.lake.landing import Landed, digest_of, local_file, look
+from prefect_mlops.core.lake.ledger import Arrival, read_ledger
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from prefect_mlops.core.datasets import DatasetSpec
     from prefect_mlops.core.reports import Report
+    from prefect_mlops.core.specs.dataset import DatasetSpec
 
 GATHERED_FILES = 100  # small files are checked with one question, which costs as much as one about a single file
 GATHERED_CELLS = 500_000  # bounds what waits in memory; a larger file is worth a question of its own
@@ -34,7 +34,7 @@ class Read:
     file: Landed
     arrival: Arrival
     rows: pd.DataFrame | None = None
-    checked: lake.Checked | None = None
+    checked: ingest.Checked | None = None
     passed: bool = False
 
 
@@ -44,7 +44,7 @@ class Batch:
     def __init__(self, dataset: DatasetSpec, *, again: bool) -> None:
         self.dataset, self.again = dataset, again
         self.ledger = read_ledger(dataset.name)
-        self.columns = lake.dataset_columns(dataset.name, new_columns=dataset.new_columns)
+        self.columns = ingest.dataset_columns(dataset.name, new_columns=dataset.new_columns)
         self.flow_run = str(prefect.runtime.flow_run.id or "")
         self.read: list[Read] = []
         self.waiting: list[Read] = []
@@ -52,14 +52,14 @@ class Batch:
         self.size = 0
 
     @property
-    def checked(self) -> list[lake.Checked]:
+    def checked(self) -> list[ingest.Checked]:
         """What was judged, in the order it was taken."""
         return [read.checked for read in self.read if read.checked is not None]
 
     def commit(self, *, dry_run: bool) -> list[Arrival]:
         """Commit what was checked, unless this is a dry run; returns what became, or would become, of it."""
         self.judge()
-        spec, act = self.dataset, lake.foresee_arrivals if dry_run else lake.commit_arrivals
+        spec, act = self.dataset, ingest.foresee_arrivals if dry_run else ingest.commit_arrivals
         return act(spec.name, self.checked, new_columns=spec.new_columns, copies=spec.copies, again=self.again)
 
     def take(self, file: Landed) -> None:
@@ -121,20 +121,20 @@ class Batch:
             return None
         return read
 
-    def _known(self, arrival: Arrival) -> lake.Checked | None:
+    def _known(self, arrival: Arrival) -> ingest.Checked | None:
         """Return what to write of content that was there before: a duplicate, or what was decided."""
         before = self.ledger.find(arrival.path, arrival.digest)
         if before is not None:
             if self.again and before.state == "refused":
                 return None
             if before.stamp == arrival.stamp:
-                return lake.Checked(before.model_copy(update={"again": True}))
-            return lake.Checked(lake.duplicate_of(before.path, arrival))
+                return ingest.Checked(before.model_copy(update={"again": True}))
+            return ingest.Checked(ingest.duplicate_of(before.path, arrival))
         owner = self.ledger.owner(arrival.digest) if self.dataset.copies == "skip" else None
-        return lake.Checked(lake.duplicate_of(owner.path, arrival)) if owner else None
+        return ingest.Checked(ingest.duplicate_of(owner.path, arrival)) if owner else None
 
 
-def _rows_of(file: Landed, arrival: Arrival, path: Path, columns: lake.Columns) -> Read:
+def _rows_of(file: Landed, arrival: Arrival, path: Path, columns: ingest.Columns) -> Read:
     """Read a file's rows; one that is no table of the dataset comes back refused."""
     try:
         rows = _rows(path)
@@ -145,8 +145,8 @@ def _rows_of(file: Landed, arrival: Arrival, path: Path, columns: lake.Columns) 
     return Read(file, arrival, rows)
 
 
-def _refused(arrival: Arrival, reason: str) -> lake.Checked:
-    return lake.Checked(arrival.model_copy(update={"reason": reason[: lake.MAX_REASON_LENGTH]}))
+def _refused(arrival: Arrival, reason: str) -> ingest.Checked:
+    return ingest.Checked(arrival.model_copy(update={"reason": reason[: ingest.MAX_REASON_LENGTH]}))
 
 
 def _shapes(files: list[Read]) -> list[list[Read]]:
@@ -177,7 +177,7 @@ def _pass_together(files: list[Read], suite: Any) -> None:
     _pass_together(files[half:], suite)
 
 
-def _judged(read: Read, dataset: DatasetSpec) -> lake.Checked:
+def _judged(read: Read, dataset: DatasetSpec) -> ingest.Checked:
     """Check a file's rows; a file that is refused as a whole comes back without any."""
     assert read.rows is not None  # noqa: S101 - it waits
     try:
@@ -186,11 +186,11 @@ def _judged(read: Read, dataset: DatasetSpec) -> lake.Checked:
         return _refused(read.arrival, str(error))
 
 
-def _whole(arrival: Arrival, rows: pd.DataFrame) -> lake.Checked:
-    return lake.checked(arrival.model_copy(update={"state": "committed", "rows": len(rows)}), accepted=rows)
+def _whole(arrival: Arrival, rows: pd.DataFrame) -> ingest.Checked:
+    return ingest.checked(arrival.model_copy(update={"state": "committed", "rows": len(rows)}), accepted=rows)
 
 
-def _split(arrival: Arrival, rows: pd.DataFrame, dataset: DatasetSpec) -> lake.Checked:
+def _split(arrival: Arrival, rows: pd.DataFrame, dataset: DatasetSpec) -> ingest.Checked:
     from prefect_mlops.data_checks import check_table, split_bad_rows
 
     suite = dataset.suite
@@ -205,9 +205,9 @@ def _split(arrival: Arrival, rows: pd.DataFrame, dataset: DatasetSpec) -> lake.C
     if share > dataset.max_refused_share or len(accepted) == 0:
         raise DataCheckError(f"{why}; more than {dataset.max_refused_share:.0%}, so none is taken", report)
     check_table(accepted, suite, subject=arrival.path).raise_for_failure()
-    counts = {"rows": len(accepted), "refused": len(refused), "reason": why[: lake.MAX_REASON_LENGTH]}
+    counts = {"rows": len(accepted), "refused": len(refused), "reason": why[: ingest.MAX_REASON_LENGTH]}
     done = arrival.model_copy(update={"state": "partly", **counts})
-    return lake.checked(done, accepted=accepted, refused=refused)
+    return ingest.checked(done, accepted=accepted, refused=refused)
 
 
 def _reasons(report: Report) -> str:
@@ -216,7 +216,7 @@ def _reasons(report: Report) -> str:
 
 def _rows(file: Path) -> pd.DataFrame:
     """Read the file; a name that promises no table is refused like content that is none, not as a wrong request."""
-    from prefect_mlops.core.tables import read_table
+    from prefect_mlops.core.tables.read import read_table
 
     try:
         return read_table(file)

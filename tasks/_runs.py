@@ -18,8 +18,8 @@ import prefect.runtime
 from prefect.utilities.urls import url_for
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.provenance import CodeState, code_state
-from prefect_mlops.core.specs import described_parameters
+from prefect_mlops.core.lineage.environment import CodeState, code_state
+from prefect_mlops.core.specs.model import described_parameters
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import MLOpsError
-from prefect_mlops.core.lineage import estimator_name
-from prefect_mlops.core.scoring import score_model
-from prefect_mlops.tasks import _mlflow, _runs, _trials
+from prefect_mlops.core.evaluation.scoring import score_model
+from prefect_mlops.core.lineage.training_data import estimator_name
+from prefect_mlops.tasks import _runs, _trials
 from prefect_mlops.tasks._space import combinations, identity, listed
 from prefect_mlops.tasks._trials import Place, Trial
+from prefect_mlops.tracking.client import backend
 
 if TYPE_CHECKING:
     import optuna
@@ -116,7 +117,7 @@ class Search:
         """Take over what MLflow has of this search; return how many trials."""
         from optuna.trial import TrialState, create_trial
 
-        with _mlflow.backend("reading the trials of before"):
+        with backend("reading the trials of before"):
             known = _trials.read_trials(self.place)
         for trial in known:
             state = TrialState.FAIL if trial.score is None else TrialState.COMPLETE
@@ -164,7 +165,7 @@ class Search:
 
         asked = self._ask()
         trial = Trial(number=self._next, params=dict(asked.params))
-        with _mlflow.backend(f"opening trial {trial.number}"):
+        with backend(f"opening trial {trial.number}"):
             self._parent = self._parent or _runs.open_parent(self.place.client, self.place.experiment, self.place.who)
             run_id = _trials.open_trial(self.place, trial.number, trial.params, self._parent)
         self._next += 1
@@ -197,7 +198,7 @@ class Search:
         _, asked = self._pending[future]
         ended = future.result()
         best = self.best
-        with _mlflow.backend(f"writing trial {ended.number}"):
+        with backend(f"writing trial {ended.number}"):
             _trials.end_trial(self.place, ended)
         del self._pending[future]
         self.trials.append(ended)
@@ -215,7 +216,7 @@ class Search:
     def _settle(self) -> None:
         """Leave one parent where two workers made one each in the same moment."""
         if self._parent:
-            with _mlflow.backend("settling the parent run"):
+            with backend("settling the parent run"):
                 _runs.adopt(self.place.client, self.place.experiment, self.place.who, self.trials[-1].run_id)
 
     def _give_up(self) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import prefect.runtime
 
-from prefect_mlops.core import leases, promotions
-from prefect_mlops.core.history import Entry, read_history
+from prefect_mlops.core.promotion import decisions, lock
+from prefect_mlops.core.promotion.history import Entry, read_history
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.tasks._events import emit
 from prefect_mlops.tasks._step import step
@@ -48,9 +48,9 @@ def request_approval(
         ConflictError: another version became champion meanwhile, or the lease ran out and another run took over.
         BackendError: storage failed; retried.
     """
-    made = leases.conclusion_on("requested", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
+    made = lock.conclusion_on("requested", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
     made = made.model_copy(update={"until": datetime.now(timezone.utc) + expires})
-    request = leases.conclude(made, lease=lease)
+    request = lock.conclude(made, lease=lease)
     until = request.until.isoformat() if request.until else ""
     asked = {"model": request.model, "version": request.version, "until": until, "approvers": list(approvers)}
     emit("approval.requested", request.model, {**asked, "reason": request.reason})
@@ -70,8 +70,8 @@ def find_request(name: str) -> Entry | None:
     Raises:
         BackendError: storage failed; retried.
     """
-    promotions.expire_request(name, datetime.now(timezone.utc))
-    return promotions.open_request(read_history(name))
+    decisions.expire_request(name, datetime.now(timezone.utc))
+    return decisions.open_request(read_history(name))
 
 
 @step("check-approver-{request.model}-v{request.version}", backend=True)
@@ -89,9 +89,9 @@ def check_approver(request: Entry, name: str, approvers: Sequence[str]) -> bool:
     Raises:
         BackendError: storage failed; retried.
     """
-    allowed = promotions.may_approve(name, approvers, Settings().groups)
+    allowed = decisions.may_approve(name, approvers, Settings().groups)
     if not allowed:
-        promotions.deny(request, name, flow_run=_flow_run())
+        decisions.deny(request, name, flow_run=_flow_run())
     return allowed
 
 

@@ -9,20 +9,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from prefect_mlops.core import card_data, card_measures
-from prefect_mlops.core.cards import MAX_CHECKS, Calibration, Card, Confusion, Fact, Measurements, Residuals, Score
+from prefect_mlops.core.cards import data, measures
+from prefect_mlops.core.cards.card import MAX_CHECKS, Calibration, Card, Confusion, Fact, Measurements, Residuals, Score
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lineage import Lineage, estimator_name, lineage_of
-from prefect_mlops.core.provenance import environment, lock_digest
+from prefect_mlops.core.lineage.environment import environment, lock_digest
+from prefect_mlops.core.lineage.training_data import Lineage, estimator_name, lineage_of
 from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.core.specs import ModelSpec
+from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.values import Evaluation, LoadedModel, LoggedRun, ModelVersion, Split
-from prefect_mlops.tasks import _mlflow, _runs
+from prefect_mlops.tasks import _runs
 from prefect_mlops.tasks._events import slug
 from prefect_mlops.tasks._step import run_logger, step
+from prefect_mlops.tracking.client import backend, mlflow_client
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.cards import Importances, Target
+    from prefect_mlops.core.cards.card import Importances, Target
 
 MAX_REASON_LENGTH = 200  # scikit-learn's messages can quote whole arrays
 
@@ -82,8 +83,8 @@ def write_card(  # noqa: PLR0913 - all but the model by name, and what is told c
         (folder / "card.md").write_text(card.to_markdown(), encoding="utf-8", errors="replace")
         (folder / "card.html").write_text(card.to_html(), encoding="utf-8", errors="replace")
         (folder / "card.json").write_text(card.model_dump_json(indent=2), encoding="utf-8")
-        client = _mlflow.mlflow_client()
-        with _mlflow.backend(f"writing the model card to run {run.run_id}"):
+        client = mlflow_client()
+        with backend(f"writing the model card to run {run.run_id}"):
             client.log_artifacts(run.run_id, str(folder))
     if publish:
         _publish(card)
@@ -133,14 +134,14 @@ def _card(
         written=datetime.now(timezone.utc),
         rows_tested=scores.rows,
         columns=split.X_train.shape[1],
-        data=card_data.describe_data(lineage, split, dataset=spec.dataset),
+        data=data.describe_data(lineage, split, dataset=spec.dataset),
         scores=_scores(scores),
         checks=checks[:MAX_CHECKS],
         checks_total=len(checks),
         notes=tuple(note for report in gate for note in report.notes),
         verdicts=tuple(report.summary for report in reports if report.kind != "gate"),
         **dict(measured),
-        limits=card_data.find_limits(
+        limits=data.find_limits(
             lineage=lineage,
             ordered=spec.order_by is not None,
             rows_tested=scores.rows,
@@ -181,11 +182,11 @@ def measure_model(model: Any, *, spec: ModelSpec, split: Split) -> Measurements:
     importances = parts.make("Importances", lambda: _importances(model, spec, split, seed))
     behaviour = parts.make(
         "Calibration, confusion or residuals",
-        lambda: card_measures.measure_behaviour(model, split.X_test, split.y_test, seed=seed),
+        lambda: measures.measure_behaviour(model, split.X_test, split.y_test, seed=seed),
     )
     first = [each.column for each in importances.columns] if importances else []
     target = parts.make("Target", lambda: _target(model, split))
-    baseline = parts.make("Drift baseline", lambda: card_data.describe_columns(split.X_train, first=first))
+    baseline = parts.make("Drift baseline", lambda: data.describe_columns(split.X_train, first=first))
     return Measurements(
         importances=importances,
         calibration=behaviour if isinstance(behaviour, Calibration) else None,
@@ -206,7 +207,7 @@ class _Parts:
     def make(self, name: str, made: Callable[[], Part]) -> Part | None:
         try:
             return made()
-        except card_measures.NotMeasurableError as error:
+        except measures.NotMeasurableError as error:
             self.left_out.append(Fact(name=name, value=str(error)))
         except Exception as error:  # noqa: BLE001 - a user's own estimator or metric raises what it likes
             reason = " ".join(str(error).split())[:MAX_REASON_LENGTH].encode("utf-8", "replace").decode()
@@ -216,13 +217,13 @@ class _Parts:
 
 def _importances(model: Any, spec: ModelSpec, split: Split, seed: int) -> Importances:
     metric = spec.gates[0].scorer
-    return card_measures.measure_importances(model, split.X_test, split.y_test, metric=metric, seed=seed)
+    return measures.measure_importances(model, split.X_test, split.y_test, metric=metric, seed=seed)
 
 
 def _target(model: Any, split: Split) -> Target:
     from sklearn.base import is_regressor
 
-    return card_data.describe_target(split.y_train, split.y_test, classes=not is_regressor(model))
+    return data.describe_target(split.y_train, split.y_test, classes=not is_regressor(model))
 
 
 def _failures_first(gate: Sequence[Report]) -> tuple[Check, ...]:

@@ -9,7 +9,7 @@ from prefect_mlops.tasks._events import emit
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.ledger import Arrival
+    from prefect_mlops.core.lake.ledger import Arrival
     from prefect_mlops.core.reports import Report
 
 MAX_PATHS = 100  # an event is a message, not a ledger

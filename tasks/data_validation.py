@@ -6,7 +6,7 @@ import gc
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops import data_checks
-from prefect_mlops.core.tables import as_frame, table_name
+from prefect_mlops.core.tables.read import as_frame, table_name
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:

@@ -11,24 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from prefect.runtime import flow_run
-
-from prefect_mlops.core import comparison as compare
-from prefect_mlops.core.drift import Judge
+from prefect_mlops.core.drift import table_drift
+from prefect_mlops.core.drift.domain_classifier import MAX_CELLS, Separation, measure_separation
+from prefect_mlops.core.drift.table_profile import Profile, profile_chunks
+from prefect_mlops.core.drift.training_profile import PREDICTION, Reference, with_predictions
+from prefect_mlops.core.drift.verdict import Judge
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.policies import Drift
-from prefect_mlops.core.profiles import Profile, profile_chunks
-from prefect_mlops.core.references import PREDICTION, Reference, with_predictions
-from prefect_mlops.core.separation import MAX_CELLS, Separation, measure_separation
-from prefect_mlops.core.streams import CHUNK_ROWS, read_chunks
-from prefect_mlops.core.tables import table_name
+from prefect_mlops.core.specs.policies import Drift
+from prefect_mlops.core.tables.chunks import CHUNK_ROWS, read_chunks
+from prefect_mlops.core.tables.read import table_name
 from prefect_mlops.core.values import LoadedModel
-from prefect_mlops.tasks import _mlflow
 from prefect_mlops.tasks._step import step
+from prefect_mlops.tracking.client import backend, mlflow_client, page
 
 if TYPE_CHECKING:
     from prefect_mlops.core.reports import Report
-    from prefect_mlops.core.specs import ModelSpec
+    from prefect_mlops.core.specs.model import ModelSpec
     from prefect_mlops.core.values import LoggedRun, Table
 
 MAX_REASON_LENGTH = 200
@@ -52,11 +50,10 @@ def detect_drift(  # noqa: PLR0913 - two tables, what decides, and where the pag
     columns: Sequence[str] | None = None,
     min_change: float | None = None,
     max_drifted_share: float | None = None,
-    level: float = compare.ALPHA,
+    level: float = table_drift.ALPHA,
     multivariate: bool | None = None,
     html: str | os.PathLike[str] | None = None,
     run: LoggedRun | None = None,
-    workspace: str | os.PathLike[str] | None = None,
     subject: str | None = None,
 ) -> Report:
     """Judge whether new data still looks like the data it is compared with.
@@ -88,12 +85,11 @@ def detect_drift(  # noqa: PLR0913 - two tables, what decides, and where the pag
             values.
         max_drifted_share: largest share of drifted columns that passes; 0.2 by default, which lets one odd column in
             five pass. Evidently's own default, a half, is silent while four of ten columns are broken.
-        level: of the corrected p-values; `core.looks.level_of` makes it smaller with each look at the same model.
+        level: of the corrected p-values; `core.drift.monitoring.level_of` makes it smaller with each monitoring run.
         multivariate: whether a classifier is asked to tell the two sides apart, which warns of changes between
             columns; None asks it where the samples have at most 600,000 cells.
         html: file, or folder for a ``drift.html``, where Evidently's page is written.
         run: MLflow run that gets the page as an artifact under ``drift/``.
-        workspace: folder of an Evidently workspace that gets a run with our figures, for ``evidently ui``.
         subject: what is judged, in the report's title; the names of the tables where left out.
 
     Returns:
@@ -103,11 +99,11 @@ def detect_drift(  # noqa: PLR0913 - two tables, what decides, and where the pag
         ConfigError: `columns` names one that is in neither table, a number is out of range, or the run is not there.
         BackendError: a table or MLflow could not be reached; tried again.
 
-    Source: `scipy.stats` through `core.statistics` for the verdict, Evidently for the page, MLflow for keeping it.
+    Source: `scipy.stats` through `core.drift.statistical_tests` for the verdict, Evidently and MLflow for the page.
     """
     limits = _limits(spec, min_change, max_drifted_share)
     sides = _Sides.of(current, reference, model, _known_columns(spec, columns))
-    found = compare.compare_profiles(
+    found = table_drift.compare_profiles(
         current=sides.current,
         reference=sides.reference.profile,
         columns=columns or sides.columns(),
@@ -124,7 +120,7 @@ def detect_drift(  # noqa: PLR0913 - two tables, what decides, and where the pag
         usual_auc=sides.reference.usual.auc,
     )
     report = judge.report(found, subject or _subject({"current": current, "reference": reference}))
-    return _with_page(report, sides, found, _Pages(html, run, workspace, spec.name if spec else report.subject))
+    return _with_page(report, sides, found, _Pages(html, run))
 
 
 def _subject(parameters: dict[str, Any]) -> str:
@@ -208,7 +204,7 @@ def _profile(table: Any, columns: list[str] | None) -> Profile:
     return profile_chunks(read_chunks(table, columns=columns, absent_ok=True), columns)
 
 
-def _separation(sides: _Sides, found: compare.Comparison, wanted: bool | None) -> Separation | None:
+def _separation(sides: _Sides, found: table_drift.Comparison, wanted: bool | None) -> Separation | None:
     """Ask a classifier, where it was asked for or costs little."""
     samples = (sides.current.sample, sides.reference.profile.sample)
     kinds = {name: kind for name, kind in found.kinds.items() if name not in (PREDICTION, sides.reference.target)}
@@ -224,8 +220,6 @@ class _Pages:
 
     html: str | os.PathLike[str] | None
     run: LoggedRun | None
-    workspace: str | os.PathLike[str] | None
-    model: str
 
     @property
     def path(self) -> Path | None:
@@ -236,7 +230,7 @@ class _Pages:
         return path if path.suffix.lower() in (".html", ".htm") and not path.is_dir() else path / PAGE_NAME
 
 
-def _with_page(report: Report, sides: _Sides, found: compare.Comparison, pages: _Pages) -> Report:
+def _with_page(report: Report, sides: _Sides, found: table_drift.Comparison, pages: _Pages) -> Report:
     """Draw the pages where they are wanted, and note what they show or why there is none."""
     drawn = {
         "current": sides.current,
@@ -249,8 +243,6 @@ def _with_page(report: Report, sides: _Sides, found: compare.Comparison, pages: 
     links: list[tuple[str, str]] = []
     if pages.html is not None or pages.run is not None:
         notes, links = _page(pages, drawn)
-    if pages.workspace is not None:
-        notes += _workspace_notes(pages, drawn)
     if not notes:
         return report
     return report.model_copy(update={"notes": (*report.notes, *notes), "links": (*report.links, *links)})
@@ -258,36 +250,25 @@ def _with_page(report: Report, sides: _Sides, found: compare.Comparison, pages: 
 
 def _page(pages: _Pages, drawn: dict[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
     """Draw the page and keep it with the run; returns notes and links for the report."""
-    from prefect_mlops.tasks._drift_page import write_page
+    from prefect_mlops.core.drift.evidently.page import write_page
 
     with tempfile.TemporaryDirectory() as scratch:
         file = pages.path or Path(scratch) / PAGE_NAME
         notes, made = _attempted("page", drawn["report"].subject, lambda: write_page(file, **drawn))
         if not made or pages.run is None:
             return notes, []
-        client, run_id = _mlflow.mlflow_client(), pages.run.run_id
-        with _mlflow.backend(f"logging the drift page to run {run_id}"):
+        client, run_id = mlflow_client(), pages.run.run_id
+        with backend(f"logging the drift page to run {run_id}"):
             client.log_artifact(run_id, str(file), ARTIFACT_FOLDER)
             experiment = client.get_run(run_id).info.experiment_id
     where = f"experiments/{experiment}/runs/{run_id}/artifacts/{ARTIFACT_FOLDER}/{quote(file.name)}"
-    url = _mlflow.page(where)
+    url = page(where)
     return notes, [("The page in MLflow", url)] if url else []
-
-
-def _workspace_notes(pages: _Pages, drawn: dict[str, Any]) -> list[str]:
-    from prefect_mlops.tasks._drift_workspace import add_to_workspace
-
-    def add() -> list[str]:
-        folder = Path(pages.workspace or "")  # a retried task finds the run of its first attempt by the flow run's time
-        add_to_workspace(folder, model=pages.model, at=flow_run.scheduled_start_time, **drawn)
-        return []
-
-    return _attempted("run in Evidently's workspace", drawn["report"].subject, add)[0]
 
 
 def _attempted(what: str, subject: str, draw: Callable[[], list[str]]) -> tuple[list[str], bool]:
     """Draw; whatever Evidently trips over, we judged: a page is for looking at."""
-    from prefect_mlops.tasks._drift_table import NothingToDrawError
+    from prefect_mlops.core.drift.evidently.table import NothingToDrawError
 
     try:
         return draw(), True

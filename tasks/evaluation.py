@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lineage import estimator_name, lineage_of
+from prefect_mlops.core.evaluation.scoring import require_metrics
+from prefect_mlops.core.lineage.training_data import estimator_name, lineage_of
 from prefect_mlops.core.metrics import Metric, metric_name
 from prefect_mlops.core.reports import Report
-from prefect_mlops.core.scoring import require_metrics
 from prefect_mlops.core.values import Evaluation, Gate, LoadedModel
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from prefect_mlops.core.answers import Answers
-    from prefect_mlops.core.measuring import Rows
+    from prefect_mlops.core.evaluation.estimates import Rows
+    from prefect_mlops.core.evaluation.predictions import Answers
 
 
 def _evaluate_name(parameters: dict[str, Any]) -> str:
@@ -50,16 +50,16 @@ def evaluate_model(
 
     Returns:
         The scores, how many rows they rest on, and a 95 % interval for each. A metric that only scikit-learn or its
-        author knows is computed up to 200 times for that (`core.measuring`).
+        author knows is computed up to 200 times for that (`core.evaluation.estimates`).
 
     Raises:
         ConfigError: unknown metric, or one that does not fit model or target; a column that is not there.
         DataCheckError: no rows, or a score that is not defined on these rows.
 
-    Source: `sklearn.metrics.get_scorer`; the intervals as told by `core.influence`.
+    Source: `sklearn.metrics.get_scorer`; the intervals as told by `core.evaluation.influence_functions`.
     """
-    from prefect_mlops.core.intervals import shown
-    from prefect_mlops.core.measuring import measure
+    from prefect_mlops.core.evaluation.estimates import measure
+    from prefect_mlops.core.evaluation.intervals import shown
 
     wanted = require_metrics(metrics)
     rows = _rows(X, y, order_by=order_by, group_by=group_by)
@@ -111,10 +111,10 @@ def judge_model(
             columns than ``X`` has.
         DataCheckError: no rows, or a score that is not defined on these rows.
 
-    Source: `sklearn.metrics.get_scorer`; `core.influence`, `core.intervals` and `core.judging` name theirs.
+    Source: `sklearn.metrics.get_scorer`; `influence_functions`, `intervals`, `gates` of `core.evaluation` name theirs.
     """
-    from prefect_mlops.core.judging import Contest, judge_gates
-    from prefect_mlops.core.slices import judge_slices
+    from prefect_mlops.core.evaluation.gates import Contest, judge_gates
+    from prefect_mlops.core.evaluation.slices import judge_slices
 
     if not gates:
         raise ConfigError("no gate was given: a promotion needs at least one, e.g. Gate('roc_auc', at_least=0.8)")
@@ -132,8 +132,8 @@ def judge_model(
 def _rows(X: pd.DataFrame, y: pd.Series, *, order_by: str | None, group_by: str | None, seed: int = 0) -> Rows:
     import pandas as pd
 
-    from prefect_mlops.core.measuring import Rows
-    from prefect_mlops.core.units import units_of
+    from prefect_mlops.core.evaluation.estimates import Rows
+    from prefect_mlops.core.evaluation.resampling_units import units_of
 
     if len(X) != len(y):
         raise ConfigError(f"{len(X):,} rows but {len(y):,} values of the target: give one for each row")
@@ -142,7 +142,7 @@ def _rows(X: pd.DataFrame, y: pd.Series, *, order_by: str | None, group_by: str 
 
 def _answers(model: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | None, ...]) -> Answers:
     """Let a model answer on the columns it knows, which need not be all the rows have."""
-    from prefect_mlops.core.answers import Answers
+    from prefect_mlops.core.evaluation.predictions import Answers
 
     estimator = _estimator(model)
     learned = lineage_of(estimator)

@@ -10,19 +10,20 @@ from uuid import UUID
 
 import prefect.runtime
 
-from prefect_mlops.core import history, leases
-from prefect_mlops.core.brakes import Brake, breaker, held_lease, opened
 from prefect_mlops.core.errors import BackendError
-from prefect_mlops.core.history import AUTOMATIC, Entry
+from prefect_mlops.core.promotion import history, lock
+from prefect_mlops.core.promotion.guards import Brake, breaker, held_lease, opened
+from prefect_mlops.core.promotion.history import AUTOMATIC, Entry
 from prefect_mlops.core.reports import save_reports
 from prefect_mlops.core.values import Decision, ModelVersion
-from prefect_mlops.tasks import _mlflow, _witnesses
 from prefect_mlops.tasks._step import step
+from prefect_mlops.tracking import anchors
+from prefect_mlops.tracking.client import backend, mlflow_client
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.policies import Retrain
-    from prefect_mlops.core.promotions import Approval
+    from prefect_mlops.core.promotion.decisions import Approval
     from prefect_mlops.core.reports import Report
+    from prefect_mlops.core.specs.policies import Retrain
 
 MAX_REASON_LENGTH = 2000  # a tag on a model version holds 5,000 characters
 _DECISION_TAG = "prefect_mlops.decision"
@@ -54,7 +55,7 @@ def take_lease(
     Raises:
         BackendError: storage failed; retried.
     """
-    return leases.take(model, retrain, automatic=automatic, recipe=recipe, flow_run=_flow_run(), details=details)
+    return lock.take(model, retrain, automatic=automatic, recipe=recipe, flow_run=_flow_run(), details=details)
 
 
 @step("refuse-{version.name}-v{version.version}", backend=True)
@@ -82,8 +83,8 @@ def refuse_model(
         ConflictError: the lease ran out and another run took over.
         BackendError: storage failed; retried.
     """
-    made = leases.conclusion_on("refused", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
-    return leases.conclude(approval.on(made) if approval else made, lease=lease)
+    made = lock.conclusion_on("refused", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
+    return lock.conclude(approval.on(made) if approval else made, lease=lease)
 
 
 @step("find-decision-{name}", backend=True)
@@ -100,11 +101,11 @@ def find_decision(name: str, recipe: str) -> Decision | None:
     Raises:
         BackendError: MLflow or the lake failed; retried.
     """
-    known = leases.decision_of(history.decided(history.read_history(name), recipe))
+    known = lock.decision_of(history.decided(history.read_history(name), recipe))
     if known is not None:
         return known
-    client = _mlflow.mlflow_client()  # of models older than their history
-    with _mlflow.backend(f"looking up decisions on {name!r}"):
+    client = mlflow_client()  # of models older than their history
+    with backend(f"looking up decisions on {name!r}"):
         wanted = f"name = '{_quoted(name)}' and tags.`{_RECIPE_TAG}` = '{_quoted(recipe)}'"
         found = client.search_model_versions(wanted, order_by=["version_number DESC"], max_results=1)
     return Decision.model_validate_json(found[0].tags[_DECISION_TAG]) if found else None
@@ -130,15 +131,15 @@ def record_decision(
     """
     reason = decision.reason[:MAX_REASON_LENGTH]
     done = decision.model_copy(update={"version": version.version, "url": version.url, "reason": reason})
-    client = _mlflow.mlflow_client()
-    with _mlflow.backend(f"noting the decision on {version.name} v{version.version}"):
+    client = mlflow_client()
+    with backend(f"noting the decision on {version.name} v{version.version}"):
         if reports:
             with tempfile.TemporaryDirectory() as scratch:
                 save_reports(reports, Path(scratch, "reports"))
                 client.log_artifacts(version.run_id, scratch)
         for tag, value in ((_DECISION_TAG, done.model_dump_json()), (_RECIPE_TAG, recipe)):
             client.set_model_version_tag(version.name, str(version.version), tag, value)
-    _witnesses.note_decision(client, version.name, version.version)
+    anchors.note_decision(client, version.name, version.version)
     return done
 
 
@@ -228,7 +229,7 @@ def free_turn(model: str) -> str:
         return ""
     ended = _ended(lease.flow_run)
     reason = f"flow run {lease.flow_run} {ended} without giving its turn back"
-    return f"{reason[0].upper()}{reason[1:]}: it was taken from it." if ended and leases.give_up(lease, reason) else ""
+    return f"{reason[0].upper()}{reason[1:]}: it was taken from it." if ended and lock.give_up(lease, reason) else ""
 
 
 def _ended(flow_run: str) -> str:

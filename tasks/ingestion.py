@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.landing import Landed, list_landing, look
-from prefect_mlops.core.ledger import Arrival, read_ledger, write_lines
-from prefect_mlops.core.settling import settle
+from prefect_mlops.core.lake.completeness import settle
+from prefect_mlops.core.lake.landing import Landed, list_landing, look
+from prefect_mlops.core.lake.ledger import Arrival, read_ledger, write_lines
 from prefect_mlops.core.values import Value
 from prefect_mlops.tasks._intake import Batch
 from prefect_mlops.tasks._step import run_logger, step
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.datasets import DatasetSpec
+    from prefect_mlops.core.specs.dataset import DatasetSpec
 
 MAX_BATCH_FILES = 1000
 MAX_BATCH_BYTES = 256 << 20  # in memory, and of files that are read by one task; one larger file is taken alone

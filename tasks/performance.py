@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.decay import BASELINE_WINDOWS, Baseline, Margins, judge_decay, looks_a_year
-from prefect_mlops.core.performance import MIN_LABELLED, Course, follow
+from prefect_mlops.core.live.degradation import BASELINE_WINDOWS, Baseline, Margins, judge_decay, looks_a_year
+from prefect_mlops.core.live.labels import Names, Truths, match_truths
+from prefect_mlops.core.live.windows import MIN_LABELLED, Course, follow
 from prefect_mlops.core.reports import Report
-from prefect_mlops.core.tables import as_frame, table_name
-from prefect_mlops.core.truths import Names, Truths, match_truths
+from prefect_mlops.core.tables.read import as_frame, table_name
 from prefect_mlops.core.values import Evaluation
 from prefect_mlops.tasks._step import step
 
@@ -78,7 +78,7 @@ def evaluate_live(  # noqa: PLR0913 - two tables that others wrote need their co
         DataCheckError: a table was reached and holds nothing usable.
         BackendError: a table could not be reached; tried again.
 
-    Source: scikit-learn's scorers through `core.measuring`; intervals by `core.intervals`; decided by `core.decay`.
+    Source: scikit-learn's scorers and our intervals (`core.evaluation`); decided by `core.live.degradation`.
     """
     truths = match_truths(as_frame(predictions), as_frame(labels), names=Names.of(columns), version=version, now=now)
     course = follow(truths, metrics=metrics, every=every, min_labelled=min_labelled, positive=positive, now=now)

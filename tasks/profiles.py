@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core import profiles
+from prefect_mlops.core.drift import table_profile
 from prefect_mlops.core.errors import ConfigError, MLOpsError
-from prefect_mlops.core.lake import without_marks
-from prefect_mlops.core.streams import CHUNK_ROWS, read_chunks
-from prefect_mlops.core.tables import as_frame, table_name
+from prefect_mlops.core.lake.ingest import without_marks
+from prefect_mlops.core.tables.chunks import CHUNK_ROWS, read_chunks
+from prefect_mlops.core.tables.read import as_frame, table_name
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from prefect_mlops.core.profiles import Profile
-    from prefect_mlops.core.specs import ModelSpec
+    from prefect_mlops.core.drift.table_profile import Profile
+    from prefect_mlops.core.specs.model import ModelSpec
     from prefect_mlops.core.values import Table
 
 MAX_REASON_LENGTH = 200
@@ -60,9 +60,9 @@ def profile_table(
         DataCheckError: the reference cannot be read as a table.
         BackendError: the table could not be read; tried again.
 
-    Source: `core.quantiles` and `core.summaries` say what is kept and how exactly.
+    Source: `core.drift.quantiles` and `core.drift.column_profile` say what is kept and how exactly.
     """
-    return profiles.profile_chunks(_chunks(table, spec, columns, (part, parts)), columns, part=part)
+    return table_profile.profile_chunks(_chunks(table, spec, columns, (part, parts)), columns, part=part)
 
 
 def _chunks(
@@ -112,4 +112,4 @@ def merge_profiles(parts: Sequence[Profile]) -> Profile:
     Raises:
         ConfigError: a part was stored, and its sample cannot be merged.
     """
-    return profiles.merge_profiles(parts)
+    return table_profile.merge_profiles(parts)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import prefect.runtime
 
-from prefect_mlops.core import quarantine
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
-from prefect_mlops.core.lake_rows import ROW_COLUMN, without_marks
-from prefect_mlops.core.landing import Landed
-from prefect_mlops.core.ledger import read_ledger
-from prefect_mlops.core.replays import Judged, Replay, replay_rows
+from prefect_mlops.core.lake import quarantine
+from prefect_mlops.core.lake.landing import Landed
+from prefect_mlops.core.lake.ledger import read_ledger
+from prefect_mlops.core.lake.replay import Judged, Replay, replay_rows
+from prefect_mlops.core.lake.rows import ROW_COLUMN, without_marks
 from prefect_mlops.core.values import Value
 from prefect_mlops.tasks._step import run_logger, step
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from prefect_mlops.core.datasets import DatasetSpec
+    from prefect_mlops.core.specs.dataset import DatasetSpec
 
 MAX_REASONS = 3  # of those that hold rows back; the rows themselves have all of theirs
 

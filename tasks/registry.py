@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import prefect.runtime
 
-from prefect_mlops.core import leases, promotions
-from prefect_mlops.core.compaction import models_with_history
 from prefect_mlops.core.errors import BackendError, ConfigError, unknown_name
-from prefect_mlops.core.history import PERSON, Entry, carried_out, champion_entry, read_history
-from prefect_mlops.core.model_files import load_model_files
+from prefect_mlops.core.lake.compaction import models_with_history
+from prefect_mlops.core.model_files.loading import load_model_files
+from prefect_mlops.core.promotion import decisions, lock
+from prefect_mlops.core.promotion.history import PERSON, Entry, carried_out, champion_entry, read_history
 from prefect_mlops.core.values import Decision, LoadedModel, LoggedRun, ModelVersion
-from prefect_mlops.tasks import _mlflow, _witnesses
 from prefect_mlops.tasks._step import step
+from prefect_mlops.tracking import anchors
+from prefect_mlops.tracking.client import backend, download_model, missing, mlflow_client, page
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from prefect_mlops.core.promotions import Approval
+    from prefect_mlops.core.promotion.decisions import Approval
 
 CHAMPION = "champion"  # the alias that serves
 _DATA_TAG = "prefect_mlops.data"
@@ -45,7 +46,7 @@ def find_model(name: str, alias: str = CHAMPION) -> LoadedModel | None:
         ConfigError: the stored model is not in skops format or holds types nobody allowed.
         BackendError: MLflow failed; retried.
     """
-    client = _mlflow.mlflow_client()
+    client = mlflow_client()
     found = _by_alias(client, _checked(name), alias)
     return None if found is None else _loaded(client, found)
 
@@ -68,7 +69,7 @@ def load_model(name: str, *, alias: str | None = None, version: int | None = Non
     """
     if alias is not None and version is not None:
         raise ConfigError(f"model {name!r}: give alias or version, not both")
-    client = _mlflow.mlflow_client()
+    client = mlflow_client()
     found = _by_version(client, _checked(name), version) if version else _by_alias(client, name, alias or CHAMPION)
     if found is None:
         raise _absent(client, name, f"version {version}" if version else f"alias {alias or CHAMPION!r}")
@@ -90,8 +91,8 @@ def register_model(run: LoggedRun, name: str) -> ModelVersion:
         ConfigError: a name the registry cannot address.
         BackendError: MLflow failed; retried.
     """
-    client = _mlflow.mlflow_client()
-    with _mlflow.backend(f"registering {_checked(name)!r}"):
+    client = mlflow_client()
+    with backend(f"registering {_checked(name)!r}"):
         for known in client.search_model_versions(f"name = '{_quoted(name)}' and run_id = '{run.run_id}'"):
             if known.source == run.model_uri:
                 return _value(known)
@@ -134,10 +135,10 @@ def promote_model(
     if alias != CHAMPION:
         _set_alias(version.name, alias, version.version)
         return version.model_copy(update={"alias": alias})
-    made = leases.conclusion_on("promoted", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
+    made = lock.conclusion_on("promoted", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
     if approval is not None:
         made = approval.on(made)
-    written = leases.conclude(made, lease=lease, replaces=_number(replaces))
+    written = lock.conclude(made, lease=lease, replaces=_number(replaces))
     # One that was found again, as in a retry, may have been overtaken since: then the history is asked first.
     carry_out(version.name, champion=written if written.at == made.at else None)
     return version.model_copy(update={"alias": alias})
@@ -162,7 +163,7 @@ def carry_out(name: str, *, champion: Entry | None = None, repaired: str = "", b
     """
     while (champion := champion or champion_entry(read_history(name))) is not None and champion.version is not None:
         _set_alias(name, CHAMPION, champion.version)
-        if promotions.note_carried_out(champion, repaired=repaired, by_hand=by_hand):
+        if decisions.note_carried_out(champion, repaired=repaired, by_hand=by_hand):
             return champion
         champion = None
     return None
@@ -183,7 +184,7 @@ def find_version(name: str, alias: str = CHAMPION, *, version: int | None = None
     Raises:
         BackendError: MLflow failed; retried.
     """
-    client = _mlflow.mlflow_client()
+    client = mlflow_client()
     return _by_version(client, _checked(name), version) if version else _by_alias(client, _checked(name), alias)
 
 
@@ -194,7 +195,7 @@ def require_version(name: str, version: int) -> ModelVersion:
         ConfigError: it is not there, with the nearest names.
         BackendError: MLflow failed.
     """
-    client = _mlflow.mlflow_client()
+    client = mlflow_client()
     found = _by_version(client, _checked(name), version)
     if found is None:
         raise _absent(client, name, f"version {version}")
@@ -224,15 +225,15 @@ def roll_back_model(name: str, *, to: int | None = None, why: str, by: str = PER
     """
     if not why.strip():
         raise ConfigError(f"{name}: a rollback needs a reason, for those who ask later")
-    client = _mlflow.mlflow_client()
+    client = mlflow_client()
 
     def check(version: int) -> None:
         if _by_version(client, name, version) is None:
             raise ConfigError(f"{name}: v{version} was champion once, but the registry has it no more")
 
-    entry = promotions.roll_back(_checked(name), to=to, why=why, by=by, flow_run=_flow_run(), check=check)
+    entry = decisions.roll_back(_checked(name), to=to, why=why, by=by, flow_run=_flow_run(), check=check)
     carry_out(name)
-    _witnesses.note(client, entry)
+    anchors.note(client, entry)
     return entry
 
 
@@ -249,16 +250,16 @@ def repair_alias(name: str) -> str:
     Raises:
         BackendError: MLflow or the lake failed; retried.
     """
-    client = _mlflow.mlflow_client()
+    client = mlflow_client()
     entries, points_at = _champion_and_alias(client, _checked(name))
-    champion, wrong = champion_entry(entries), promotions.difference(entries, points_at)
+    champion, wrong = champion_entry(entries), decisions.difference(entries, points_at)
     if champion is None:
         return wrong.replace("MODEL", name)
-    if promotions.under_way(entries, datetime.now(timezone.utc), flow_run=_flow_run()):
+    if decisions.under_way(entries, datetime.now(timezone.utc), flow_run=_flow_run()):
         return ""
     if wrong and not _by_version(client, name, champion.version or 0):
         return f"{wrong} It cannot be set: the registry has v{champion.version} no more. Roll back, or promote another."
-    by_hand = bool(wrong) and promotions.moved_by_hand(entries, points_at)
+    by_hand = bool(wrong) and decisions.moved_by_hand(entries, points_at)
     if not wrong and carried_out(entries, champion):
         return ""
     carry_out(name, repaired=wrong or "The alias had been set; a crash came before that was noted.", by_hand=by_hand)
@@ -284,7 +285,7 @@ def sweep_models() -> list[str]:
 def _swept(name: str) -> str:
     done = []
     try:
-        if (expired := promotions.expire_request(name, datetime.now(timezone.utc))) is not None:
+        if (expired := decisions.expire_request(name, datetime.now(timezone.utc))) is not None:
             done.append(f"v{expired.version} counts as refused: {expired.reason}.")
         done += filter(None, [repair_alias.fn(name)])
     except (BackendError, ConfigError) as error:
@@ -297,13 +298,13 @@ def _champion_and_alias(client: MlflowClient, name: str) -> tuple[list[Entry], i
     while True:
         entries, found = read_history(name), _by_alias(client, name, CHAMPION)
         points_at = found.version if found else None
-        if not promotions.difference(entries, points_at) or len(read_history(name)) == len(entries):
+        if not decisions.difference(entries, points_at) or len(read_history(name)) == len(entries):
             return entries, points_at
 
 
 def _number(replaces: LoadedModel | ModelVersion | Literal["whoever"] | None) -> int | None:
     if isinstance(replaces, str):
-        return leases.WHOEVER
+        return lock.WHOEVER
     version = replaces.version if isinstance(replaces, LoadedModel) else replaces
     return version.version if version else None
 
@@ -315,12 +316,12 @@ def _flow_run() -> str:
 def _set_alias(name: str, alias: str, version: int) -> None:
     from mlflow.exceptions import MlflowException
 
-    client = _mlflow.mlflow_client()
-    with _mlflow.backend(f"promoting {name} v{version}"):
+    client = mlflow_client()
+    with backend(f"promoting {name} v{version}"):
         try:
             client.set_registered_model_alias(name, alias, str(version))
         except MlflowException as error:
-            if _mlflow.missing(error):
+            if missing(error):
                 raise
             # A new alias that two set in the same moment is inserted twice, and one is refused: now it is there.
             client.set_registered_model_alias(name, alias, str(version))
@@ -352,7 +353,7 @@ def _new_version(client: MlflowClient, run: LoggedRun, name: str) -> Any:
     try:
         return make()
     except MlflowException as error:
-        if not _mlflow.missing(error):
+        if not missing(error):
             raise
     _ensure_registered(client, name)
     return make()
@@ -371,12 +372,12 @@ def _ensure_registered(client: MlflowClient, name: str) -> None:
 def _by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
     from mlflow.exceptions import MlflowException
 
-    with _mlflow.backend(f"looking up {name}@{alias}"):
+    with backend(f"looking up {name}@{alias}"):
         try:
             found = client.get_model_version_by_alias(name, alias)
         except MlflowException as error:
             # A model without this alias is an invalid parameter to MLflow, a model that is not there is missing.
-            if _mlflow.missing(error) or error.error_code == "INVALID_PARAMETER_VALUE":
+            if missing(error) or error.error_code == "INVALID_PARAMETER_VALUE":
                 return None
             raise
     return _value(found, alias)
@@ -385,17 +386,17 @@ def _by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | Non
 def _by_version(client: MlflowClient, name: str, version: int) -> ModelVersion | None:
     from mlflow.exceptions import MlflowException
 
-    with _mlflow.backend(f"looking up {name} v{version}"):
+    with backend(f"looking up {name} v{version}"):
         try:
             return _value(client.get_model_version(name, str(version)))
         except MlflowException as error:
-            if _mlflow.missing(error):
+            if missing(error):
                 return None
             raise
 
 
 def _absent(client: MlflowClient, name: str, which: str) -> ConfigError:
-    with _mlflow.backend("listing registered models"):
+    with backend("listing registered models"):
         known = [model.name for model in client.search_registered_models(max_results=1000)]
     if name not in known:
         return unknown_name("registered model", name, known)
@@ -404,8 +405,8 @@ def _absent(client: MlflowClient, name: str, which: str) -> ConfigError:
 
 def _loaded(client: MlflowClient, version: ModelVersion) -> LoadedModel:
     subject = f"model {version.name} v{version.version}"
-    with _mlflow.backend(f"downloading {subject}"), tempfile.TemporaryDirectory() as scratch:
-        folder = _mlflow.download_model(client, version, Path(scratch))
+    with backend(f"downloading {subject}"), tempfile.TemporaryDirectory() as scratch:
+        folder = download_model(client, version, Path(scratch))
         return LoadedModel(version=version, estimator=load_model_files(folder, subject=subject))
 
 
@@ -418,5 +419,5 @@ def _value(found: Any, alias: str | None = None) -> ModelVersion:
         model_uri=found.source,
         alias=alias,
         data_digest=(found.tags or {}).get(_DATA_TAG),
-        url=_mlflow.page(f"models/{found.name}/versions/{found.version}"),
+        url=page(f"models/{found.name}/versions/{found.version}"),
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.arrow_sources import release_memory
 from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
-from prefect_mlops.core.lineage import UNTIL_ATTRIBUTE
-from prefect_mlops.core.table_errors import bad_content
-from prefect_mlops.core.table_formats import require_unique
-from prefect_mlops.core.tables import as_frame, table_name
+from prefect_mlops.core.lineage.training_data import UNTIL_ATTRIBUTE
+from prefect_mlops.core.tables.arrow import release_memory
+from prefect_mlops.core.tables.errors import bad_content
+from prefect_mlops.core.tables.formats import require_unique
+from prefect_mlops.core.tables.read import as_frame, table_name
 from prefect_mlops.core.values import Split, Table
 from prefect_mlops.tasks._step import step
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.tables import read_table, table_name
+from prefect_mlops.core.tables.read import read_table, table_name
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def load_table(
         query: SQL to run; for a database URL, and only there.
 
     Returns:
-        The rows; `core.tables.source_of` tells where they came from.
+        The rows; `core.tables.read.source_of` tells where they came from.
 
     Raises:
         ConfigError: missing source or version, unknown column, suffix or scheme, something not installed.

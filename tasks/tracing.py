@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.history import CROWNS, DECISIONS, Entry, champion_entry, read_history
-from prefect_mlops.core.promotions import Approval
-from prefect_mlops.core.reigns import reigns
-from prefect_mlops.core.traces import Trace
-from prefect_mlops.tasks import _mlflow, _witnesses
-from prefect_mlops.tasks._run_records import RunRecord, describe_run
+from prefect_mlops.core.promotion.decisions import Approval
+from prefect_mlops.core.promotion.history import CROWNS, DECISIONS, Entry, champion_entry, read_history
+from prefect_mlops.core.promotion.periods import reigns
+from prefect_mlops.core.trace.traces import Trace
+from prefect_mlops.tracking import anchors
+from prefect_mlops.tracking.client import backend, missing, mlflow_client, page
+from prefect_mlops.tracking.records import RunRecord, describe_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,8 +31,8 @@ def registered_models() -> list[str]:
     Raises:
         BackendError: MLflow failed.
     """
-    client = _mlflow.mlflow_client()
-    with _mlflow.backend("listing registered models"):
+    client = mlflow_client()
+    with backend("listing registered models"):
         return [str(model.name) for model in client.search_registered_models(max_results=1000)]
 
 
@@ -41,7 +42,7 @@ def noted_hashes(name: str) -> dict[int, str]:
     Raises:
         BackendError: MLflow failed.
     """
-    return _witnesses.noted(_mlflow.mlflow_client(), name)
+    return anchors.noted(mlflow_client(), name)
 
 
 def trace_version(name: str, which: int | str | None = None) -> Trace:
@@ -57,7 +58,7 @@ def trace_version(name: str, which: int | str | None = None) -> Trace:
         ConfigError: there is no such version; the message names those there are.
         BackendError: MLflow or the lake failed.
     """
-    client = _mlflow.mlflow_client()
+    client = mlflow_client()
     entries, problem = _history(name)
     versions, aliases = _versions(client, name), _aliases(client, name)
     number = _number(name, which, aliases=aliases, known=set(versions), entries=entries)
@@ -72,7 +73,7 @@ def trace_version(name: str, which: int | str | None = None) -> Trace:
         version=number,
         aliases=tuple(sorted(alias for alias, points_at in aliases.items() if points_at == number)),
         registered=datetime.fromtimestamp(found.creation_timestamp / 1000, timezone.utc) if found else None,
-        url=_mlflow.page(f"models/{name}/versions/{number}") if found else None,
+        url=page(f"models/{name}/versions/{number}") if found else None,
         **describe_run(traced, found.tags or {} if found else {}),
         decisions=tuple(about),
         champion=champion is not None and champion.version == number,
@@ -91,7 +92,7 @@ def _history(name: str) -> tuple[list[Entry], list[str]]:
 
 
 def _versions(client: MlflowClient, name: str) -> dict[int, Any]:
-    with _mlflow.backend(f"listing the versions of {name!r}"):
+    with backend(f"listing the versions of {name!r}"):
         quoted = name.replace("'", "''")
         found = client.search_model_versions(f"name = '{quoted}'", max_results=10_000)
     return {int(version.version): version for version in found}
@@ -101,11 +102,11 @@ def _aliases(client: MlflowClient, name: str) -> dict[str, int]:
     """Return the version each alias points at; a search for versions leaves them out."""
     from mlflow.exceptions import MlflowException
 
-    with _mlflow.backend(f"looking up {name!r}"):
+    with backend(f"looking up {name!r}"):
         try:
             found = client.get_registered_model(name).aliases
         except MlflowException as error:
-            if _mlflow.missing(error):
+            if missing(error):
                 return {}
             raise
     return {alias: int(version) for alias, version in found.items()}

@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lineage import UNTIL_ATTRIBUTE, Lineage, attach, estimator_name, training_digest
+from prefect_mlops.core.lineage.training_data import UNTIL_ATTRIBUTE, Lineage, attach, estimator_name, training_digest
 from prefect_mlops.tasks._estimators import require_classes, require_rows, seeded_copy
 from prefect_mlops.tasks._step import run_logger, step
 
@@ -27,7 +27,7 @@ def train_model(estimator: Any, X: pd.DataFrame, y: pd.Series, *, seed: int = 0)
 
     Every ``random_state`` the estimator leaves at None, however deep, is set to ``seed``: without it a forest or a
     boosting differs each time and cannot be reproduced. What it was trained on is left on the fitted model
-    (`core.lineage`), from where `log_run` writes it to MLflow.
+    (`core.lineage.training_data`), from where `log_run` writes it to MLflow.
 
     Args:
         estimator: scikit-learn compatible estimator or pipeline; it is cloned, never changed.
@@ -78,8 +78,8 @@ def _listed(names: list[str]) -> str:
 def _lineage(X: pd.DataFrame, y: pd.Series, seed: int) -> Lineage:
     import pandas as pd
 
-    from prefect_mlops.core.digests import column_kinds
-    from prefect_mlops.core.tables import source_of
+    from prefect_mlops.core.tables.digests import column_kinds
+    from prefect_mlops.core.tables.read import source_of
 
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
     truth = y if isinstance(y, pd.Series) else pd.Series(y)

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from prefect_mlops.core.descriptions import described
-from prefect_mlops.core.digests import columns_digest
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lineage import estimator_name, training_digest
+from prefect_mlops.core.evaluation.scoring import require_metrics
+from prefect_mlops.core.lineage.training_data import estimator_name, training_digest
 from prefect_mlops.core.metrics import Metric, metric_name
-from prefect_mlops.core.policies import Tune
-from prefect_mlops.core.scoring import require_metrics
-from prefect_mlops.core.specs import MAX_SEED, described_parameters
+from prefect_mlops.core.specs.fingerprints import described
+from prefect_mlops.core.specs.model import MAX_SEED, described_parameters
+from prefect_mlops.core.specs.policies import Tune
+from prefect_mlops.core.tables.digests import columns_digest
 from prefect_mlops.core.values import Value
-from prefect_mlops.tasks import _mlflow, _runs
+from prefect_mlops.tasks import _runs
 from prefect_mlops.tasks._estimators import require_classes, require_rows, seeded_copy
 from prefect_mlops.tasks._events import slug
 from prefect_mlops.tasks._folds import cut_rows
@@ -31,6 +31,7 @@ from prefect_mlops.tasks._search import Question, Search, told
 from prefect_mlops.tasks._space import distributions_of
 from prefect_mlops.tasks._step import run_logger, step
 from prefect_mlops.tasks._trials import Place
+from prefect_mlops.tracking.client import backend, mlflow_client, page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,8 +209,8 @@ def _key(
 
 
 def _place(experiment: str, key: str, metric: str) -> Place:
-    client = _mlflow.mlflow_client()
-    with _mlflow.backend(f"opening experiment {experiment!r}"):
+    client = mlflow_client()
+    with backend(f"opening experiment {experiment!r}"):
         return Place(client, _runs.experiment_id(client, experiment), key, metric, _runs.caller())
 
 
@@ -239,7 +240,7 @@ def _tuned(search: Search, known: int, seconds: float) -> Tuned:
         known=known,
         seconds=seconds,
         run_id=best.run_id,
-        url=_mlflow.page(f"experiments/{search.place.experiment}/runs/{best.run_id}"),
+        url=page(f"experiments/{search.place.experiment}/runs/{best.run_id}"),
     )
 
 

@@ -14,9 +14,9 @@ from uuid import UUID
 
 import pytest
 
-from prefect_mlops.deployments.home import remember
-from prefect_mlops.deployments.processes import reserved_port
-from prefect_mlops.deployments.stack import local_stack
+from prefect_mlops.core.processes import reserved_port
+from prefect_mlops.deployments.local.home import remember
+from prefect_mlops.deployments.local.stack import local_stack
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import TaskRun

@@ -240,7 +240,5 @@ def test_the_installed_command_runs_from_any_folder(installed: Path, tmp_path: P
 
 
 def test_the_installed_example_is_there(installed: Path, tmp_path: Path) -> None:
-    program = (
-        "from prefect_mlops.core.specs import load_spec; print(load_spec('prefect_mlops.examples.flights.model').name)"
-    )
+    program = "from prefect_mlops.core.specs.model import load_spec; print(load_spec('prefect_mlops.examples.flights.model').name)"
     assert run_installed(installed, tmp_path, "-c", program) == "flights-late\n"

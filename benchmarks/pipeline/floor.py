@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import by_hand
 import recipe
 
-from prefect_mlops.deployments.warm_pool import PRELOAD
+from prefect_mlops.deployments.fork_worker.pool import PRELOAD
 
 if TYPE_CHECKING:
     import pandas as pd

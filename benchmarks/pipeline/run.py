@@ -99,7 +99,7 @@ def main() -> None:
     """Measure and print; ends with 1 where somebody failed to do the work."""
     given = arguments()
 
-    from prefect_mlops.deployments.stack import local_stack
+    from prefect_mlops.deployments.local.stack import local_stack
 
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch) / "home"

@@ -28,7 +28,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import get_scorer
 
 from prefect_mlops.core import Gate
-from prefect_mlops.core.digests import table_digest
+from prefect_mlops.core.tables.digests import table_digest
 from prefect_mlops.tasks import detect_drift, judge_model, validate_table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

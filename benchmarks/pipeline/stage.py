@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.deployments.processes import Child, descendants, start_child, stop_children, tail
+from prefect_mlops.core.processes import Child, descendants, start_child, stop_children, tail
 
 if TYPE_CHECKING:
     from uuid import UUID

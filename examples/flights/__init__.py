@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 from prefect_mlops.core import DatasetSpec, Gate, ModelSpec, Retrain
-from prefect_mlops.data_checks.flights import flights_suite
+from prefect_mlops.examples.flights.suite import flights_suite
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from prefect_mlops.core.audits import audit_history
 from prefect_mlops.core.errors import ConflictError
-from prefect_mlops.core.history import champion_entry, read_history, read_rows
+from prefect_mlops.core.promotion.history import champion_entry, read_history, read_rows
+from prefect_mlops.core.promotion.tampering import audit_history
 from prefect_mlops.core.values import ModelVersion
 from prefect_mlops.tasks import find_version, promote_model, sweep_models
-from prefect_mlops.tasks._witnesses import noted
+from prefect_mlops.tracking.anchors import noted
 
 pytestmark = pytest.mark.slow
 PAIRS, MODEL = 50, "shop"
@@ -157,9 +157,9 @@ def _command(told: dict[str, str], command: str, kill_before: int | None, said: 
     """Run a command of ours; die before a write, counted from 0."""
     os.environ.update(told)
     os.chdir(told["PREFECT_MLOPS_HOME"])
-    from prefect_mlops.cli.promote import promote as promoting
-    from prefect_mlops.cli.rollback import rollback
-    from prefect_mlops.core import history
+    from prefect_mlops.cli.commands.promote import promote as promoting
+    from prefect_mlops.cli.commands.rollback import rollback
+    from prefect_mlops.core.promotion import history
 
     count = 0
 

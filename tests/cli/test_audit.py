@@ -15,10 +15,10 @@ from deltalake import DeltaTable, write_deltalake
 from mlflow import MlflowClient
 
 from prefect_mlops.cli import app
-from prefect_mlops.core import history
-from prefect_mlops.core.compaction import Compacted, compact, give_back
-from prefect_mlops.core.history import Entry, history_uri, read_rows, record, row_hash
-from prefect_mlops.tasks import _witnesses
+from prefect_mlops.core.lake.compaction import Compacted, compact, give_back
+from prefect_mlops.core.promotion import history
+from prefect_mlops.core.promotion.history import Entry, history_uri, read_rows, record, row_hash
+from prefect_mlops.tracking import anchors
 
 Call = Callable[..., SimpleNamespace]
 Hand = Callable[[DeltaTable], object]
@@ -68,7 +68,7 @@ def noted(entries: list[Entry]) -> None:
         client.create_model_version(entries[0].model, source=f"file:///nowhere/{version}")
     for entry in entries:
         if entry.kind in history.DECISIONS:
-            _witnesses.note(client, entry)
+            anchors.note(client, entry)
 
 
 def append(table: DeltaTable, **fields: object) -> None:

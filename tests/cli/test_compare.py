@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from prefect_mlops.cli import app
-from prefect_mlops.core.history import Entry, record
+from prefect_mlops.core.promotion.history import Entry, record
 from prefect_mlops.core.reports import Check, Report
 
 Call = Callable[..., SimpleNamespace]

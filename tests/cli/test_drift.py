@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from prefect_mlops.core.looks import read_looks
+from prefect_mlops.core.drift.monitoring import read_looks
 from prefect_mlops.flows.train import train
 from prefect_mlops.tasks import ingest_files
 

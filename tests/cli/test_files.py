@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from prefect_mlops.cli import files
-from prefect_mlops.core.ledger import Arrival, write_lines
+from prefect_mlops.cli.commands import files
+from prefect_mlops.core.lake.ledger import Arrival, write_lines
 from prefect_mlops.tasks import ingest_files
 
 COMMAND = str(Path(sys.executable).with_name("prefect-mlops"))
@@ -161,7 +161,7 @@ def test_a_project_that_cannot_be_entered_is_a_wrong_request(shop: Any, call: Ca
 def test_times_and_counts_are_said_in_words() -> None:
     from datetime import datetime, timedelta, timezone
 
-    from prefect_mlops.cli.listings import age, counted
+    from prefect_mlops.cli._terminal import age, counted
 
     now = datetime.now(timezone.utc)
     lengths = [timedelta(seconds=0), timedelta(seconds=-5), timedelta(minutes=3), timedelta(hours=5), timedelta(days=9)]

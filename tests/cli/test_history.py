@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from prefect_mlops.cli import app
-from prefect_mlops.core.history import Entry, record
+from prefect_mlops.core.promotion.history import Entry, record
 
 Call = Callable[..., SimpleNamespace]
 START = datetime(2026, 3, 1, 22, 30, tzinfo=timezone.utc)

@@ -14,10 +14,10 @@ import pytest
 from deltalake import DeltaTable
 from prefect.settings import PREFECT_API_URL
 
-from prefect_mlops.cli.ingest import landed_name
+from prefect_mlops.cli.commands.ingest import landed_name
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lake import table_uri
-from prefect_mlops.core.ledger import read_ledger
+from prefect_mlops.core.lake.ingest import table_uri
+from prefect_mlops.core.lake.ledger import read_ledger
 
 COMMAND = str(Path(sys.executable).with_name("prefect-mlops"))
 NAME = "shop.sales_files"

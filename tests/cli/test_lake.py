@@ -10,10 +10,10 @@ from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from prefect_mlops.cli.app import app
-from prefect_mlops.core.history import Entry, record
-from prefect_mlops.core.lake import Arrival, checked, commit_arrivals, table_ref, table_uri, without_marks
-from prefect_mlops.core.lineage import Lineage, lineage_of, training_digest
-from prefect_mlops.core.tables import read_table
+from prefect_mlops.core.lake.ingest import Arrival, checked, commit_arrivals, table_ref, table_uri, without_marks
+from prefect_mlops.core.lineage.training_data import Lineage, lineage_of, training_digest
+from prefect_mlops.core.promotion.history import Entry, record
+from prefect_mlops.core.tables.read import read_table
 from prefect_mlops.core.values import Evaluation, LoggedRun
 from prefect_mlops.tasks import ingest_files, load_table, log_run, register_model, split_table, train_model
 

@@ -14,11 +14,11 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
 from prefect_mlops.cli.app import main
-from prefect_mlops.core.audits import audit_history
-from prefect_mlops.core.history import Entry, champion_entry, read_history, read_rows, record
+from prefect_mlops.core.promotion.history import Entry, champion_entry, read_history, read_rows, record
+from prefect_mlops.core.promotion.tampering import audit_history
 from prefect_mlops.core.values import Decision, Evaluation, ModelVersion
 from prefect_mlops.tasks import find_version, log_run, promote_model, register_model, train_model
-from prefect_mlops.tasks._witnesses import noted
+from prefect_mlops.tracking.anchors import noted
 
 pytestmark = pytest.mark.slow
 X, Y = load_breast_cancer(as_frame=True, return_X_y=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from prefect_mlops.core.lake import without_marks
+from prefect_mlops.core.lake.ingest import without_marks
 from prefect_mlops.core.values import Evaluation, ModelVersion
 from prefect_mlops.tasks import ingest_files, load_table, log_run, register_model, split_table, train_model
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 PROGRAM = """
 import sys, typer
 from prefect_mlops.cli import app
-from prefect_mlops.cli.reproduce import reproduce
+from prefect_mlops.cli.commands.reproduce import reproduce
 if "reproduce" not in {command.name or command.callback.__name__ for command in app.app.registered_commands}:
     app.app.command()(reproduce)
 app.main()

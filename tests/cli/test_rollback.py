@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from prefect_mlops.cli.app import main
-from prefect_mlops.core.history import read_history
+from prefect_mlops.core.promotion.history import read_history
 from prefect_mlops.tasks import find_version, promote_model
 
 Told = tuple[int, str, str]

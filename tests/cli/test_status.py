@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from prefect_mlops.core import leases, promotions
-from prefect_mlops.core.history import Entry, champion_entry, read_history, record
-from prefect_mlops.core.policies import Retrain
+from prefect_mlops.core.promotion import decisions, lock
+from prefect_mlops.core.promotion.history import Entry, champion_entry, read_history, record
+from prefect_mlops.core.specs.policies import Retrain
 from prefect_mlops.core.values import Decision
 from prefect_mlops.tasks import find_version, ingest_files
 
@@ -69,12 +69,12 @@ def promoted(version: int = 1) -> None:
         client.create_registered_model("shop")
     client.create_model_version("shop", source=f"file:///nowhere/{version}")
     client.set_registered_model_alias("shop", "champion", str(version))
-    lease = leases.take("shop", Retrain(), flow_run="a")
+    lease = lock.take("shop", Retrain(), flow_run="a")
     before = champion_entry(read_history("shop"))
     replaced = before.version if before else None
     decision = Decision(model="shop", decision="promoted", reason="roc_auc is good", replaced=replaced)
-    leases.conclude(leases.conclusion_on("promoted", find_version.fn("shop"), decision, lease=lease), lease=lease)
-    promotions.note_carried_out(champion_entry(read_history("shop")))
+    lock.conclude(lock.conclusion_on("promoted", find_version.fn("shop"), decision, lease=lease), lease=lease)
+    decisions.note_carried_out(champion_entry(read_history("shop")))
 
 
 def test_one_screen_says_how_everything_stands_and_what_to_do(project: Path, status: Run) -> None:
@@ -85,9 +85,9 @@ def test_one_screen_says_how_everything_stands_and_what_to_do(project: Path, sta
     promoted()
     refused = Decision(model="shop", decision="refused", reason="too low \x1b[31m", replaced=1)
     for _ in range(3):
-        lease = leases.take("shop", Retrain(), automatic=True, flow_run="b")
+        lease = lock.take("shop", Retrain(), automatic=True, flow_run="b")
         second = find_version.fn("shop").model_copy(update={"version": 2})
-        leases.conclude(leases.conclusion_on("refused", second, refused, lease=lease), lease=lease)
+        lock.conclude(lock.conclusion_on("refused", second, refused, lease=lease), lease=lease)
     record(Entry(model="shop", kind="drifted", version=1, reason="price moved"))
 
     shown = status()
@@ -157,7 +157,7 @@ def test_a_model_that_is_being_trained_and_an_alias_moved_by_hand(project: Path,
     promoted(1)
     promoted(2)
     MlflowClient().set_registered_model_alias("shop", "champion", "1")
-    leases.take("shop", Retrain(lease=timedelta(hours=1)), flow_run="run-x")
+    lock.take("shop", Retrain(lease=timedelta(hours=1)), flow_run="run-x")
     shown = status("shop.model")
     assert "At work       flow run run-x, for" in shown.stdout
     assert "Alias         The history names v2 as champion, but the alias was moved to v1 by hand" in shown.stdout

@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from prefect_mlops.deployments import processes
-from prefect_mlops.deployments.home import remember
-from prefect_mlops.deployments.serving import _ask as ask  # Prefect on SQLite is busy now and then
+from prefect_mlops.core import processes
+from prefect_mlops.deployments.local.home import remember
+from prefect_mlops.deployments.local.services import _ask as ask  # Prefect on SQLite is busy now and then
 
 COMMAND = str(Path(sys.executable).with_name("prefect-mlops"))
 DEADLINE = 60.0

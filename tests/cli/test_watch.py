@@ -17,9 +17,9 @@ from typing import IO, Any
 import pytest
 from prefect.settings import get_current_settings
 
-from prefect_mlops.deployments.home import remember
-from prefect_mlops.deployments.processes import reserved_port
-from prefect_mlops.deployments.stack import local_stack
+from prefect_mlops.core.processes import reserved_port
+from prefect_mlops.deployments.local.home import remember
+from prefect_mlops.deployments.local.stack import local_stack
 
 COMMAND = str(Path(sys.executable).with_name("prefect-mlops"))
 DEADLINE = 60.0

@@ -12,13 +12,13 @@ from deltalake import write_deltalake
 from great_expectations import expectations as gxe
 from great_expectations.expectations.row_conditions import Column
 
-from prefect_mlops.core.digests import table_digest
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.reports import Report
-from prefect_mlops.core.tables import LAKE_DIGEST, as_frame
+from prefect_mlops.core.tables.digests import table_digest
+from prefect_mlops.core.tables.read import LAKE_DIGEST, as_frame
 from prefect_mlops.core.values import TableRef
 from prefect_mlops.data_checks import check_table, engine, infer_suite
-from prefect_mlops.data_checks.flights import flights_suite
+from prefect_mlops.examples.flights.suite import flights_suite
 
 ROWS = 60
 CHUNK = 7

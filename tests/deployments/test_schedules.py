@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from prefect_mlops.deployments.stack import local_stack
+from prefect_mlops.deployments.local.stack import local_stack
 
 WAIT_SECONDS = 120.0  # the server's scheduler looks once a minute
 

@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from prefect_mlops.deployments.serving import _ask as ask  # Prefect on SQLite is busy now and then
-from prefect_mlops.deployments.stack import local_stack
+from prefect_mlops.deployments.local.services import _ask as ask  # Prefect on SQLite is busy now and then
+from prefect_mlops.deployments.local.stack import local_stack
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "triggers.md").read_text(encoding="utf-8")

@@ -11,11 +11,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 
-from prefect_mlops.core import leases
-from prefect_mlops.core.data_versions import data_versions, versions_between
 from prefect_mlops.core.errors import ConfigError, ConflictError
-from prefect_mlops.core.history import read_history
-from prefect_mlops.core.policies import Retrain
+from prefect_mlops.core.lake.versions import data_versions, versions_between
+from prefect_mlops.core.promotion import lock
+from prefect_mlops.core.promotion.history import read_history
+from prefect_mlops.core.specs.policies import Retrain
 from prefect_mlops.flows import backfill as backfill_module
 from prefect_mlops.flows.backfill import backfill
 from prefect_mlops.flows.train import train
@@ -129,7 +129,7 @@ def test_promote_lets_whoever_passes_become_champion(shop) -> None:
 
 
 def test_promote_waits_for_no_other_training(shop) -> None:
-    leases.take("shop", Retrain(), flow_run="other")
+    lock.take("shop", Retrain(), flow_run="other")
     with pytest.raises(ConflictError, match="data @1: busy: flow run other"):
         backfill("shop.model", promote=True)
     assert told(backfill("shop.model", end="@1")) == [(1, "passed", 1, False)], "without it, nobody is in the way"

@@ -13,13 +13,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
 
-from prefect_mlops.core.audits import audit_history
 from prefect_mlops.core.errors import ConfigError, ConflictError
-from prefect_mlops.core.history import Entry, champion_entry, read_history, read_rows
-from prefect_mlops.core.leases import decision_of
+from prefect_mlops.core.promotion.history import Entry, champion_entry, read_history, read_rows
+from prefect_mlops.core.promotion.lock import decision_of
+from prefect_mlops.core.promotion.tampering import audit_history
 from prefect_mlops.core.values import Decision, ModelVersion
 from prefect_mlops.flows.decide import decide
-from prefect_mlops.flows.tidy import tidy
+from prefect_mlops.flows.maintenance import tidy
 from prefect_mlops.tasks import (
     evaluate_model,
     find_version,
@@ -31,7 +31,7 @@ from prefect_mlops.tasks import (
     split_table,
     train_model,
 )
-from prefect_mlops.tasks._witnesses import noted
+from prefect_mlops.tracking.anchors import noted
 
 SPECS = """
 from dataclasses import replace

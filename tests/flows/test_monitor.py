@@ -12,14 +12,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 
-from prefect_mlops.core import leases
+from prefect_mlops.core.drift.monitoring import level_of, read_looks
+from prefect_mlops.core.drift.training_profile import PREDICTION
 from prefect_mlops.core.errors import ConfigError, DataCheckError
-from prefect_mlops.core.history import read_history
-from prefect_mlops.core.ledger import Arrival
-from prefect_mlops.core.looks import level_of, read_looks
-from prefect_mlops.core.policies import Retrain
-from prefect_mlops.core.references import PREDICTION
+from prefect_mlops.core.lake.ledger import Arrival
+from prefect_mlops.core.promotion import lock
+from prefect_mlops.core.promotion.history import read_history
 from prefect_mlops.core.reports import Report
+from prefect_mlops.core.specs.policies import Retrain
 from prefect_mlops.core.values import Evaluation
 from prefect_mlops.flows.monitor import monitor
 from prefect_mlops.flows.train import train
@@ -353,9 +353,9 @@ def test_an_alias_left_behind_by_a_crash_is_set_before_anything_is_compared(shop
     train("shop.model", force=True)
     client = MlflowClient()
     client.set_registered_model_alias("shop", "champion", "1")
-    lease = leases.take("shop", Retrain(lease=timedelta(microseconds=1)), flow_run="killed")
+    lease = lock.take("shop", Retrain(lease=timedelta(microseconds=1)), flow_run="killed")
     version = find_version.fn("shop").model_copy(update={"version": 2})
-    leases.conclude(leases.conclusion_on("promoted", version, lease=lease), lease=lease)
+    lock.conclude(lock.conclusion_on("promoted", version, lease=lease), lease=lease)
     assert "of v2" in monitor("shop.model").subject
     assert client.get_model_version_by_alias("shop", "champion").version == 2
     assert [entry.kind for entry in read_history("shop")][-2:] == ["promoted", "repaired"]

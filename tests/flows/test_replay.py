@@ -19,8 +19,8 @@ from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lake import table_uri
-from prefect_mlops.core.ledger import read_ledger
+from prefect_mlops.core.lake.ingest import table_uri
+from prefect_mlops.core.lake.ledger import read_ledger
 from prefect_mlops.flows.replay import Replayed, replay
 from prefect_mlops.tasks import ingest_files
 
@@ -190,7 +190,7 @@ def test_a_crash_between_rows_and_files_is_completed_by_the_next_one(
     shop.put("b.csv", shop.expensive(2, *range(1, 101)))
     shop.ingest("a.csv", "b.csv")
     shop.mend(between(5000))
-    from prefect_mlops.core import lake
+    from prefect_mlops.core.lake import ingest as lake
 
     def crash(*_: Any, **__: Any) -> int:
         raise KeyboardInterrupt

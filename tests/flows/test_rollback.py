@@ -10,10 +10,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
 
-from prefect_mlops.core import leases
 from prefect_mlops.core.errors import ConfigError, ConflictError
-from prefect_mlops.core.history import read_history
-from prefect_mlops.core.policies import Retrain
+from prefect_mlops.core.promotion import lock
+from prefect_mlops.core.promotion.history import read_history
+from prefect_mlops.core.specs.policies import Retrain
 from prefect_mlops.flows.rollback import rollback
 from prefect_mlops.tasks import find_version, promote_model
 
@@ -55,11 +55,11 @@ def test_started_twice_from_the_same_form_it_goes_back_once(cancer: None) -> Non
 
 
 def test_a_training_at_work_is_not_waited_for_and_loses_its_decision(cancer: None) -> None:
-    lease = leases.take("cancer", Retrain(), flow_run="at work")
+    lease = lock.take("cancer", Retrain(), flow_run="at work")
     assert rollback("bundled.cancer", why="bad", name="anna").version == 2
-    made = leases.conclusion_on("promoted", find_version.fn("cancer", version=3), lease=lease)
+    made = lock.conclusion_on("promoted", find_version.fn("cancer", version=3), lease=lease)
     with pytest.raises(ConflictError, match="v2 became champion meanwhile"):
-        leases.conclude(made, lease=lease, replaces=3)
+        lock.conclude(made, lease=lease, replaces=3)
 
 
 def test_what_cannot_be_done_is_said_on_the_page(cancer: None) -> None:

@@ -15,10 +15,10 @@ from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.states import Crashed, Running
 
-from prefect_mlops.core import leases
 from prefect_mlops.core.errors import ConflictError, MLOpsError
-from prefect_mlops.core.history import Entry, champion_entry, read_history, record
-from prefect_mlops.core.policies import Retrain
+from prefect_mlops.core.promotion import lock
+from prefect_mlops.core.promotion.history import Entry, champion_entry, read_history, record
+from prefect_mlops.core.specs.policies import Retrain
 from prefect_mlops.flows import train as train_module
 from prefect_mlops.flows.train import train
 
@@ -71,7 +71,7 @@ def test_every_decision_is_in_the_history(project) -> None:
     promoted, refused = read_history("cancer")[1], read_history("cancer")[4]
     assert (promoted.version, promoted.replaced, promoted.reason, promoted.by) == (1, None, first.reason, "person")
     assert (refused.version, refused.replaced, refused.reason, refused.by) == (2, 1, second.reason, "automatic")
-    assert leases.decision_of(promoted) == first
+    assert lock.decision_of(promoted) == first
     assert promoted.recipe != refused.recipe
     assert promoted.flow_run != refused.flow_run
     train("bundled.cancer")
@@ -81,7 +81,7 @@ def test_every_decision_is_in_the_history(project) -> None:
 
 @pytest.mark.parametrize("automatic", [True, False])
 def test_one_training_at_a_time(project, automatic: bool) -> None:
-    other = leases.take("cancer", Retrain(lease=HOUR), flow_run="other")
+    other = lock.take("cancer", Retrain(lease=HOUR), flow_run="other")
     held = train("bundled.cancer", automatic=automatic)
     assert (held.decision, held.version, versions()) == ("braked", None, 0)
     assert "flow run other has been at work on cancer" in held.reason
@@ -91,12 +91,12 @@ def test_one_training_at_a_time(project, automatic: bool) -> None:
     assert "its lease ends at" in verdict
     assert kinds() == ["leased"]
     assert train("bundled.cancer", automatic=automatic, dry_run=True).decision == "promoted"
-    leases.give_up(other, "it ended")
+    lock.give_up(other, "it ended")
     assert train("bundled.cancer", automatic=automatic).decision == "promoted"
 
 
 def test_a_killed_training_holds_nobody_for_longer_than_its_lease(project) -> None:
-    leases.take("cancer", Retrain(lease=timedelta(microseconds=1)), flow_run="killed")
+    lock.take("cancer", Retrain(lease=timedelta(microseconds=1)), flow_run="killed")
     assert train("bundled.cancer").decision == "promoted"
 
 
@@ -113,7 +113,7 @@ def test_a_turn_is_taken_from_a_run_that_has_ended(project, state: State, decide
 
 def test_what_was_decided_is_answered_while_another_run_is_at_work(project) -> None:
     train("bundled.cancer")
-    leases.take("cancer", Retrain(lease=HOUR), flow_run="other")
+    lock.take("cancer", Retrain(lease=HOUR), flow_run="other")
     assert train("bundled.cancer").again
 
 
@@ -189,12 +189,12 @@ def half_done(run: str = "killed") -> None:
     assert alias_of() == forest.version == 2
     MlflowClient().set_registered_model_alias("cancer", "champion", "1")
     before = read_history("cancer")
-    lease = leases.take("cancer", Retrain(lease=timedelta(microseconds=1)), flow_run=run)
+    lease = lock.take("cancer", Retrain(lease=timedelta(microseconds=1)), flow_run=run)
     from prefect_mlops.tasks import find_version
 
     version = find_version.fn("cancer").model_copy(update={"version": 2})
-    made = leases.conclusion_on("promoted", version, forest, recipe=before[-2].recipe, lease=lease)
-    leases.conclude(made, lease=lease, replaces=2)
+    made = lock.conclusion_on("promoted", version, forest, recipe=before[-2].recipe, lease=lease)
+    lock.conclude(made, lease=lease, replaces=2)
 
 
 def test_an_alias_left_behind_by_a_crash_is_set(project) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from prefect_mlops.core.history import champion_entry, read_history
-from prefect_mlops.core.policies import Limits, Tune
+from prefect_mlops.core.promotion.history import champion_entry, read_history
+from prefect_mlops.core.specs.policies import Limits, Tune
 from prefect_mlops.flows import train as train_module
 from prefect_mlops.flows.train import train
 from prefect_mlops.tasks import find_version, roll_back_model

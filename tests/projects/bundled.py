@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from prefect_mlops.core.specs import ModelSpec
+from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.values import Gate
 from prefect_mlops.data_checks import infer_suite
 

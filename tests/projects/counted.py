@@ -25,8 +25,8 @@ from sklearn.pipeline import Pipeline
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from prefect_mlops.core import digests
-from prefect_mlops.core.history import champion_entry, read_history
+from prefect_mlops.core.promotion.history import champion_entry, read_history
+from prefect_mlops.core.tables import digests
 from prefect_mlops.flows.ingest import ingest
 from prefect_mlops.flows.monitor import monitor
 from prefect_mlops.flows.train import train

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from prefect_mlops.core import Evaluation, Gate, LoggedRun, ModelSpec, ModelVersion, Split
-from prefect_mlops.core.cards import Card, Fact, Measurements
+from prefect_mlops.core.cards.card import Card, Fact, Measurements
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.tasks import evaluate_model, split_table, train_model

@@ -10,7 +10,7 @@ from deltalake import write_deltalake
 from great_expectations import expectations as gxe
 from prefect import flow
 
-from prefect_mlops.core.tables import read_table, source_of
+from prefect_mlops.core.tables.read import read_table, source_of
 from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
 
 if TYPE_CHECKING:

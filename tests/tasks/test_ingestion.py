@@ -12,9 +12,11 @@ from deltalake import DeltaTable
 from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
-from prefect_mlops.core import DatasetSpec, delta, lake, ledger
+from prefect_mlops.core import DatasetSpec
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lake import Arrival, arrivals, table_uri
+from prefect_mlops.core.lake import commits, ledger
+from prefect_mlops.core.lake import ingest as lake
+from prefect_mlops.core.lake.ingest import Arrival, arrivals, table_uri
 from prefect_mlops.tasks import _intake, find_pending, ingest_files, ingestion
 from prefect_mlops.tasks.ingestion import Taken
 
@@ -511,7 +513,7 @@ class Crash(BaseException):
 
 def crash_at(monkeypatch: pytest.MonkeyPatch, table: str, when: str, *, nth: int = 1) -> None:
     """Break off before or after the nth commit to one of the lake's tables."""
-    real = delta.append_next
+    real = commits.append_next
     seen = 0
 
     def append(to: DeltaTable, content, **options) -> int:

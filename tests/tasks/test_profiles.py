@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prefect_mlops.core.comparison import compare_profiles
+from prefect_mlops.core.drift.table_drift import compare_profiles
+from prefect_mlops.core.drift.table_profile import Profile
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.profiles import Profile
-from prefect_mlops.core.streams import read_chunks
+from prefect_mlops.core.tables.chunks import read_chunks
 from prefect_mlops.core.values import TableRef
 from prefect_mlops.tasks.profiles import _run_name, merge_profiles, profile_table
 
@@ -41,7 +41,7 @@ def test_only_a_preparation_that_looks_at_rows_alone_gets_them_in_parts(
     shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "prefect_mlops.core.streams.read_chunks.__kwdefaults__", {**read_chunks.__kwdefaults__, "rows": 100}
+        "prefect_mlops.core.tables.chunks.read_chunks.__kwdefaults__", {**read_chunks.__kwdefaults__, "rows": 100}
     )
     shop.sales(1).to_parquet(tmp_path / "day.parquet")
     ref, seen = TableRef(uri=str(tmp_path / "day.parquet")), []

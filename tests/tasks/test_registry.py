@@ -21,9 +21,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
-from prefect_mlops.core.audits import audit_history
 from prefect_mlops.core.errors import BackendError, ConfigError, ConflictError
-from prefect_mlops.core.history import Entry, champion_entry, read_history, read_rows, record
+from prefect_mlops.core.promotion.history import Entry, champion_entry, read_history, read_rows, record
+from prefect_mlops.core.promotion.tampering import audit_history
 from prefect_mlops.core.values import Decision, Evaluation, LoggedRun, ModelVersion
 from prefect_mlops.tasks import (
     find_decision,
@@ -40,7 +40,7 @@ from prefect_mlops.tasks import (
     sweep_models,
     train_model,
 )
-from prefect_mlops.tasks._witnesses import noted
+from prefect_mlops.tracking.anchors import noted
 
 X, Y = load_breast_cancer(as_frame=True, return_X_y=True)
 SCORES = Evaluation(metrics={"roc_auc": 0.9}, rows=100)

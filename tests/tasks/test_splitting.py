@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
-from prefect_mlops.core.tables import read_table, source_of
+from prefect_mlops.core.tables.read import read_table, source_of
 from prefect_mlops.tasks.splitting import split_table
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.client.schemas.objects import TaskRun
 
 from prefect_mlops.core.errors import BackendError, ConfigError
-from prefect_mlops.core.tables import source_of, table_name
+from prefect_mlops.core.tables.read import source_of, table_name
 from prefect_mlops.core.values import TableRef
 from prefect_mlops.tasks import tables
 from prefect_mlops.tasks.tables import load_table

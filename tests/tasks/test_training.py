@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from prefect_mlops.core.digests import columns_digest
 from prefect_mlops.core.errors import ConfigError, DataCheckError
-from prefect_mlops.core.lineage import lineage_of
+from prefect_mlops.core.lineage.training_data import lineage_of
+from prefect_mlops.core.tables.digests import columns_digest
 from prefect_mlops.tasks import train_model
 
 train = train_model.fn

@@ -28,7 +28,7 @@ from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 from threadpoolctl import threadpool_info
 
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
-from prefect_mlops.core.policies import Tune
+from prefect_mlops.core.specs.policies import Tune
 from prefect_mlops.tasks import _trials
 from prefect_mlops.tasks.tuning import Tuned, tune_model
 

@@ -1,0 +1,74 @@
+"""What the commands that change who is champion have in common: where they look, who asks, how they answer."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from typing import TYPE_CHECKING
+
+import typer
+
+from prefect_mlops.cli._terminal import escaped
+from prefect_mlops.core.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.promotion.history import Entry
+
+
+def open_registry() -> None:
+    """Take the configured MLflow, or that of the home.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    from prefect_mlops.cli._registry import use_registry
+
+    if not use_registry():
+        raise ConfigError("no MLflow is configured: set MLFLOW_TRACKING_URI, or PREFECT_MLOPS_HOME to a stack's home")
+
+
+def who(by: str) -> str:
+    """Return who asks: the name that was given, else that of the login.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    try:
+        name = by.strip() or getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        name = ""
+    if not name:
+        raise ConfigError("nobody is logged in here by name: say who you are with --by NAME")
+    return name
+
+
+def reason(why: str) -> str:
+    """Return the reason without what surrounds it.
+
+    Raises:
+        ConfigError: it is empty.
+    """
+    if not why.strip():
+        raise ConfigError("--why is empty: write a sentence for those who ask later")
+    return why.strip()
+
+
+def history_of(model: str) -> list[Entry]:
+    """Return a model's history.
+
+    Raises:
+        ConfigError: it has none, with the nearest names that have one.
+        BackendError: storage failed.
+    """
+    from prefect_mlops.core.lake.compaction import models_with_history
+    from prefect_mlops.core.promotion.history import read_history
+
+    entries = read_history(model)
+    if not entries:
+        raise unknown_name("model with a history", model, models_with_history())
+    return entries
+
+
+def answer(told: dict[str, object], sentence: str, *, as_json: bool) -> None:
+    """Print what was done, as a sentence or as JSON."""
+    typer.echo(json.dumps(told) if as_json else escaped(sentence))

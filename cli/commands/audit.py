@@ -1,0 +1,218 @@
+"""``prefect-mlops audit``: everything that happened to a model, and whether somebody changed it by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from typer.core import TyperGroup
+
+from prefect_mlops.cli._terminal import columns, counted, escaped
+from prefect_mlops.cli._wrapping import paragraph
+from prefect_mlops.core.errors import BackendError, ConfigError
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.promotion.tampering import Audit
+
+HEADERS = ("NO>", "AT (UTC)", "KIND", "V", "BY", "RUN", "HASH", "AFTER")
+SHORT = 7  # figures of a hash, to follow the chain by eye; whole ones are in --json
+INDENT = 4
+NOT_ASKED = "MLflow was not asked"
+
+T = TypeVar("T")
+
+
+class _ShowByDefault(TyperGroup):
+    """Takes ``audit MODEL`` for ``audit show MODEL``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command before what is not a command."""
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+audit = typer.Typer(
+    cls=_ShowByDefault,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="""Show everything that happened to a model, and find changes made by hand.
+
+The history only grows: each entry carries the hash of the one before, and MLflow's model versions carry the hash of
+each decision on them.
+
+See all of it; `audit show MODEL` is the same, also for a model called verify:
+
+    prefect-mlops audit flights-late
+
+Find out whether somebody changed it:
+
+    prefect-mlops audit verify flights-late
+""",
+)
+
+
+@audit.command()
+def show(
+    model: Annotated[str, typer.Argument(help="Registered model, or the dotted name of its spec.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with whole hashes.")] = False,
+) -> None:
+    """Show every entry of a model's history, oldest first; `audit MODEL` is short for it.
+
+    Number, time in UTC, kind, version, who, flow run, and the first figures of its hash and of the hash of the entry
+    it comes after. Reads the lake only; needs neither MLflow nor a Prefect server.
+
+    See everything:
+
+        prefect-mlops audit flights-late
+
+    Keep it elsewhere, with whole hashes and details:
+
+        prefect-mlops audit flights-late --json > flights-late.json
+    """
+    from prefect_mlops.cli._names import find_rows
+
+    name, rows = find_rows(model)
+    if as_json:
+        typer.echo(json.dumps({"model": name, "entries": [_plain(row) for row in rows]}))
+    else:
+        typer.echo("\n".join(_entries(rows)))
+
+
+@audit.command()
+def verify(
+    model: Annotated[
+        str | None, typer.Argument(help="Registered model. [default: every model that has a history]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Look for changes of histories that were made by hand; exit code 1 when there are any.
+
+    Three witnesses: the hash that each entry carries of the one before; the log of the table, where this library only
+    adds entries; and MLflow's model versions, where the hash of each decision was noted when it was made. Without
+    MLflow the first two are asked. Whoever can write to lake and MLflow alike can still deceive: keep `audit MODEL
+    --json` elsewhere from time to time.
+
+    Check everything, as in a nightly job:
+
+        prefect-mlops audit verify
+
+    Check one model:
+
+        prefect-mlops audit verify flights-late --json
+    """
+    asking = _Witnesses()
+    names = asking.models() if model is None else [_known(model, asking)]
+    found = [_audited(name, asking) for name in names]
+    if as_json:
+        said = [{**one.model_dump(mode="json"), "passed": one.passed} for one in found]
+        typer.echo(json.dumps({"models": said, "mlflow_asked": asking.asked, "mlflow_problem": asking.problem}))
+    else:
+        typer.echo("\n".join(_verdicts(found, asking)))
+    if not all(one.passed for one in found):
+        raise typer.Exit(1)
+
+
+class _Witnesses:
+    """Asks MLflow what it noted; says once why it cannot."""
+
+    def __init__(self) -> None:
+        from prefect_mlops.cli._project import quieten
+        from prefect_mlops.cli._registry import use_registry
+
+        quieten()
+        self.asked = use_registry()
+        self.problem = "" if self.asked else "set MLFLOW_TRACKING_URI, or PREFECT_MLOPS_HOME to the stack's home"
+
+    def of(self, model: str) -> dict[int, str]:
+        """Return the hashes MLflow noted of a model's history."""
+        return self._ask(lambda tracing: tracing.noted_hashes(model), {})
+
+    def models(self) -> list[str]:
+        """Return every model that has a history, or had one: a whole one can be deleted, too."""
+        from prefect_mlops.core.lake.compaction import models_with_history
+
+        there = models_with_history()
+        registered: list[str] = self._ask(lambda tracing: tracing.registered_models(), [])
+        return sorted({*there, *(name for name in registered if name not in there and self.of(name))})
+
+    def _ask(self, question: Callable[[Any], T], nothing: T) -> T:
+        if not self.asked:
+            return nothing
+        from prefect_mlops.tasks import tracing
+
+        try:
+            return question(tracing)
+        except (BackendError, ConfigError) as error:
+            self.asked, self.problem = False, str(error)
+            return nothing
+
+
+def _known(model: str, asking: _Witnesses) -> str:
+    """Return the registered name; one whose history was deleted is known by what MLflow noted."""
+    from prefect_mlops.cli._names import find_rows, only_model
+
+    try:
+        return find_rows(model)[0]
+    except ConfigError:
+        if asking.of(only_model(model)):
+            return only_model(model)
+        raise
+
+
+def _audited(name: str, asking: _Witnesses) -> Audit:
+    from prefect_mlops.core.promotion.history import read_rows
+    from prefect_mlops.core.promotion.tampering import audit_history, find_rewrites
+
+    noted = asking.of(name)  # first: an entry that is written and noted meanwhile would look as if it were gone
+    found = audit_history(name, read_rows(name), noted)
+    return found.model_copy(update={"problems": (*found.problems, *find_rewrites(name))})
+
+
+def _verdicts(found: Sequence[Audit], asking: _Witnesses) -> Iterator[str]:
+    if not found:
+        yield "No model has a history in this lake."
+    for one in found:
+        seen = counted(one.entries, "entry") if one.entries == 1 else f"{one.entries:,} entries"
+        verdict = "nothing was changed by hand" if one.passed else f"CHANGED: {counted(len(one.problems), 'problem')}"
+        yield f"{escaped(one.model)}: {verdict}; {seen}, {one.witnessed:,} of them noted in MLflow"
+        for problem in one.problems:
+            yield from paragraph(problem, indent=INDENT)
+        if one.unchained:
+            yield from paragraph(f"{one.unchained:,} are older than hashes and cannot be checked", indent=INDENT)
+    if found and not asking.asked:
+        yield from paragraph(f"Only the chain and the table's log were checked; {NOT_ASKED}: {asking.problem}")
+
+
+def _entries(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    header, *lines = columns(HEADERS, map(_cells, rows))
+    yield header
+    for line, row in zip(lines, rows, strict=True):
+        yield line
+        if row.get("reason"):
+            yield from paragraph(str(row["reason"]), indent=INDENT)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    at = row.get("at")
+    return (
+        str(row.get("sequence", "")),
+        at.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M") if isinstance(at, datetime) else "",
+        str(row.get("kind", "")),
+        f"v{row['version']}" if row.get("version") else "",
+        str(row.get("by", "")),
+        str(row.get("flow_run", ""))[:8],
+        _short(row.get("hash")),
+        _short(row.get("previous")),
+    )
+
+
+def _short(value: object) -> str:
+    return str(value or "").removeprefix("sha256:")[:SHORT]
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}

@@ -1,0 +1,165 @@
+"""``prefect-mlops promote``: make a version champion by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prefect_mlops.cli._terminal import counted, moment, say
+from prefect_mlops.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefect_mlops.core.promotion.history import Entry
+    from prefect_mlops.core.reports import Report
+    from prefect_mlops.core.specs.policies import Limits
+    from prefect_mlops.core.values import Decision, ModelVersion
+
+
+def promote(
+    model: Annotated[str, typer.Argument(help="Registered model.")],
+    version: Annotated[int, typer.Argument(min=1, help="The version that becomes champion.")],
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="A sentence for those who ask later.")],
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who wants it. [default: your login name]")] = "",
+    without_rehearsal: Annotated[
+        bool, typer.Option("--without-rehearsal", help="Do not try it first: for versions older than stored rows.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Rehearse, say what would be done, and write nothing.")
+    ] = False,
+    project: Annotated[Path, typer.Option(help="Folder of the project, with its prefect.yaml.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Make a version champion by hand, without gates.
+
+    It is loaded in a clean process first, and has to predict again what it predicted at training. Where the project's
+    spec of the model names approvers, you have to be one of them. Then it is written into the history, and MLflow's
+    alias moved. Killed and started again, it finishes what it began. Needs no Prefect server. Exit code 1: the version
+    did not pass its rehearsal, or another one became champion meanwhile.
+
+    Put a version live that the gates refused:
+
+        prefect-mlops promote flights-late 5 --why "agreed with the airline: recall counts more for now"
+    """
+    from prefect_mlops.cli._project import enter, quieten
+    from prefect_mlops.cli._promotion import answer, open_registry, reason, who
+
+    quieten()
+    enter(project)
+    open_registry()
+    why, by = reason(why), who(by)
+    from prefect_mlops.core.promotion.history import champion_entry, read_history
+    from prefect_mlops.tasks.registry import require_version
+
+    chosen, entries = require_version(model, version), read_history(model)
+    limits = _permitted(model, by)
+    champion = champion_entry(entries)
+    if champion is not None and champion.version == version:
+        again = {"model": model, "version": version, "by": champion.by, "again": True, "dry_run": dry_run}
+        answer(again, _finished(chosen, champion, dry_run=dry_run), as_json=as_json)
+        return
+    rehearsal = None if without_rehearsal else _rehearsed(chosen, limits)
+    now = champion.version if champion else _alias(model)
+    decision = _decision(entries, chosen, why, now)
+    if not dry_run:
+        _promote(chosen, decision, entries, by=by, rehearsal=rehearsal)
+    told = {**decision.model_dump(mode="json"), "by": by, "again": False, "dry_run": dry_run}
+    told["rehearsal"] = rehearsal.model_dump(mode="json") if rehearsal else None
+    answer(told, _sentence(decision, rehearsal, dry_run=dry_run), as_json=as_json)
+
+
+def _permitted(model: str, by: str) -> Limits | None:
+    """Make sure that a person may promote, where the project says who may; return what the model may cost.
+
+    Raises:
+        ConfigError: they may not, or a spec of the project cannot be imported, so that nobody knows who may.
+    """
+    from prefect_mlops.core.promotion.decisions import may_approve
+    from prefect_mlops.core.settings import Settings
+    from prefect_mlops.deployments.project import PROJECT_FILE, declared, resolve_model
+
+    limits = None
+    for dotted in declared().models if Path(PROJECT_FILE).exists() else ():
+        try:
+            spec = resolve_model(dotted)[1]
+        except ConfigError as error:
+            raise ConfigError(f"who may promote {model} is not known: {error}") from error
+        if spec.name != model:
+            continue
+        if spec.approvers and not may_approve(by, spec.approvers, Settings().groups):
+            raise ConfigError(f"{model}: {by!r} may not promote it; who may: {', '.join(spec.approvers)}")
+        limits = limits or spec.limits
+    return limits
+
+
+def _finished(chosen: ModelVersion, champion: Entry, *, dry_run: bool) -> str:
+    """Finish what a crash may have left of the promotion that made the version champion."""
+    from prefect_mlops.core.promotion.lock import decision_of
+    from prefect_mlops.tasks.history import record_decision
+    from prefect_mlops.tasks.registry import repair_alias
+
+    since = f"{chosen.name}: v{chosen.version} is the champion already, since {moment(champion.at)} by {champion.by}."
+    if dry_run:
+        return f"{since} Nothing was done."
+    done = repair_alias.fn(chosen.name)
+    if (decision := decision_of(champion)) is not None:
+        record_decision.fn(chosen, decision, recipe=champion.recipe)
+    return f"{since} {done or 'Nothing was left to do.'}"
+
+
+def _rehearsed(chosen: ModelVersion, limits: Limits | None) -> Report:
+    from prefect_mlops.tasks.smoke_test import HAS_ROWS, rehearse_model
+
+    say(f"rehearsing {chosen.name} v{chosen.version} in a clean process")
+    report = rehearse_model.fn(chosen, limits)
+    if [check.name for check in report.failures] == [HAS_ROWS]:
+        say("to promote a version that is older than stored rows, without trying it: --without-rehearsal")
+    report.raise_for_failure()
+    return report
+
+
+def _alias(model: str) -> int | None:
+    """Return who serves where there is no history yet."""
+    from prefect_mlops.tasks.registry import find_version
+
+    found = find_version.fn(model)
+    return found.version if found else None
+
+
+def _decision(entries: Sequence[Entry], chosen: ModelVersion, why: str, replaced: int | None) -> Decision:
+    """Keep what is known of the version from when it was judged."""
+    from prefect_mlops.core.promotion.lock import decision_of
+    from prefect_mlops.core.values import Decision
+
+    known = next(
+        (one for entry in reversed(entries) if entry.version == chosen.version if (one := decision_of(entry))), None
+    )
+    start = known or Decision(model=chosen.name, decision="promoted", reason="")
+    made = {"version": chosen.version, "decision": "promoted", "reason": why, "replaced": replaced, "url": chosen.url}
+    return start.model_copy(update=made)
+
+
+def _promote(
+    chosen: ModelVersion, decision: Decision, entries: Sequence[Entry], *, by: str, rehearsal: Report | None
+) -> None:
+    from prefect_mlops.core.promotion.decisions import Approval
+    from prefect_mlops.tasks.history import record_decision
+    from prefect_mlops.tasks.registry import promote_model
+
+    known = [entry.recipe for entry in entries if entry.version == chosen.version and entry.recipe]
+    recipe = known[-1] if known else ""
+    replaced = chosen.model_copy(update={"version": decision.replaced}) if decision.replaced else None
+    approval = Approval(by=by, comment=decision.reason, typed=by, without_rehearsal=rehearsal is None)
+    promote_model.fn(chosen, decision=decision, recipe=recipe, replaces=replaced, approval=approval)
+    record_decision.fn(chosen, decision, recipe=recipe, reports=[rehearsal] if rehearsal else [])
+
+
+def _sentence(decision: Decision, rehearsal: Report | None, *, dry_run: bool) -> str:
+    tried = f"passed {counted(len(rehearsal.checks), 'check')} of its rehearsal" if rehearsal else "was not rehearsed"
+    place = f"in place of v{decision.replaced}" if decision.replaced else "the first one"
+    verb = "would be" if dry_run else "is"
+    end = " Nothing was written." if dry_run else ""
+    return f"{decision.model}: v{decision.version} {verb} champion, {place}; it {tried}.{end}"

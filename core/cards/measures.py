@@ -1,0 +1,231 @@
+"""What a model card says about a fitted model's behaviour on its test rows."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from prefect_mlops.core.cards.card import (
+    MAX_CLASSES,
+    MAX_COLUMNS,
+    OTHER,
+    Calibration,
+    CalibrationBin,
+    Confusion,
+    Importance,
+    Importances,
+    ResidualBin,
+    Residuals,
+    plain,
+)
+from prefect_mlops.core.lineage.training_data import estimator_name
+from prefect_mlops.core.metrics import Metric, metric_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+IMPORTANCE_ROWS = 2_000  # the order of the columns is settled long before
+REPEATS = 5  # shuffles of each column: enough to see their spread
+MAX_PREDICTIONS = 2_000_000  # rows to predict in all: wide tables are measured on fewer rows
+MIN_ROWS = 200  # below this, the drop of a metric is mostly chance
+MAX_WIDTH = 500  # columns; each costs a few calls of the model however few the rows: seconds, not minutes
+BEHAVIOUR_ROWS = 100_000  # a curve of ten points does not change with more
+BINS = 10
+
+
+class NotMeasurableError(ValueError):
+    """A part of the card does not exist for this model or these rows; the message is the sentence why."""
+
+
+def measure_importances(model: Any, X: pd.DataFrame, y: pd.Series, *, metric: Metric, seed: int) -> Importances:
+    """Measure how much the score falls when a column is shuffled.
+
+    Args:
+        model: fitted scikit-learn compatible estimator.
+        X: features of the test rows, (rows, columns); a seeded sample of at most `IMPORTANCE_ROWS` is used, of fewer
+            where there are so many columns that more than `MAX_PREDICTIONS` rows would have to be predicted.
+        y: truth, (rows,).
+        metric: scorer name, or a function of estimator, X and y.
+        seed: for the sample and the shuffles.
+
+    Returns:
+        Mean drop and its standard deviation over `REPEATS` shuffles, largest first.
+
+    Raises:
+        NotMeasurableError: too many columns, or a metric that is not defined on the sample.
+
+    Source: `sklearn.inspection.permutation_importance`.
+    """
+    import numpy as np
+    from sklearn.inspection import permutation_importance
+    from sklearn.metrics import get_scorer
+
+    width = X.shape[1]
+    if width > MAX_WIDTH:
+        raise NotMeasurableError(f"shuffling each of {width:,} columns would take too long")
+    rows = sample(len(X), max(MIN_ROWS, min(IMPORTANCE_ROWS, MAX_PREDICTIONS // (width * REPEATS))), seed=seed)
+    X, y = X.iloc[rows], y.iloc[rows]
+    with _one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said once for each of the shuffles; an undefined score is told below
+        found = permutation_importance(
+            model, X, y, scoring=get_scorer(metric), n_repeats=REPEATS, random_state=seed, n_jobs=None
+        )
+    drops, spreads = found.importances_mean, found.importances_std
+    if not (np.isfinite(drops).all() and np.isfinite(spreads).all()):
+        raise NotMeasurableError(f"{metric_name(metric)} is not defined on a sample of {len(X):,} test rows")
+    return _ranked(metric_name(metric), len(X), [plain(name) for name in X.columns], drops, spreads)
+
+
+def _ranked(metric: str, rows: int, names: list[str], drops: NDArray[Any], spreads: NDArray[Any]) -> Importances:
+    import numpy as np
+
+    gains = np.clip(drops, 0, None)
+    order = np.argsort(-drops, kind="stable")
+    found = Importances(
+        metric=metric,
+        rows=rows,
+        repeats=REPEATS,
+        columns=tuple(
+            Importance(column=names[place], drop=float(drops[place]), spread=float(spreads[place]))
+            for place in order[:MAX_COLUMNS]
+        ),
+        negligible=0,
+        largest_share=float(gains.max() / gains.sum()) if gains.sum() > 0 else 0.0,
+    )
+    small = sum(drop <= found.noise(spread) for drop, spread in zip(drops.tolist(), spreads.tolist(), strict=True))
+    return found.model_copy(update={"negligible": small})
+
+
+def _one_thread() -> Any:
+    """Keep OpenMP from sharing out a few thousand rows: threads that wait for one another take ten times as long.
+
+    OpenMP's limit is one of this thread only. That of BLAS is one of the whole process, and would change the results
+    of other tasks.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="openmp")
+
+
+def sample(rows: int, at_most: int, *, seed: int) -> NDArray[Any]:
+    """Choose places of rows with a seed, in their order; all where there are no more than ``at_most``."""
+    import numpy as np
+
+    if rows <= at_most:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, at_most, replace=False))
+
+
+def measure_behaviour(model: Any, X: pd.DataFrame, y: pd.Series, *, seed: int) -> Calibration | Residuals | Confusion:
+    """Measure what shows best where a model can be trusted.
+
+    Args:
+        model: fitted scikit-learn compatible estimator.
+        X: features of the test rows, (rows, columns); a seeded sample of at most `BEHAVIOUR_ROWS` is used.
+        y: truth, (rows,).
+        seed: for the sample.
+
+    Returns:
+        Calibration for two classes with probabilities, a confusion table for other classifiers, residuals for a
+        regressor.
+
+    Raises:
+        NotMeasurableError: neither classifier nor regressor, or no finite prediction.
+
+    Source: `sklearn.calibration.calibration_curve`, `sklearn.metrics.confusion_matrix`.
+    """
+    from sklearn.base import is_classifier, is_regressor
+
+    rows = sample(len(X), BEHAVIOUR_ROWS, seed=seed)
+    X, y = X.iloc[rows], y.iloc[rows]
+    if not (is_classifier(model) or is_regressor(model)):
+        raise NotMeasurableError(f"{estimator_name(model)} says neither that it is a classifier nor a regressor")
+    with _one_thread():
+        return _residuals(model, X, y) if is_regressor(model) else _classes(model, X, y)
+
+
+def _classes(model: Any, X: pd.DataFrame, y: pd.Series) -> Calibration | Confusion:
+    if len(model.classes_) != 2:  # noqa: PLR2004 - a probability of one of two classes is one number
+        return _confusion(model, X, y)
+    if not hasattr(model, "predict_proba"):
+        note = f"{estimator_name(model)} has no predict_proba, so there is no calibration curve."
+        return _confusion(model, X, y).model_copy(update={"note": note})
+    return _calibration(model, X, y)
+
+
+def _calibration(model: Any, X: pd.DataFrame, y: pd.Series) -> Calibration:
+    import numpy as np
+    from scipy.stats import binomtest
+    from sklearn.calibration import calibration_curve
+
+    positive = model.classes_[1]
+    predicted = np.asarray(model.predict_proba(X), dtype="float64")[:, 1]
+    happened = (y == positive).to_numpy(dtype="int64")
+    observed, means = calibration_curve(happened, predicted, n_bins=BINS, strategy="quantile")
+    # The curve comes without counts: put the rows into the same bins, as scikit-learn does.
+    edges = np.percentile(predicted, np.linspace(0, 100, BINS + 1))
+    counts = np.bincount(np.searchsorted(edges[1:-1], predicted))
+    bins = []
+    for share, mean, rows in zip(observed, means, counts[counts > 0], strict=True):
+        interval = binomtest(round(share * rows), int(rows)).proportion_ci(method="wilson")
+        bins.append(
+            CalibrationBin(
+                predicted=float(mean),
+                observed=float(share),
+                low=float(interval.low),
+                high=float(interval.high),
+                rows=int(rows),
+            )
+        )
+    return Calibration(positive=plain(positive), bins=tuple(bins))
+
+
+def _residuals(model: Any, X: pd.DataFrame, y: pd.Series) -> Residuals:
+    import numpy as np
+
+    predicted = np.asarray(model.predict(X), dtype="float64")
+    if predicted.ndim != 1:
+        raise NotMeasurableError("it predicts more than one number for a row")
+    left = y.to_numpy(dtype="float64", na_value=np.nan) - predicted
+    there = np.isfinite(predicted) & np.isfinite(left)
+    if not there.any():
+        raise NotMeasurableError("no prediction is a finite number")
+    predicted, left = predicted[there], left[there]
+    edges = np.quantile(predicted, np.linspace(0, 1, BINS + 1))
+    places = np.searchsorted(edges[1:-1], predicted)
+    bins = []
+    for place in np.unique(places):
+        inside = places == place
+        low, median, high = np.quantile(left[inside], [0.1, 0.5, 0.9])
+        bins.append(
+            ResidualBin(
+                predicted=float(predicted[inside].mean()),
+                low=float(low),
+                median=float(median),
+                high=float(high),
+                rows=int(inside.sum()),
+            )
+        )
+    return Residuals(bins=tuple(bins))
+
+
+def _confusion(model: Any, X: pd.DataFrame, y: pd.Series) -> Confusion:
+    import numpy as np
+    import pandas as pd
+
+    predicted = pd.Series(np.asarray(model.predict(X)).ravel(), index=y.index, dtype=object)
+    truth = y.astype(object)
+    known = list(model.classes_)
+    if len(known) > MAX_CLASSES:
+        common = truth.value_counts().index[:MAX_CLASSES]
+        known = [label for label in known if label in set(common)]
+    places = {label: place for place, label in enumerate(known)}
+    both = [side.map(places).fillna(len(known)).to_numpy(dtype="int64") for side in (truth, predicted)]
+    counts = np.zeros((len(known) + 1, len(known) + 1), dtype="int64")
+    np.add.at(counts, (both[0], both[1]), 1)
+    size = len(known) + int(counts[-1].any() or counts[:, -1].any())
+    return Confusion(
+        labels=(*(plain(label) for label in known), OTHER)[:size],
+        counts=tuple(tuple(int(count) for count in line[:size]) for line in counts[:size]),
+    )

@@ -1,0 +1,134 @@
+"""How much a table changes by itself: what is usual between neighbouring rows is no drift.
+
+Tests take rows as independent. Rows that arrive together are not: they share an hour, a storm, a campaign. So blocks of
+neighbouring rows are compared with the whole they were taken from, and a change has to be larger than any of theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from prefect_mlops.core.drift.column_drift import joint_kind
+from prefect_mlops.core.drift.column_profile import Summary, summarise
+from prefect_mlops.core.drift.statistical_tests import MIN_ROWS, as_texts, counts_distance, numbers_distance
+from prefect_mlops.core.drift.table_profile import in_order
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from prefect_mlops.core.drift.column_drift import Aspect
+    from prefect_mlops.core.drift.table_profile import Profile
+
+SMALLEST_BLOCK = 250
+LARGEST_BLOCK = 64_000  # larger ones differ less, as their root says
+GROWTH = 2
+BLOCKS = 25  # a block like them is beyond the largest of 25 in one of 26 cases
+LEAST_IN_WHOLE = 4  # blocks that cover more of the table say little about another time
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Changes that are usual between blocks of neighbouring rows.
+
+    Attributes:
+        sizes: for each column and aspect, pairs of a block's rows and the largest size seen, by ascending rows.
+        auc: how well a classifier told the first and the last quarter of the rows from the others; the larger one.
+    """
+
+    sizes: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]] = field(default_factory=dict)
+    auc: float = 0.5
+
+    def of(self, rows: int) -> dict[tuple[str, str], float]:
+        """Return the usual size by column and aspect in a table of so many rows: that of blocks half as large.
+
+        Beyond the largest block it shrinks with the root of the rows, as the mean of many such blocks does.
+        """
+        return {
+            (column, aspect): _size_at(rows, seen)
+            for column, aspects in self.sizes.items()
+            for aspect, seen in aspects.items()
+            if seen
+        }
+
+
+def _size_at(rows: int, seen: Sequence[tuple[int, float]]) -> float:
+    half = rows / 2  # blocks begin anywhere, files with a day: a block as large as a file mostly holds parts of two
+    known = [pair for pair in seen if pair[0] <= half] or [seen[0]]
+    block, size = known[-1]
+    return size * math.sqrt(block / half) if len(known) == len(seen) and half > block else size
+
+
+def measure_usual(
+    table: pd.DataFrame, whole: Profile, *, scale: float = 1.0, order: NDArray[Any] | None = None
+) -> Usual:
+    """Compare blocks of neighbouring rows with all rows.
+
+    Args:
+        table: all rows in the order they came in, (rows, columns).
+        whole: their profile.
+        scale: share of the rows that `table` holds, where it is a sample in order; blocks are named by all rows.
+        order: places of the rows in the order they came in, where that is another one.
+
+    Returns:
+        Nothing for fewer than `LEAST_IN_WHOLE` blocks.
+    """
+    sizes: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for block, taken in _ladder(round(len(table) / scale), scale):
+        inside = taken / len(table)  # a block is part of the whole, and moves it towards itself
+        largest: dict[tuple[str, str], float] = {}
+        for start in _starts(len(table), taken):
+            for name, cells in in_order(table, order, slice(start, start + taken)).items():
+                known = whole.columns.get(str(name))  # a name that stands twice has none
+                for aspect, size in _sizes(summarise(cells), known) if known else ():
+                    key = (str(name), aspect)
+                    largest[key] = max(largest.get(key, 0.0), min(size / (1 - inside), 1.0))
+        for (name, of), size in largest.items():
+            sizes.setdefault(name, {}).setdefault(of, []).append((block, size))
+    return Usual(sizes)
+
+
+def _sizes(block: Summary, whole: Summary) -> Iterator[tuple[Aspect, float]]:
+    """Measure how far a block is from the whole, as `core.drift.column_drift` does; it holds nothing new."""
+    yield "missing values", abs(block.nulls / block.rows - whole.nulls / whole.rows)
+    kind = joint_kind(block, whole)
+    if not block.values or kind == "empty" or block.kind != whole.kind:
+        return
+    if kind == "numeric":
+        yield "distribution", numbers_distance(block.numbers.distribution(), whole.numbers.distribution())
+    elif kind == "text":
+        yield "length of text", numbers_distance(block.lengths(), whole.lengths())
+        words = as_texts(block.words(), block.values), as_texts(whole.words(), whole.values)
+        if all(side.any() for side in words):
+            yield "vocabulary", counts_distance(*words)
+    elif kind == "datetime":
+        yield "hour of the day", counts_distance(block.times.hours, whole.times.hours)
+        yield "day of the week", counts_distance(block.times.weekdays, whole.times.weekdays)
+    else:
+        yield "distribution", _categories_distance(block.counts or {}, whole.counts or {})
+
+
+def _categories_distance(block: Mapping[Any, int], whole: Mapping[Any, int]) -> float:
+    import numpy as np
+
+    sides = [np.fromiter((side.get(name, 0) for name in whole), "float64", len(whole)) for side in (block, whole)]
+    return counts_distance(*sides)
+
+
+def _ladder(rows: int, scale: float) -> Iterator[tuple[int, int]]:
+    """Give the sizes of blocks, and how many rows of the table at hand they are."""
+    block = SMALLEST_BLOCK
+    while block <= min(rows // LEAST_IN_WHOLE, LARGEST_BLOCK):
+        if (taken := round(block * scale)) >= MIN_ROWS:
+            yield block, taken
+        block *= GROWTH
+
+
+def _starts(rows: int, taken: int) -> list[int]:
+    import numpy as np
+
+    count = min(BLOCKS, rows // taken)
+    return [int(start) for start in np.linspace(0, rows - taken, count)]

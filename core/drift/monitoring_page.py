@@ -1,0 +1,280 @@
+"""The history of looks for people: a picture as a data URI, and the page of markdown around it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import math
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from prefect_mlops.core import _text
+from prefect_mlops.core.cards.plots import DRAWING, METADATA, cut
+from prefect_mlops.core.drift.monitoring import ALPHA, Look
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_LOOKS = 30  # rows of the table, and places in the picture: a month of daily looks
+MAX_COLUMNS = 8  # in the picture; those that changed most
+MAX_NAMES = 3  # columns or metrics named in a cell of the table
+_SHADES = 8
+_SHARE = "drifted"  # name of the score of drift looks
+_LARGE = 0.4  # the scale of sizes reaches at least this far: small changes stay pale
+_LABEL_LENGTH = 16  # characters of a file's name below its place
+_WIDTH = 8.2  # inches, at 72 points each: the column of an artifact's page
+# The colors of a card in the light: what shows an artifact may be light or dark, and a picture cannot ask.
+_PAGE, _INK, _MUTED, _RULE, _ACCENT, _BAD = "#ffffff", "#1f2328", "#59636e", "#d8dee4", "#2f6fb3", "#b3261e"
+
+_logger = logging.getLogger(__name__)
+
+_Place = tuple[int, int | None, str, int]  # champion, data version, subject, and how often its kind looked at it before
+
+
+def plot_looks(looks: Sequence[Look]) -> str:
+    """Draw the last looks: how much each column had changed and where it drifted, and the score with its interval.
+
+    A drift look and a performance look at the same data stand in one place. Without a performance look the share of
+    drifted columns is drawn in place of the score.
+
+    Args:
+        looks: of one model, oldest first.
+
+    Returns:
+        An SVG picture with a background of its own; empty where there are no looks.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    placed = _placed(looks)
+    columns = _most_changed(look for together in placed.values() for look in together)
+    name, points = _points(placed)
+    heights = [0.24 * len(columns) + 0.2] * bool(columns) + [1.5] * bool(points)
+    if not heights:
+        return ""
+    buffer = io.StringIO()
+    # Text stays text, so the reader's fonts draw it in any script; names inside the picture are the same each time.
+    with DRAWING, warnings.catch_warnings(), mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "looks"}):
+        warnings.simplefilter("ignore")  # signs that matplotlib's font lacks, while it measures them
+        figure = Figure(figsize=(_WIDTH, sum(heights) + 1.3), facecolor=_PAGE)
+        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
+        grid = list(figure.subplots(len(heights), squeeze=False, sharex=True, height_ratios=heights)[:, 0])
+        if columns:
+            _draw_sizes(figure, grid[0], placed, columns)
+        if points:
+            _draw_scores(grid[-1], name, points)
+        _draw_places(grid, placed)
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(METADATA))
+    drawn = buffer.getvalue()
+    return re.sub(r' d="[^"]*"', _rounded, drawn[drawn.index("<svg") :])
+
+
+def looks_page(model: str, looks: Sequence[Look]) -> str:
+    """Write the history of looks as markdown: the picture, and a table of the last looks, newest first.
+
+    Args:
+        model: registered model.
+        looks: at it, oldest first.
+
+    Returns:
+        Markdown in which every value is escaped.
+    """
+    title = f"## Looks at {_text.escape(model)}"
+    if not looks:
+        return f"{title}\n\nNothing was looked at yet.\n"
+    shown = looks[-MAX_LOOKS:][::-1]
+    parts = [title, _told(looks[-1])]
+    if picture := _picture(looks):
+        uri = base64.b64encode(picture.encode()).decode()
+        parts.append(f"![{_text.escape(_alt(looks))}](data:image/svg+xml;base64,{uri})")
+    # Long names last: an artifact's page is half a screen wide, breaks no cell, and cuts off what does not fit.
+    for kind, last in (("drift", "Largest sizes (• drifted)"), ("performance", "Score")):
+        if rows := [look for look in shown if look.kind == kind]:
+            parts.append(f"### {kind.capitalize()}, newest look first\n\n{_table(rows, last)}")
+    if len(looks) > MAX_LOOKS:
+        parts.append(f"{len(looks) - MAX_LOOKS} older looks are not shown.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _picture(looks: Sequence[Look]) -> str:
+    try:
+        return plot_looks(looks)
+    except Exception:  # the picture is for looking at: whatever matplotlib trips over, the tables say it too
+        _logger.warning("the picture of the looks could not be drawn", exc_info=True)
+        return ""
+
+
+def _told(look: Look) -> str:
+    answer = "found nothing" if look.passed else "failed"
+    return (
+        f"The last look, {look.kind} look {look.number} at v{look.champion}, {answer}. It was at "
+        f"{_text.escape(look.subject)}, tested at level {look.level:.2g}. Levels shrink from look to look, so that "
+        f"all {look.kind} looks at a champion together raise a false alarm with a chance of at most {ALPHA:.0%}."
+    )
+
+
+def _alt(looks: Sequence[Look]) -> str:
+    failed = sum(not look.passed for look in looks)
+    return f"Changes by column and scores over the last looks, oldest left; {failed} of {len(looks)} looks failed."
+
+
+def _table(looks: Sequence[Look], last: str) -> str:
+    """Render looks of one kind, leaving out the columns that would be empty from top to bottom."""
+    columns = {
+        "Look": [f"{look.number} at v{look.champion}" for look in looks],
+        "Data": ["" if look.data is None else str(look.data) for look in looks],
+        "Verdict": ["passed" if look.passed else "failed" for look in looks],
+        "Drifted": [_drifted(look) for look in looks],
+        last: [", ".join((_sizes if look.kind == "drift" else _scores)(look)[:MAX_NAMES]) for look in looks],
+        "Rows": ["" if look.rows is None else f"{look.rows:,}" for look in looks],
+        "Name": [cut(look.subject) for look in looks],
+    }
+    filled = {header: cells for header, cells in columns.items() if any(cells)}
+    return _text.table(list(filled), zip(*filled.values(), strict=True))
+
+
+def _drifted(look: Look) -> str:
+    return f"{len(look.drifted)} of {len(look.sizes)}" if look.sizes else f"{len(look.drifted) or ''}"
+
+
+def _sizes(look: Look) -> list[str]:
+    """Name every column that drifted, then the others, each from the largest size on."""
+    sizes = {**dict.fromkeys(look.drifted, math.nan), **look.sizes}
+    order = sorted(sizes, key=lambda name: (name not in look.drifted, -look.sizes.get(name, 0)))
+    return [f"{'• ' * (name in look.drifted)}{cut(name)} {sizes[name]:.2f}".removesuffix(" nan") for name in order]
+
+
+def _scores(look: Look) -> list[str]:
+    found = []
+    for name, score in look.scores.items():
+        ends = look.intervals.get(name)
+        found.append(f"{cut(name)} {score:.4g}" + (f" ({ends[0]:.4g} to {ends[1]:.4g})" if ends else ""))
+    return found
+
+
+def _placed(looks: Sequence[Look]) -> dict[_Place, list[Look]]:
+    """Put looks of different kinds at the same data side by side, the last places only."""
+    placed: dict[_Place, list[Look]] = {}
+    for look in looks:
+        again = 0
+        while any(other.kind == look.kind for other in placed.get(_place(look, again), [])):
+            again += 1
+        placed.setdefault(_place(look, again), []).append(look)
+    return dict(list(placed.items())[-MAX_LOOKS:])
+
+
+def _place(look: Look, again: int) -> _Place:
+    return look.champion, look.data, look.subject, again
+
+
+def _most_changed(looks: Iterable[Look]) -> list[str]:
+    """Return the columns to draw: those that drifted most often first, then those with the largest size."""
+    weights: dict[str, tuple[int, float]] = {}
+    for look in looks:
+        for name, size in look.sizes.items():
+            times, largest = weights.get(name, (0, 0.0))
+            weights[name] = (times + (name in look.drifted), max(largest, size))
+    return sorted(weights, key=lambda name: weights[name], reverse=True)[:MAX_COLUMNS]
+
+
+def _draw_sizes(figure: Figure, axes: Axes, placed: dict[_Place, list[Look]], columns: list[str]) -> None:
+    """Draw a cell for each column and place, the darker the larger the change, with a dot where it drifted."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    cells = [[_size(looks, name) for looks in placed.values()] for name in columns]
+    top = max([_LARGE, *(size for row in cells for size in row if not math.isnan(size))])
+    shades = LinearSegmentedColormap.from_list("sizes", ["#f3f6fa", _ACCENT], N=_SHADES)
+    mesh = axes.pcolormesh(cells, cmap=shades, vmin=0, vmax=top, edgecolor=_PAGE, linewidth=1, clip_on=False)
+    dots = [
+        (place + 0.5, row + 0.5)
+        for place, looks in enumerate(placed.values())
+        for row, name in enumerate(columns)
+        if any(name in look.drifted for look in looks)
+    ]
+    axes.scatter([x for x, _ in dots], [y for _, y in dots], s=16, color=_BAD, edgecolor=_PAGE, linewidth=0.8)
+    axes.set_yticks([row + 0.5 for row in range(len(columns))], [_label(name) for name in columns], parse_math=False)
+    axes.set_ylim(len(columns), 0)
+    axes.set_title("size of change by column; a dot where it drifted", loc="left", fontsize=9, color=_MUTED, pad=16)
+    _style(axes)
+    axes.spines[:].set_visible(False)
+    scale = figure.colorbar(mesh, ax=axes, aspect=12, pad=0.01)
+    scale.outline.set_visible(False)
+    scale.ax.tick_params(length=0, labelsize=8, labelcolor=_MUTED)
+
+
+def _size(looks: Sequence[Look], name: str) -> float:
+    return next((look.sizes[name] for look in looks if name in look.sizes), math.nan)
+
+
+def _points(placed: dict[_Place, list[Look]]) -> tuple[str, list[tuple[float, Look]]]:
+    """Return the score to draw, the first one of the newest performance look, and at which places there is one."""
+    newest = [look for looks in reversed(placed.values()) for look in looks if look.kind == "performance"]
+    name = next((next(iter(look.scores)) for look in newest if look.scores), _SHARE)
+    kind = "drift" if name == _SHARE else "performance"
+    found = [(place + 0.5, look) for place, looks in enumerate(placed.values()) for look in looks if look.kind == kind]
+    return name, [(x, look) for x, look in found if name in look.scores]
+
+
+def _draw_scores(axes: Axes, name: str, points: list[tuple[float, Look]]) -> None:
+    """Draw a score with its interval; red where the look failed."""
+    axes.plot([x for x, _ in points], [look.scores[name] for _, look in points], color=_ACCENT, linewidth=1.2)
+    for x, look in points:
+        color = _ACCENT if look.passed else _BAD
+        if ends := look.intervals.get(name):
+            axes.vlines(x, *ends, color=color, linewidth=1)
+        axes.plot(x, look.scores[name], "o", markersize=4.5, color=color, markeredgecolor=_PAGE, markeredgewidth=0.6)
+    if name == _SHARE:
+        axes.set_ylim(0, max(0.3, *(1.05 * look.scores[name] for _, look in points)))  # trifles are no cliffs
+    title = "weight of what drifted" if name == _SHARE else f"{_label(name)} with its interval"
+    title = f"{title}; red where the look failed"
+    axes.set_title(title, loc="left", fontsize=9, color=_MUTED, parse_math=False)
+    _style(axes)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=_RULE, linewidth=0.6)
+    axes.locator_params(axis="y", nbins=5)
+
+
+def _draw_places(grid: Sequence[Axes], placed: dict[_Place, list[Look]]) -> None:
+    """Name the places below the picture, and the champions above it where they change."""
+    numbered = all(data is not None for _, data, _, _ in placed)
+    labels = [str(data) if numbered else _short(subject) for _, data, subject, _ in placed]
+    turn = 0 if all(len(label) <= 3 for label in labels) else 90  # noqa: PLR2004 - digits that fit side by side
+    grid[-1].set_xticks([x + 0.5 for x in range(len(labels))], labels, rotation=turn, parse_math=False)
+    for label, looks in zip(grid[-1].get_xticklabels(), placed.values(), strict=True):
+        label.set_color(_INK if all(look.passed for look in looks) else _BAD)
+    grid[-1].set_xlim(0, max(len(labels), 6))  # few looks do not become a wall
+    grid[-1].set_xlabel("data version" if numbered else "data", fontsize=9, color=_MUTED)
+    before = None
+    for x, (champion, *_) in enumerate(placed):
+        if champion != before:
+            for axes in grid:
+                axes.axvline(x, color=_MUTED, linewidth=1)
+            place = (x, 1)
+            words = f" v{champion}"
+            grid[0].annotate(words, place, xycoords=("data", "axes fraction"), va="bottom", fontsize=8, color=_INK)
+        before = champion
+
+
+def _short(subject: str) -> str:
+    label = subject if len(subject) <= _LABEL_LENGTH else "…" + subject[1 - _LABEL_LENGTH :]  # names differ at the end
+    return _label(label)
+
+
+def _label(name: str) -> str:
+    """Cut a name, and replace what neither a picture nor XML can hold."""
+    return "".join(letter if letter.isprintable() else "?" for letter in cut(name))
+
+
+def _rounded(path: re.Match[str]) -> str:
+    """Write a path to a tenth of a point, in one line: half the size."""
+    return re.sub(r"(\.\d)\d+", r"\1", path[0]).replace(" \n", " ")
+
+
+def _style(axes: Axes) -> None:
+    axes.set_axisbelow(True)
+    axes.spines[["left", "bottom"]].set_color(_RULE)
+    axes.tick_params(length=0, labelcolor=_INK, labelsize=9)

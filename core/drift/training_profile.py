@@ -1,0 +1,330 @@
+"""What a model was trained on, summarised once and kept with it: every later look compares with this, not with rows."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect_mlops.core.drift.block_baseline import Usual, measure_usual
+from prefect_mlops.core.drift.column_drift import joint_kind
+from prefect_mlops.core.drift.column_profile import BUCKETS, LONGEST, Summary, Text, Times, summarise
+from prefect_mlops.core.drift.domain_classifier import usual_separation
+from prefect_mlops.core.drift.quantiles import Distribution, Quantiles
+from prefect_mlops.core.drift.table_profile import SAMPLE_ROWS, SAMPLE_SEED, Profile, in_order, profile_chunks
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.model_files.smoke_test import predictions_of, questions_for
+from prefect_mlops.core.tables.chunks import CHUNK_ROWS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from prefect_mlops.core.cards.card import Importances
+
+FOLDER = "reference"  # among the artifacts of the model's run
+PROFILE_FILE = "profile.json.gz"
+SAMPLE_FILE = "sample.parquet"
+PREDICTION = "prediction of the model"
+FORMAT = 1
+MAX_BYTES = 256 << 20  # unpacked; a thousand numeric columns
+_TWO = 2
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a model is compared with.
+
+    Attributes:
+        profile: its training rows: features, target, and as `PREDICTION` what it said of rows it had not seen.
+        features: names of the columns it reads.
+        target: name of the column it predicts; empty where unknown.
+        weights: share of each feature in the model's importance, adding up to 1; empty where nobody measured it.
+        preparation: names how the rows were prepared (`ModelSpec.preparation`); empty where unknown.
+        usual: changes between blocks of its own rows.
+    """
+
+    profile: Profile
+    features: tuple[str, ...]
+    target: str = ""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    preparation: str = ""
+    usual: Usual = field(default_factory=Usual)
+
+
+def make_reference(
+    X: pd.DataFrame,
+    y: pd.Series | None = None,
+    *,
+    model: Any = None,
+    unseen: pd.DataFrame | None = None,
+    importances: Importances | None = None,
+    preparation: str = "",
+    order: NDArray[Any] | None = None,
+) -> Reference:
+    """Summarise what a model was trained on.
+
+    Args:
+        X: features of the training rows, (rows, features), in the order they came in: neighbours tell what is usual.
+        y: their target.
+        model: fitted estimator, to know what it predicts.
+        unseen: features of rows it was not trained on, in their order: of those it was, a model is surer than it will
+            ever be again.
+        importances: what each feature is worth to it.
+        preparation: names how the rows were prepared.
+        order: places of the training rows in the order they came in, where ``X`` and ``y`` are in another one.
+    """
+    features = tuple(str(name) for name in X.columns)
+    target = "" if y is None or y.name is None else str(y.name)
+    table = X if y is None or not target or target in features else X.assign(**{target: y.to_numpy()})
+    starts = range(0, max(1, len(table)), CHUNK_ROWS)
+    profile = compacted(profile_chunks(in_order(table, order, slice(start, start + CHUNK_ROWS)) for start in starts))
+    kinds = {name: joint_kind(one, one) for name, one in profile.columns.items() if name in features}
+    usual = replace(measure_usual(table, profile, order=order), auc=usual_separation(table, kinds, order=order))
+    if model is not None and unseen is not None and len(unseen):
+        profile, said = with_predictions(profile, model, unseen)
+        seen = measure_usual(said, profile, scale=len(said) / len(unseen))
+        usual = replace(usual, sizes={**usual.sizes, **seen.sizes})
+    weights = weights_of(importances, features) if importances else {}
+    return Reference(profile, features, target, weights, preparation, usual)
+
+
+def compacted(profile: Profile) -> Profile:
+    """Make a profile small enough to be kept: of long columns as many points as a file gets."""
+    columns = {name: replace(one, numbers=one.numbers.compacted()) for name, one in profile.columns.items()}
+    return replace(profile, columns=columns)
+
+
+def with_predictions(profile: Profile, model: Any, rows: pd.DataFrame) -> tuple[Profile, pd.DataFrame]:
+    """Add what a model says of rows as one more column.
+
+    Args:
+        profile: gets the column `PREDICTION`; its sample too, as far as it reaches.
+        model: fitted estimator.
+        rows: features, as the model takes them; of more than `SAMPLE_ROWS` a seeded sample is asked about, in order.
+
+    Returns:
+        The profile, and what the model said, in the column `PREDICTION`.
+
+    Raises:
+        Exception: whatever the model raises when it cannot predict these rows.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if len(rows) > SAMPLE_ROWS:
+        rows = rows.iloc[np.sort(np.random.default_rng(SAMPLE_SEED).choice(len(rows), SAMPLE_ROWS, replace=False))]
+    said = scores_of(model, rows)
+    sample = profile.sample.assign(**{PREDICTION: said.reindex(range(len(profile.sample)))})
+    columns = profile.columns | {PREDICTION: summarise(pd.Series(said))}
+    return replace(profile, columns=columns, sample=sample), pd.DataFrame({PREDICTION: said})
+
+
+def scores_of(model: Any, rows: pd.DataFrame) -> pd.Series:
+    """Return one figure for each row: the probability of the second of two classes, else the prediction itself.
+
+    Args:
+        model: fitted estimator.
+        rows: features, (rows, features).
+    """
+    import pandas as pd
+
+    said = predictions_of(model, rows, questions_for(model)[1:])
+    probabilities = said.get("predict_proba", said.get("decision_function"))
+    if probabilities is not None and "predict_proba" in said and probabilities.shape[1:] == (_TWO,):
+        return pd.Series(probabilities[:, 1])
+    if probabilities is not None and probabilities.ndim == 1:
+        return pd.Series(probabilities)
+    classes = predictions_of(model, rows, ["predict"])["predict"]
+    if probabilities is not None and classes.ndim == 1:  # of several classes the number is a name
+        return pd.Series(classes.astype(str), dtype=object)
+    return pd.Series(classes if classes.ndim == 1 else classes[:, 0])
+
+
+def weights_of(importances: Importances, features: Sequence[str]) -> dict[str, float]:
+    """Return what share of a model's importance each feature has.
+
+    A feature whose shuffling costs nothing beyond noise weighs nothing. Without any that does, nothing is known.
+
+    Args:
+        importances: permutation importances; of wide tables the most important columns only.
+        features: names of all features.
+    """
+    gains = {
+        one.column: max(0.0, one.drop) if one.drop > importances.noise(one.spread) else 0.0
+        for one in importances.columns
+    }
+    total = sum(gains.values())
+    if not total or not set(gains) <= set(features):
+        return {}
+    weights = {name: gains.get(name, 0.0) / total for name in features}
+    return weights if any(weights.values()) else {}
+
+
+def save_reference(reference: Reference, folder: Path) -> None:
+    """Write a reference as JSON and Parquet; nothing in it is ever unpickled."""
+    folder.mkdir(parents=True, exist_ok=True)
+    profile = reference.profile
+    kept = {
+        "format": FORMAT,
+        "rows": profile.rows,
+        "features": list(reference.features),
+        "target": reference.target,
+        "weights": dict(reference.weights),
+        "preparation": reference.preparation,
+        "usual": {name: dict(aspects) for name, aspects in reference.usual.sizes.items()},
+        "usual_auc": reference.usual.auc,
+        "repeated": profile.repeated,
+        "columns": {name: _packed(summary) for name, summary in profile.columns.items()},
+    }
+    (folder / PROFILE_FILE).write_bytes(gzip.compress(json.dumps(kept).encode(), compresslevel=3, mtime=0))
+    _save_sample(profile.sample, folder / SAMPLE_FILE)
+
+
+def load_reference(folder: Path) -> Reference:
+    """Read a reference back.
+
+    Raises:
+        ConfigError: it is damaged, larger than it may be, or of a newer version of this library.
+    """
+    try:
+        with gzip.open(folder / PROFILE_FILE) as stream:
+            text = stream.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise ConfigError(f"{PROFILE_FILE} unpacks to more than {MAX_BYTES:,} bytes")
+        kept = json.loads(text)
+        if kept["format"] != FORMAT:
+            raise ConfigError(f"{PROFILE_FILE} has format {kept['format']!r}, and this version reads {FORMAT}")
+        columns = {str(name): _unpacked(summary) for name, summary in kept["columns"].items()}
+        profile = Profile(columns, int(kept["rows"]), _load_sample(folder / SAMPLE_FILE), dict(kept["repeated"]))
+        weights = {str(name): float(weight) for name, weight in kept["weights"].items()}
+        features = tuple(map(str, kept["features"]))
+        usual = Usual({str(name): _pairs(aspects) for name, aspects in kept["usual"].items()}, float(kept["usual_auc"]))
+        return Reference(profile, features, str(kept["target"]), weights, str(kept["preparation"]), usual)
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{PROFILE_FILE} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _pairs(aspects: Mapping[str, Iterable[Sequence[float]]]) -> dict[str, list[tuple[int, float]]]:
+    return {aspect: [(int(rows), float(size)) for rows, size in seen] for aspect, seen in aspects.items()}
+
+
+def profile_digest(profile: Profile) -> str:
+    """Name what a profile holds: the same rows, read in the same way, have the same one."""
+    columns = {name: _packed(summary) for name, summary in sorted(profile.columns.items())}
+    text = json.dumps({"rows": profile.rows, "columns": columns}, sort_keys=True)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _packed(summary: Summary) -> dict[str, Any]:
+    """Turn a summary into JSON; what it does not use is left out."""
+    kept: dict[str, Any] = {"kind": summary.kind, "rows": summary.rows, "nulls": summary.nulls}
+    kept |= {"nominal": True} if summary.nominal else {}
+    kept |= {"infinite": summary.infinite} if summary.infinite else {}
+    if summary.numbers.rows:
+        numbers = summary.numbers.compacted()
+        whole = numbers.distribution()
+        even = bool(len(whole.weights)) and bool((whole.weights == whole.weights[0]).all())
+        moments = ("rows", "low", "high", "mean", "squares", "finite", "error")
+        kept["numbers"] = {name: getattr(numbers, name) for name in moments} | {
+            "points": whole.points.tolist(),
+            "weights": float(whole.weights[0]) if even else whole.weights.tolist(),
+        }
+    if summary.times.hours.sum():
+        times = summary.times
+        kept["times"] = {
+            "hours": times.hours.tolist(),
+            "weekdays": times.weekdays.tolist(),
+            "low": times.low,
+            "high": times.high,
+        }
+    if summary.counts:
+        kept["counts"] = [[_plain(value), rows] for value, rows in summary.counts.items()]
+    if summary.text is not None:
+        kept["text"] = {"lengths": _sparse(summary.text.lengths), "words": _sparse(summary.text.words)}
+    return kept
+
+
+def _unpacked(kept: Mapping[str, Any]) -> Summary:
+    import numpy as np
+
+    summary = Summary(kept["kind"], int(kept["rows"]), int(kept["nulls"]), bool(kept.get("nominal")))
+    summary.infinite = int(kept.get("infinite", 0))
+    if numbers := kept.get("numbers"):
+        points = np.asarray(numbers["points"], "float64")
+        weights = np.broadcast_to(np.asarray(numbers["weights"], "float64"), points.shape)
+        summary.numbers = Quantiles.of(
+            Distribution(points, weights),
+            rows=int(numbers["rows"]),
+            finite=int(numbers["finite"]),
+            **{name: float(numbers[name]) for name in ("low", "high", "mean", "squares", "error")},
+        )
+    if times := kept.get("times"):
+        hours, weekdays = (np.asarray(times[name], "int64") for name in ("hours", "weekdays"))
+        summary.times = Times(hours, weekdays, float(times["low"]), float(times["high"]))
+    summary.counts = Counter({value: int(rows) for value, rows in kept.get("counts", ())})
+    if text := kept.get("text"):
+        summary.counts = None
+        summary.text = Text(_dense(text["lengths"], LONGEST + 1), _dense(text["words"], BUCKETS))
+    return summary
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, (str, bool, int, float)) else str(value)
+
+
+def _sparse(rows: NDArray[Any]) -> list[list[int]]:
+    import numpy as np
+
+    places = np.nonzero(rows)[0]
+    return [places.tolist(), rows[places].tolist()]
+
+
+def _dense(kept: Iterable[Sequence[int]], size: int) -> NDArray[Any]:
+    import numpy as np
+
+    places, rows = kept
+    whole = np.zeros(size, "int64")
+    whole[np.asarray(places, "int64")] = rows
+    return whole
+
+
+def _save_sample(sample: pd.DataFrame, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {}
+    for name, cells in sample.items():
+        try:
+            columns[str(name)] = pa.array(cells, from_pandas=True)
+        except (pa.ArrowException, ValueError, TypeError):  # a column of mixed objects is shown as it is written
+            columns[str(name)] = pa.array([None if cell is None else _written(cell) for cell in cells], pa.string())
+    pq.write_table(pa.table(columns), path)
+
+
+def _written(cell: object) -> str:
+    return str(cell).encode("utf-8", "replace").decode()
+
+
+def _load_sample(path: Path) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        described = pq.read_metadata(path)
+        size = sum(described.row_group(place).total_byte_size for place in range(described.num_row_groups))
+        if described.num_rows > SAMPLE_ROWS or size > MAX_BYTES:
+            raise ConfigError(f"{SAMPLE_FILE} holds {described.num_rows:,} rows and {size:,} bytes, more than are kept")
+        rows = pq.read_table(path)
+    except pa.ArrowException as error:
+        raise ConfigError(f"{SAMPLE_FILE} cannot be read: {error}") from error
+    frame: pd.DataFrame = rows.to_pandas()
+    return frame

@@ -1,0 +1,142 @@
+"""Whether a challenger may replace the champion: each condition of each gate, answered from paired intervals.
+
+All conditions have to hold together, so the chance of promoting a challenger that falls short of one of them is at
+most that of the one test: the conditions need no correction for their number. Checks of groups are the other way
+round, any of them refuses; those are corrected, in `core.evaluation.slices`.
+
+Source:
+    Berger 1982, "Multiparameter hypothesis testing and acceptance sampling" (intersection-union tests). Non-inferiority
+    by the bound of an interval: Schuirmann 1987.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prefect_mlops.core.evaluation.estimates import Measured, Rows, measure, measure_both
+from prefect_mlops.core.evaluation.intervals import SHOWN, Estimate, alone, difference, shown
+from prefect_mlops.core.reports import Check
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from prefect_mlops.core.evaluation.predictions import Answers
+    from prefect_mlops.core.values import Gate
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Two models on the same rows.
+
+    Attributes:
+        challenger: answers of the model that wants to be promoted.
+        champion: answers of the live one; None where there is none.
+        rows: the judging rows: truth, and what belongs together.
+        table: the judging rows with all their columns, in the same order.
+    """
+
+    challenger: Answers
+    champion: Answers | None
+    rows: Rows
+    table: pd.DataFrame
+
+    def measure(self, gate: Gate, chosen: NDArray[Any] | None = None) -> tuple[Measured, Measured | None]:
+        """Measure both models by a gate's metric, on all rows or on some."""
+        if self.champion is None:
+            return measure(gate.scorer, self.challenger, self.rows, chosen), None
+        return measure_both(gate.scorer, self.challenger, self.champion, self.rows, chosen)
+
+
+def judge_gates(contest: Contest, gates: Sequence[Gate]) -> list[Check]:
+    """Answer each condition on all rows.
+
+    Args:
+        contest: the models and the rows.
+        gates: conditions; all have to hold.
+
+    Returns:
+        One check for each condition.
+
+    Raises:
+        ConfigError: a metric that does not fit the models or the target.
+        DataCheckError: a score that is not defined on these rows.
+    """
+    measured: dict[str, tuple[Measured, Measured | None]] = {}
+    checks: list[Check] = []
+    for gate in gates:
+        if gate.metric not in measured:
+            measured[gate.metric] = contest.measure(gate)
+        ours, theirs = measured[gate.metric]
+        checks += _conditions(gate, ours, theirs)
+    return checks
+
+
+def _conditions(gate: Gate, ours: Measured, theirs: Measured | None) -> list[Check]:
+    checks = [_floor(gate, ours)] if gate.at_least is not None else []
+    if theirs is None:
+        if gate.at_least is None and (gate.may_lose is not None or gate.must_gain is not None):
+            seen = f"{ours.score:.4f} ({counted(alone(ours))})"
+            checks.append(
+                Check(name="no champion to beat", passed=True, subject=gate.metric, observed=seen, expected="any score")
+            )
+        return checks
+    apart = difference(ours, theirs)
+    if gate.may_lose is not None:
+        checks.append(_not_worse(gate, gate.may_lose, seen_both(ours, theirs), apart))
+    if gate.must_gain is not None:
+        name, limit = "better than the champion", gate.must_gain
+        passed = apart.lower(gate.confidence) > limit
+        seen = seen_both(ours, theirs) + _interval(apart, gate.confidence, limit=limit)
+        wanted = f"a difference surely above {limit:g}"
+        checks.append(Check(name=name, passed=passed, subject=gate.metric, observed=seen, expected=wanted))
+    return checks
+
+
+def _floor(gate: Gate, ours: Measured) -> Check:
+    """Hold the score itself against the floor; the interval is shown, and does not decide."""
+    floor, estimate = gate.at_least or 0.0, alone(ours)
+    interval = shown(ours)
+    seen = f"{ours.score:.4f} ("
+    seen += f"{SHOWN * 100:g} % from {interval[0]:.4f} to {interval[1]:.4f}, " if interval else ""
+    seen += f"{counted(estimate)})"
+    passed = ours.score >= floor
+    if passed and interval and interval[0] < floor:
+        seen += "; the interval reaches below the floor"
+    return Check(name="minimum score", passed=passed, subject=gate.metric, observed=seen, expected=f"≥ {floor:g}")
+
+
+def _not_worse(gate: Gate, margin: float, seen: str, apart: Estimate) -> Check:
+    """Pass where the lower bound stays above minus the margin, or nothing tells the two models apart."""
+    passed = apart.none or apart.lower(gate.confidence) > -margin
+    return Check(
+        name="not worse than the champion",
+        passed=passed,
+        subject=gate.metric,
+        observed=seen + _interval(apart, gate.confidence, limit=-margin),
+        expected=f"a difference surely above {-margin:g}" if margin else "a difference surely above 0, or none",
+    )
+
+
+def seen_both(ours: Measured, theirs: Measured) -> str:
+    """Begin the sentence of a comparison: both scores and their difference."""
+    return f"{ours.score:.4f}, champion {theirs.score:.4f}, difference {ours.score - theirs.score:+.4f}"
+
+
+def _interval(apart: Estimate, confidence: float, *, limit: float) -> str:
+    """End the sentence of a comparison: the bound that decided, on what it rests, and why it does not suffice."""
+    if apart.none:
+        return f", none in any row ({counted(apart)})" if apart.units == apart.rows else f", none ({counted(apart)})"
+    if apart.problem:
+        return f", which cannot be judged: {apart.problem}"
+    bound = apart.lower(confidence)
+    seen = f" ({confidence * 100:g} % from {bound:+.4f}, {counted(apart)}, {apart.method})"
+    return seen + ("; it could be chance" if bound <= limit < apart.value else "")
+
+
+def counted(estimate: Estimate) -> str:
+    """Say on how many rows, and on how many independent pieces, a value rests."""
+    rows = f"{estimate.rows:,} rows"
+    return rows if estimate.units == estimate.rows else f"{rows} in {estimate.units:,} {estimate.pieces}"

@@ -1,0 +1,135 @@
+"""Scores by scikit-learn scorer names and own functions; why one cannot be computed is said in words."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
+from prefect_mlops.core.evaluation.predictions import Answers
+from prefect_mlops.core.metrics import Metric, metric_name
+from prefect_mlops.core.reports import Check, Report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_REASON_LENGTH = 200  # scikit-learn's own messages can quote whole arrays
+
+
+def require_metrics(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+    """Return the metrics once each, in order.
+
+    Args:
+        metrics: scikit-learn scorer names, and functions ``f(estimator, X, y) -> float``.
+
+    Raises:
+        ConfigError: none was given, one is neither a scorer name nor a usable function, or two functions share a name.
+    """
+    from sklearn.metrics import get_scorer_names
+
+    found: dict[str, Metric] = {}
+    known = get_scorer_names()
+    for metric in [metrics] if isinstance(metrics, str) else metrics:
+        name = metric_name(metric)
+        if isinstance(metric, str) and name not in known:
+            hint = "A metric is a scikit-learn scorer name or a function of (estimator, X, y); larger is better."
+            raise unknown_name("metric", name, known, hint=hint)
+        if found.setdefault(name, metric) != metric:
+            raise ConfigError(f"two metrics are called {name!r}: give one of the functions another name")
+    if not found:
+        raise ConfigError("no metric was given: name at least one scikit-learn scorer, e.g. 'roc_auc' or 'r2'")
+    return tuple(found.values())
+
+
+def score_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[Metric]) -> dict[str, float]:
+    """Score a fitted estimator.
+
+    Args:
+        model: fitted scikit-learn compatible estimator.
+        X: features, (rows, columns).
+        y: truth, (rows,), in the order of ``X``.
+        metrics: scorer names, and functions ``f(estimator, X, y) -> float``; larger is better for each.
+
+    Returns:
+        Finite value by the metric's name.
+
+    Raises:
+        ConfigError: unknown metric, or one that does not fit the model or the target.
+        DataCheckError: no rows, or a score that is not defined on these rows (one class only).
+
+    Source: `sklearn.metrics.get_scorer`.
+    """
+    wanted = require_metrics(metrics)
+    if len(X) == 0:
+        raise _undefined("rows", "there are no rows to score")
+    return {metric_name(metric): _finite(metric_name(metric), _one(metric, model, X, y), y) for metric in wanted}
+
+
+def _one(metric: Metric, model: Any, X: pd.DataFrame, y: pd.Series) -> float:
+    from sklearn.metrics import get_scorer
+
+    name = metric_name(metric)
+    scorer = metric if callable(metric) else get_scorer(metric)
+    # Of a function of the user's own, nobody knows what it may raise.
+    expected = (Exception,) if callable(metric) else (ValueError, TypeError, AttributeError)
+    with warnings.catch_warnings():
+        # "Only one class is present": said again, with the name of the metric, by the check for NaN.
+        warnings.filterwarnings("ignore", message="Only one class is present")
+        try:
+            return float(scorer(model, X, y))
+        except expected as error:
+            if _classes(y) == 1:
+                raise _undefined(name, _one_class(y)) from error
+            kind = "" if isinstance(error, (ValueError, TypeError, AttributeError)) else f"{type(error).__name__}: "
+            raise ConfigError(
+                f"metric {name!r} cannot be computed for {_kind(model)}: {kind}{_reason(error)}{_hint(name, y)}"
+            ) from error
+
+
+def _kind(model: Any) -> str:
+    """Name the model's own class, also where its answers were kept."""
+    return type(model.model if isinstance(model, Answers) else model).__name__
+
+
+def _finite(name: str, value: float, y: pd.Series) -> float:
+    if math.isfinite(value):
+        return value
+    why = _one_class(y) if _classes(y) == 1 else f"its value is {value} on {len(y)} rows"
+    raise _undefined(name, why)
+
+
+def _classes(y: pd.Series) -> int:
+    import pandas as pd
+
+    return int(pd.Series(y).nunique())
+
+
+def _one_class(y: pd.Series) -> str:
+    import pandas as pd
+
+    return f"the target has one value only, {pd.Series(y).tolist()[0]!r}, in {len(y)} rows"
+
+
+def _undefined(metric: str, why: str) -> DataCheckError:
+    check = Check(name="score is defined", passed=False, subject=metric, observed=why, expected="a finite number")
+    return DataCheckError(
+        f"{metric} is not defined: {why}", Report(kind="data", subject="scored rows", checks=(check,))
+    )
+
+
+def _hint(name: str, y: pd.Series) -> str:
+    """Point from a binary metric to the one for more classes, the commonest wrong choice."""
+    many = {"roc_auc": "roc_auc_ovr", "f1": "f1_macro", "precision": "precision_macro", "recall": "recall_macro"}
+    binary = 2
+    if name not in many:
+        return ""
+    if _classes(y) > binary:
+        return f". The target has {_classes(y)} classes: use {many[name]!r}"
+    return f". For labels other than 0 and 1 use {many[name]!r}" if name != "roc_auc" else ""
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= MAX_REASON_LENGTH else text[: MAX_REASON_LENGTH - 1] + "…"

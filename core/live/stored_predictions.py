@@ -1,0 +1,292 @@
+"""Scores from what a model once said: stored predictions stand in for the estimator.
+
+One column of predictions holds a number, a class, or a probability of the positive class. That decides which scorers
+can be computed from it; those that need more, such as one probability for each class, are refused in words.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prefect_mlops.core.errors import ConfigError, unknown_name
+from prefect_mlops.core.evaluation.estimates import Measured, Rows, measure
+from prefect_mlops.core.evaluation.predictions import Answers
+from prefect_mlops.core.tables.columns import show
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from prefect_mlops.core.evaluation.resampling_units import Units
+
+MAX_CLASSES = 100  # more are numbers, not classes
+MIN_OF_CLASS = 5  # rows of either class of a binary target; fewer say nothing about either
+RANKED = ("roc_auc", "average_precision")
+OF_PROBABILITIES = ("neg_brier_score", "neg_log_loss")
+_SHARES = ("f1", "precision", "recall", "jaccard")
+OF_CLASSES = (
+    *("accuracy", "balanced_accuracy", "matthews_corrcoef"),
+    *(name + average for name in _SHARES for average in ("", "_macro", "_micro", "_weighted")),
+)
+IN_UNITS = ("neg_mean_absolute_error", "neg_mean_squared_error", "neg_root_mean_squared_error")
+OF_NUMBERS = (
+    *("r2", "explained_variance", *IN_UNITS, "neg_mean_absolute_percentage_error"),
+    *("neg_mean_squared_log_error", "neg_root_mean_squared_log_error"),
+)
+WORKING = (*RANKED, *OF_PROBABILITIES, *OF_CLASSES, *OF_NUMBERS)
+_BINARY = 2
+_CUT = 0.5  # above it a probability says the positive class, as in `predict` of scikit-learn's classifiers
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Answers and truth of the labelled rows, as one metric needs them.
+
+    Attributes:
+        metric: scikit-learn scorer name.
+        answers: stand in for the model.
+        y: truth, (rows,), numbered from 0.
+        both_needed: a window has to hold rows of both classes, or the score means nothing.
+        note: how the predictions were read, where that is not plain.
+    """
+
+    metric: str
+    answers: Answers
+    y: pd.Series
+    both_needed: bool = False
+    note: str = ""
+
+    def problem(self, chosen: NDArray[Any]) -> str:
+        """Say why the metric cannot be computed on some of the rows; empty where it can."""
+        if not self.both_needed:
+            return ""
+        counts = self.y.iloc[chosen].value_counts()
+        if len(counts) < _BINARY:
+            return f"one class only in {len(chosen):,} labelled rows"
+        if counts.min() < MIN_OF_CLASS:
+            return f"{counts.min()} rows of one class, at least {MIN_OF_CLASS} are needed"
+        return ""
+
+    def measure(self, units: Units, chosen: NDArray[Any]) -> Measured:
+        """Score some of the rows.
+
+        Raises:
+            ConfigError: the metric does not fit the values.
+            DataCheckError: the score is not defined on these rows.
+        """
+        with warnings.catch_warnings():  # scikit-learn's words about classes that a window does not have
+            warnings.simplefilter("ignore", UserWarning)
+            return measure(self.metric, self.answers, Rows(self.y, units), chosen)
+
+
+def require_working(metrics: object) -> tuple[str, ...]:
+    """Return the metrics once each, in order.
+
+    Raises:
+        ConfigError: none was given, or one cannot be computed from one stored column of predictions.
+    """
+    given = [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics)  # type: ignore[call-overload]
+    if not given:
+        raise ConfigError("no metric was given: name at least one scikit-learn scorer, e.g. 'roc_auc' or 'r2'")
+    for metric in given:
+        if not isinstance(metric, str):
+            raise ConfigError(
+                f"metric {getattr(metric, '__name__', metric)!r:.80} is a function, and would need the model and its "
+                f"features: stored predictions can be scored by {', '.join(WORKING)}"
+            )
+        if metric not in WORKING:
+            hint = "These can be computed from one stored column of predictions: " + ", ".join(WORKING) + "."
+            raise unknown_name("metric of stored predictions", metric, WORKING, hint=hint)
+    return tuple(dict.fromkeys(given))
+
+
+def record(metric: str, predictions: pd.Series, labels: pd.Series, *, positive: object = None) -> Recording | None:
+    """Read stored predictions the way a metric needs them.
+
+    Args:
+        metric: one of `WORKING`.
+        predictions: of the labelled rows, (rows,).
+        labels: their truth, (rows,).
+        positive: the positive class; None takes the last in order, as scikit-learn does.
+
+    Returns:
+        The recording; None where all labels are of one class and it is not known whether that is the positive one.
+
+    Raises:
+        ConfigError: predictions or labels are not what the metric needs.
+
+    Source: `sklearn.metrics.get_scorer`, through `core.evaluation.estimates`.
+    """
+    if metric in OF_NUMBERS:
+        said, truth = _numbers(predictions, "predictions", metric), _numbers(labels, "labels", metric)
+        return _recording(metric, _Numbers(said), truth)
+    classes = _classes(labels, metric)
+    plain = metric in _SHARES  # of the positive class, where the others average over all
+    if metric not in (*RANKED, *OF_PROBABILITIES) and not plain and len(classes) > _BINARY:
+        return _said_classes(metric, predictions, labels, positive=None)
+    if len(classes) > _BINARY:
+        working = "accuracy, balanced_accuracy, f1_macro"
+        raise ConfigError(
+            f"{metric} needs two classes, the labels hold {len(classes)}: {_listed(classes)}. "
+            f"From a stored class can be computed: {working} and the other averages"
+        )
+    if positive is None:
+        positive = _positive(classes)
+    elif len(classes) == _BINARY and positive not in classes:
+        raise ConfigError(f"positive={positive!r} is none of the labels: {_listed(classes)}")
+    if metric in OF_CLASSES:
+        return _said_classes(metric, predictions, labels, positive=positive)
+    if positive is None:
+        return None
+    said, truth = _numbers(predictions, "predictions", metric), (labels == positive).to_numpy().astype("int64")
+    if metric in RANKED:
+        return _recording(metric, _Ranked(said), truth, both_needed=True)
+    if said.min() < 0 or said.max() > 1:
+        raise ConfigError(
+            f"{metric} needs probabilities from 0 to 1, the predictions go from {said.min():g} to {said.max():g}; "
+            f"{' and '.join(RANKED)} can be computed from any score"
+        )
+    return _recording(metric, _Probable(said), truth, both_needed=True)
+
+
+def _said_classes(metric: str, predictions: pd.Series, labels: pd.Series, *, positive: object) -> Recording | None:
+    """Number truth and answer; a probability becomes the class it speaks for."""
+    import numpy as np
+    import pandas as pd
+
+    note, truth, said = "", labels.astype(object), predictions.astype(object)
+    if positive is not None and _are_probabilities(predictions, labels, positive):
+        truth, said = truth == positive, predictions.astype("float64") > _CUT
+        note = f"{metric}: a prediction above {_CUT:g} counts as class {show(positive)}."
+        positive = True
+    elif _is_text(labels) != _is_text(predictions):
+        if positive is None and labels.nunique() == 1 and not _is_text(predictions):
+            return None  # a probability, of the one or of the other
+        seen = f"a label is {show(labels.iloc[0])!r}, a prediction {show(predictions.iloc[0])!r}"
+        raise ConfigError(
+            f"{metric} compares classes: {seen}; keep the class as the labels spell it, or a probability of two classes"
+        )
+    binary = labels.nunique() <= _BINARY
+    if metric in _SHARES:
+        if positive is None:
+            return None
+        codes, count = np.concatenate([(cells == positive).to_numpy() for cells in (truth, said)]).astype("int64"), 2
+    else:
+        codes, names = pd.factorize(np.concatenate([truth.to_numpy(), said.to_numpy()]))
+        count = len(names)
+    both_needed = binary and metric != "accuracy" and not metric.endswith("_micro")
+    rows = len(truth)
+    return _recording(metric, _Said(codes[rows:], count), codes[:rows], both_needed=both_needed, note=note)
+
+
+def _are_probabilities(predictions: pd.Series, labels: pd.Series, positive: object) -> bool:
+    """Tell whether predictions are numbers from 0 to 1 that are not themselves the classes."""
+    if _is_text(predictions):
+        return False
+    said = predictions.astype("float64")
+    if said.min() < 0 or said.max() > 1:
+        return False
+    return bool(_is_text(labels) or positive not in (0, 1) or not said.isin([0, 1]).all())
+
+
+def _recording(metric: str, model: Any, truth: NDArray[Any], *, both_needed: bool = False, note: str = "") -> Recording:
+    import numpy as np
+    import pandas as pd
+
+    nothing = pd.DataFrame(index=np.arange(len(truth)))
+    return Recording(metric, Answers(model, nothing), pd.Series(truth), both_needed, note)
+
+
+def _numbers(cells: pd.Series, role: str, metric: str) -> NDArray[Any]:
+    import numpy as np
+    import pandas as pd
+
+    times = cells.dtype.kind in "mM"  # pandas would count their nanoseconds
+    found = pd.Series(np.nan, cells.index) if times else pd.to_numeric(cells, errors="coerce")
+    numbers = np.asarray(found.to_numpy(dtype="float64", na_value=np.nan))
+    wrong = ~np.isfinite(numbers)
+    if wrong.any():
+        raise ConfigError(f"{metric} needs numbers, the {role} hold {show(cells[wrong].iloc[0])!r}")
+    return numbers
+
+
+def _classes(labels: pd.Series, metric: str) -> list[Any]:
+    """Return the classes among the labels, in order."""
+    try:
+        classes = labels.astype(object).unique().tolist()
+    except TypeError:
+        raise ConfigError("the labels hold values that cannot be compared, such as lists: one value a row") from None
+    if len(classes) > MAX_CLASSES:
+        raise ConfigError(
+            f"{metric} is for classes, the labels hold {len(classes):,} values; for numbers there are: "
+            f"{', '.join(OF_NUMBERS)}"
+        )
+    try:
+        return sorted(classes)
+    except TypeError:
+        raise ConfigError(f"the labels hold values of several kinds: {_listed(classes)}") from None
+
+
+def _positive(classes: list[Any]) -> object:
+    """Take the last of two; of one, only 0 and 1 say which of the two they are."""
+    if len(classes) == _BINARY:
+        return classes[1]
+    return 1 if classes and classes[0] in (0, 1) else None
+
+
+def _is_text(cells: pd.Series) -> bool:
+    from pandas.api import types
+
+    kind = cells.dtype
+    if types.is_object_dtype(kind):
+        return types.infer_dtype(cells, skipna=True) not in ("boolean", "integer", "floating", "mixed-integer-float")
+    return not (types.is_numeric_dtype(kind) or types.is_bool_dtype(kind))
+
+
+def _listed(classes: list[Any]) -> str:
+    shown = ", ".join(repr(show(value)) for value in classes[:5])
+    return shown + (" ..." if len(classes) > 5 else "")  # noqa: PLR2004 - enough to see what they are
+
+
+class _Stored:
+    """What scikit-learn's scorers ask of a model, answered from what was kept."""
+
+    kind = "classifier"
+
+    def __init__(self, said: NDArray[Any], classes: int = _BINARY) -> None:
+        import numpy as np
+
+        self._said = said
+        if self.kind == "classifier":
+            self.classes_ = np.arange(max(classes, _BINARY))
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags(estimator_type=self.kind, target_tags=TargetTags(required=True))
+
+
+class _Numbers(_Stored):
+    kind = "regressor"
+
+    def predict(self, _: object) -> NDArray[Any]:
+        return self._said
+
+
+class _Said(_Stored):
+    def predict(self, _: object) -> NDArray[Any]:
+        return self._said
+
+
+class _Ranked(_Stored):
+    def decision_function(self, _: object) -> NDArray[Any]:
+        return self._said
+
+
+class _Probable(_Stored):
+    def predict_proba(self, _: object) -> NDArray[Any]:
+        import numpy as np
+
+        return np.column_stack([1 - self._said, self._said])

@@ -1,0 +1,309 @@
+"""Who becomes champion outside of a training: by rollback, by a person's hand, by an approval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+
+from prefect_mlops.core.errors import ConfigError, ConflictError
+from prefect_mlops.core.promotion.guards import held_lease
+from prefect_mlops.core.promotion.history import (
+    AUTOMATIC,
+    CROWNS,
+    DECISIONS,
+    PERSON,
+    Entry,
+    carried_out,
+    champion_entry,
+    decide,
+    moment,
+    record,
+)
+from prefect_mlops.core.values import Value
+
+
+class Approval(Value):
+    """A person's word on a version.
+
+    Attributes:
+        by: who gave it: by Prefect's word where it knows, else by their own.
+        comment: what they said.
+        request: number of the entry they answered; 0 where nobody asked.
+        typed: the name they gave themselves.
+        without_rehearsal: they wanted it promoted without trying it first.
+    """
+
+    by: str
+    comment: str = ""
+    request: int = 0
+    typed: str = ""
+    without_rehearsal: bool = False
+
+    def on(self, entry: Entry) -> Entry:
+        """Sign an entry with it."""
+        details = {**entry.details, "approval": self.model_dump()}
+        return entry.model_copy(update={"by": self.by, "details": details})
+
+
+def earlier_champions(entries: Sequence[Entry]) -> list[int]:
+    """Return the versions that were champion before the present one, the last one first.
+
+    A rollback takes the versions after the one it went back to off the list, so that the next one goes further back.
+    """
+    reign: list[int] = []
+    for entry in entries:
+        if entry.kind in CROWNS and entry.version is not None:
+            reign = reign[: reign.index(entry.version)] if entry.version in reign else reign
+            reign.append(entry.version)
+    return reign[-2::-1]
+
+
+def roll_back(
+    model: str,
+    *,
+    to: int | None = None,
+    why: str,
+    by: str = PERSON,
+    flow_run: str = "",
+    check: Callable[[int], None] | None = None,
+) -> Entry:
+    """Write into the history that an earlier champion is champion again; the alias is the caller's to set.
+
+    A rollback that a crash left half done, and one that is asked for again in the same words by the same person, are
+    answered with the entry there is, so that the caller finishes it and does not go further back.
+
+    Args:
+        model: registered model.
+        to: which one; None takes the champion before.
+        why: a sentence for those who ask later.
+        by: who wants it.
+        flow_run: the run that does it.
+        check: is given the version before anything is written; may raise.
+
+    Returns:
+        The entry.
+
+    Raises:
+        ConfigError: there is nothing to go back to, or `to` was never champion.
+        ConflictError: somebody changed the champion in the same moment.
+        BackendError: storage failed.
+    """
+    seen: list[int | None] = []
+    known: list[Entry] = []
+
+    def rollback(entries: Sequence[Entry]) -> Entry | None:
+        champion = champion_entry(entries)
+        now = champion.sequence if champion else None
+        if seen and seen[0] != now:
+            raise ConflictError(
+                f"{model}: {champion.what if champion else 'the history changed'} in the same moment; nothing was "
+                "rolled back. Look at its history, then decide"
+            )
+        seen.append(now)
+        if (there := known_rollback(entries, to=to, why=why, by=by)) is not None:
+            known.append(there)
+            return None
+        version = rollback_target(model, entries, to)
+        if check is not None:
+            check(version)
+        replaced = champion.version if champion else None
+        return Entry(
+            model=model, kind="rolled_back", version=version, replaced=replaced, reason=why, by=by, flow_run=flow_run
+        )
+
+    return decide(model, rollback) or known[-1]
+
+
+def known_rollback(entries: Sequence[Entry], *, to: int | None, why: str, by: str) -> Entry | None:
+    """Return the rollback that is asked for where it made the present champion; None where it has still to be done.
+
+    Args:
+        entries: the model's history.
+        to: version that is asked for; None for the champion before.
+        why: the reason given.
+        by: who asks.
+    """
+    champion = champion_entry(entries)
+    if champion is None or champion.kind != "rolled_back" or to not in (None, champion.version):
+        return None
+    again = (champion.reason, champion.by) == (why, by)
+    return champion if again or not carried_out(entries, champion) else None
+
+
+def open_request(entries: Sequence[Entry]) -> Entry | None:
+    """Return the request for approval that waits for an answer, expired or not; None where none does.
+
+    A newer request takes the place of an older one, and so does any decision on its version.
+    """
+    request = next((entry for entry in reversed(entries) if entry.kind == "requested"), None)
+    if request is None:
+        return None
+    later = [entry for entry in entries if entry.sequence > request.sequence and entry.kind in DECISIONS]
+    return None if any(entry.version == request.version for entry in later) else request
+
+
+def expire_request(model: str, now: datetime) -> Entry | None:
+    """Write that a request nobody answered in time counts as refused.
+
+    Returns:
+        The refusal; None where no request has run out.
+    """
+
+    def expiry(entries: Sequence[Entry]) -> Entry | None:
+        request = open_request(entries)
+        if request is None or request.until is None or request.until > now:
+            return None
+        reason = f"nobody answered the request of {moment(request.at)} by {moment(request.until)}"
+        kept = {**request.details.get("decision", {}), "decision": "refused", "reason": reason}
+        return Entry(
+            model=model,
+            kind="refused",
+            version=request.version,
+            replaced=request.replaced,
+            reason=reason,
+            by=AUTOMATIC,
+            recipe=request.recipe,
+            details={**request.details, "decision": kept, "request": request.sequence},
+        )
+
+    return decide(model, expiry)
+
+
+def may_approve(name: str, approvers: Collection[str], groups: Mapping[str, Collection[str]]) -> bool:
+    """Tell whether a person may answer a request.
+
+    Args:
+        name: the person.
+        approvers: names, and groups as ``@group``; empty for anybody.
+        groups: names by group.
+    """
+    if not name or name.startswith("@"):  # who calls themselves as a group is none of its members
+        return False
+    return (
+        not approvers
+        or name in approvers
+        or any(name in groups.get(entry[1:], ()) for entry in approvers if entry.startswith("@"))
+    )
+
+
+def difference(entries: Sequence[Entry], points_at: int | None) -> str:
+    """Say in a sentence where MLflow's alias and the history name different champions; empty when they agree.
+
+    Args:
+        entries: the model's history.
+        points_at: version the alias points at; None where there is no alias.
+    """
+    champion = champion_entry(entries)
+    named = champion.version if champion else None
+    if named == points_at:
+        return ""
+    alias = f"points at v{points_at}" if points_at else "is not there"
+    if champion is None:
+        return (
+            f"The alias {alias}, which the history does not know: it was set by hand, or before. To take it over: "
+            f"prefect-mlops promote MODEL {points_at} --why TEXT"
+        )
+    if not carried_out(entries, champion):
+        return f"v{named} was made champion, and the alias still {alias}: a crash came between, or it is being set."
+    if not moved_by_hand(entries, points_at):
+        return f"The history names v{named} as champion, but the alias {alias}: that promotion was overtaken and late."
+    moved = f"was moved to v{points_at}" if points_at else "was removed"
+    return f"The history names v{named} as champion, but the alias {moved} by hand."
+
+
+def moved_by_hand(entries: Sequence[Entry], points_at: int | None) -> bool:
+    """Tell whether an alias that is not where the history says was moved by a hand, not by one of our own steps.
+
+    A promotion sets the alias after its entry. One that another overtook, and that was killed before it noticed, may
+    have set it last.
+
+    Args:
+        entries: the model's history.
+        points_at: version the alias points at; None where there is no alias.
+    """
+    champion = champion_entry(entries)
+    if champion is None or not carried_out(entries, champion):
+        return False
+    crowned = champion_entry([entry for entry in entries if entry.version == points_at])
+    return crowned is None or carried_out(entries, crowned)
+
+
+def under_way(entries: Sequence[Entry], now: datetime, *, flow_run: str = "") -> bool:
+    """Tell whether another run has just written a promotion and is about to set the alias.
+
+    Args:
+        entries: the model's history.
+        now: the time, with a zone.
+        flow_run: the run that asks.
+    """
+    champion, lease = champion_entry(entries), held_lease(entries)
+    if champion is None or lease is None or lease.until is None or carried_out(entries, champion):
+        return False
+    return lease.flow_run == champion.flow_run != flow_run and lease.until > now
+
+
+def note_carried_out(champion: Entry, *, repaired: str = "", by_hand: bool = False) -> Entry | None:
+    """Write that the alias points at the champion, unless another one was made meanwhile.
+
+    Args:
+        champion: entry whose version the alias was set to.
+        repaired: what was wrong, in a sentence, where this is a repair.
+        by_hand: somebody had moved the alias by hand.
+
+    Returns:
+        The entry; None when another champion was made meanwhile, to which the alias has to be set then.
+    """
+
+    def done(entries: Sequence[Entry]) -> Entry | None:
+        now = champion_entry(entries)
+        if now is None or now.sequence != champion.sequence:
+            return None
+        return Entry(
+            model=champion.model,
+            kind="repaired" if repaired else "released",
+            version=champion.version,
+            reason=repaired,
+            by=AUTOMATIC if repaired else champion.by,
+            flow_run=champion.flow_run,
+            details={"by_hand": True} if by_hand else {},
+        )
+
+    return decide(champion.model, done)
+
+
+def deny(request: Entry, name: str, *, flow_run: str = "") -> Entry:
+    """Write that somebody answered a request who may not."""
+    reason = f"{name!r} answered the request for v{request.version} and is not among those who may"
+    return record(
+        Entry(model=request.model, kind="denied", version=request.version, reason=reason, by=name, flow_run=flow_run)
+    )
+
+
+def rollback_target(model: str, entries: Sequence[Entry], to: int | None) -> int:
+    """Find the version a rollback makes champion.
+
+    Args:
+        model: registered model.
+        entries: its history.
+        to: the one that was asked for; None for the champion before.
+
+    Raises:
+        ConfigError: there is nothing to go back to, or `to` was never champion.
+    """
+    earlier, champion = earlier_champions(entries), champion_entry(entries)
+    if champion is None:
+        raise ConfigError(f"{model}: nothing was promoted yet, so there is nothing to roll back")
+    if to is None and not earlier:
+        raise ConfigError(f"{model}: v{champion.version} is the first champion, there is none before it to go back to")
+    if to is None:
+        return earlier[0]
+    if to == champion.version:
+        raise ConfigError(f"{model}: v{to} is the champion already, since {moment(champion.at)}")
+    known = sorted({entry.version for entry in entries if entry.kind in CROWNS and entry.version is not None})
+    if to not in known:
+        were = ", ".join(f"v{one}" for one in known)
+        raise ConfigError(
+            f"{model}: v{to} was never champion, only {were} were. To make it champion use: "
+            f"prefect-mlops promote {model} {to} --why TEXT"
+        )
+    return to

@@ -1,0 +1,129 @@
+"""What holds the loop back: pure answers from a model's history and the time.
+
+Not Prefect's concurrency limits: those leak slots when runs die. A lease in the history ends by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import takewhile
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import AwareDatetime
+
+from prefect_mlops.core.promotion.history import AUTOMATIC, DECISIONS, LEASE_ENDS, Entry, last_decision, moment
+from prefect_mlops.core.values import Value
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.specs.policies import Retrain
+
+
+class Brake(Value):
+    """What keeps a training from starting.
+
+    Attributes:
+        kind: ``busy``, ``cool-down`` or ``breaker``.
+        reason: what holds it, in a sentence.
+        until: when it lets go by itself; None when only a person can release it.
+        advice: what to do.
+    """
+
+    kind: Literal["busy", "cool-down", "breaker"]
+    reason: str
+    until: AwareDatetime | None = None
+    advice: str
+
+
+def find_brake(
+    entries: Sequence[Entry], retrain: Retrain, now: datetime, *, automatic: bool, flow_run: str = ""
+) -> Brake | None:
+    """Find what holds a training back.
+
+    Args:
+        entries: the model's history, oldest first.
+        retrain: what the spec asks for.
+        now: the time, with a zone.
+        automatic: started by a trigger or schedule; a person is held back by another training only.
+        flow_run: the run that asks; its own lease does not hold it.
+
+    Returns:
+        The brake, or None when the way is free.
+    """
+    if not automatic:
+        return busy(entries, now, flow_run=flow_run)
+    return next(iter(find_brakes(entries, retrain, now, flow_run=flow_run)), None)
+
+
+def find_brakes(entries: Sequence[Entry], retrain: Retrain, now: datetime, *, flow_run: str = "") -> list[Brake]:
+    """Find everything that holds an automatic training; what only a person can release first, as waiting is no use."""
+    found = (breaker(entries, retrain), busy(entries, now, flow_run=flow_run), cooling(entries, retrain, now))
+    return [brake for brake in found if brake is not None]
+
+
+def busy(entries: Sequence[Entry], now: datetime, *, flow_run: str = "") -> Brake | None:
+    """Tell whether another run holds the lease."""
+    lease = held_lease(entries)
+    if lease is None or lease.until is None or lease.until <= now or (flow_run and lease.flow_run == flow_run):
+        return None
+    return Brake(
+        kind="busy",
+        reason=f"flow run {lease.flow_run} has been at work on {lease.model} since {moment(lease.at)}",
+        until=lease.until,
+        advice=f"Wait until it has ended. Should it have died, its lease ends at {moment(lease.until)}.",
+    )
+
+
+def cooling(entries: Sequence[Entry], retrain: Retrain, now: datetime) -> Brake | None:
+    """Tell whether the last decision was too short a time ago."""
+    last = last_decision(entries)
+    if last is None or last.at + retrain.cool_down <= now:
+        return None
+    until = last.at + retrain.cool_down
+    return Brake(
+        kind="cool-down",
+        reason=f"v{last.version} was {last.kind} at {moment(last.at)}, and {last.model} rests for {retrain.cool_down}",
+        until=until,
+        advice=f"Wait until {moment(until)}, or start train by hand.",
+    )
+
+
+def breaker(entries: Sequence[Entry], retrain: Retrain) -> Brake | None:
+    """Tell whether so many challengers were refused in a row that another one is not worth its time."""
+    refused = refused_in_a_row(entries)
+    if not retrain.refused_in_a_row or refused < retrain.refused_in_a_row:
+        return None
+    last = last_decision(entries)
+    return Brake(
+        kind="breaker",
+        reason=f"{refused} challengers in a row were refused, the last one because: {last.reason if last else ''}",
+        advice="Look at why they were refused, mend data or spec, then start train by hand: that closes the breaker.",
+    )
+
+
+def refused_in_a_row(entries: Sequence[Entry]) -> int:
+    """Count the challengers refused since the last promotion, or since a person took it in hand."""
+    steps = [entry for entry in reversed(entries) if entry.kind in (*DECISIONS, "closed")]
+    return len(list(takewhile(lambda entry: entry.kind == "refused" and not _by_hand(entry), steps)))
+
+
+def opened(entries: Sequence[Entry]) -> bool:
+    """Tell whether the breaker has been written down as open since it was last closed."""
+    steps = [entry for entry in entries if entry.kind in ("promoted", "closed", "opened") or _by_hand(entry)]
+    return bool(steps) and steps[-1].kind == "opened"
+
+
+def held_lease(entries: Sequence[Entry]) -> Entry | None:
+    """Return the newest lease when its run has not said that it ended; it may have run out."""
+    lease = next((entry for entry in reversed(entries) if entry.kind == "leased"), None)
+    if lease is None or any(_ends(entry, lease) for entry in entries):
+        return None
+    return lease
+
+
+def _by_hand(entry: Entry) -> bool:
+    return entry.kind in DECISIONS and entry.by != AUTOMATIC
+
+
+def _ends(entry: Entry, lease: Entry) -> bool:
+    return entry.kind in LEASE_ENDS and entry.sequence > lease.sequence and entry.flow_run == lease.flow_run

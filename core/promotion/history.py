@@ -1,0 +1,311 @@
+"""The history of a model: who was champion when and why, in a table of the lake to which one writer at a time adds.
+
+MLflow's alias says who is champion now, and the last writer wins. Here every step is a row with a number, and a row is
+added only by a writer who has seen the row before it: of two who decide from the same state, one is told to look again.
+Each row carries the hash of the one before, so that a change made by hand is found: `core.promotion.tampering`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import AwareDatetime, Field, field_validator
+
+from prefect_mlops.core.errors import BackendError, ConfigError, ConflictError
+from prefect_mlops.core.lake.commits import Beaten, append_next, attempts, open_or_make, open_table, read_small, storage
+from prefect_mlops.core.lake.compaction import compact
+from prefect_mlops.core.settings import Settings
+from prefect_mlops.core.values import Value
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+PERSON = "person"
+AUTOMATIC = "automatic"
+COMPACT_EVERY = 100  # each row is a file of its own; a hundred are read in 30 ms, thousands in seconds
+MAX_TABLE_NAME = 200  # file systems take 255 bytes
+
+Kind = Literal[
+    "leased", "released", "promoted", "rolled_back", "requested", "refused", "denied", "failed", "opened", "closed",
+    "repaired", "drifted", "backfilled",
+]  # fmt: skip
+# These make the version they name the champion.
+CROWNS = ("promoted", "rolled_back")
+DECISIONS = (*CROWNS, "requested", "refused")
+# A promotion does not give the lease back: it is over when the alias has been set, which is written as `released`.
+LEASE_ENDS = ("released", "requested", "refused", "failed", "repaired")
+# These are written once the alias points at the version they name.
+CARRIED_OUT = ("released", "repaired")
+
+
+class Entry(Value):
+    """One thing that happened to a model.
+
+    Attributes:
+        model: registered model.
+        kind: ``leased`` and ``released`` (a run begins and has ended), ``promoted``, ``rolled_back``, ``requested`` (an
+            approval), ``refused``, ``denied`` (somebody answered who may not), ``failed``, ``opened`` and ``closed``
+            (the breaker), ``repaired`` (the alias), ``drifted``, ``backfilled``; or one of a newer version of this
+            library, which older workers have to read past.
+        sequence: its number, counted from 1 without gaps; 0 until it is written.
+        version: version it is about.
+        replaced: version that was champion before.
+        reason: why, in a sentence.
+        by: who or what started it: ``automatic`` for triggers and schedules, ``person`` or a name otherwise.
+        flow_run: id of the Prefect flow run that did it.
+        recipe: what a decision rests on.
+        at: when, in UTC.
+        until: when a lease or a request ends by itself.
+        details: more of it, as JSON.
+        previous: hash of the entry before; empty for the first.
+        hash: over everything else in this entry; empty until it is written, and in entries older than hashes.
+    """
+
+    model: str
+    kind: str
+    sequence: int = Field(default=0, ge=0)
+    version: int | None = None
+    replaced: int | None = None
+    reason: str = ""
+    by: str = PERSON
+    flow_run: str = ""
+    recipe: str = ""
+    at: AwareDatetime = Field(default_factory=lambda: datetime.now(timezone.utc))
+    until: AwareDatetime | None = None
+    details: dict[str, Any] = Field(default_factory=dict)
+    previous: str = ""
+    hash: str = ""
+
+    @field_validator("details", mode="before")
+    @classmethod
+    def _from_json(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
+
+    @property
+    def what(self) -> str:
+        """The entry in a few words, as messages name it."""
+        about = f" v{self.version}" if self.version else ""
+        run = f" by flow run {self.flow_run}" if self.flow_run else ""
+        return f"{self.kind}{about}{run} at {moment(self.at)}"
+
+
+def moment(time: datetime) -> str:
+    """Write a time for people, to the minute and in UTC."""
+    return time.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def history_uri(model: str) -> str:
+    """Return the address of a model's history.
+
+    Names of models may hold more than paths and object stores keep apart: every byte but lower case letters, digits
+    and dashes is written as ``_`` and two hexadecimal digits, so no two models share a table and none leads elsewhere.
+
+    Raises:
+        ConfigError: no name, or one that is too long when it is written like this.
+    """
+    plain = re.sub(rb"[^a-z0-9-]", lambda found: b"_%02x" % found[0][0], model.encode(errors="replace")).decode()
+    # Readers such as Spark skip folders that begin with an underscore; a doubled one occurs nowhere else.
+    name = f"x_{plain}" if plain.startswith("_") else plain
+    if not name or len(name) > MAX_TABLE_NAME:
+        raise ConfigError(f"model {model!r:.80}: its history has no table; use 1 to 60 lower case letters, digits, '-'")
+    return f"{Settings().lake_uri.rstrip('/')}/history/{name}"
+
+
+def read_history(model: str) -> list[Entry]:
+    """Return everything that happened to a model, oldest first; empty where nothing did.
+
+    Raises:
+        BackendError: storage failed.
+    """
+    table = open_table(history_uri(model))
+    return [] if table is None else _entries(table)
+
+
+def decide(model: str, make: Callable[[list[Entry]], Entry | None]) -> Entry | None:
+    """Add what follows from the history as it is; when another entry came between, look again and decide again.
+
+    Args:
+        model: registered model.
+        make: is given all entries and returns the next one, or None when nothing is to be written. It may raise.
+
+    Returns:
+        The entry as it was written, with its number.
+
+    Raises:
+        BackendError: storage failed.
+    """
+    uri = history_uri(model)
+    tried: Entry | None = None
+    for lost in attempts(uri):
+        with lost:
+            table = open_table(uri)
+            entries = [] if table is None else _entries(table)
+            if tried is not None and tried in entries:  # the answer got lost, not the commit
+                return tried
+            made = make(entries)
+            if made is None:
+                return None
+            table = table or _first_table(uri)
+            tried = _chained(made.model_copy(update={"model": model}), entries)
+            append_next(table, _as_table(tried), new_columns=True)
+            if tried.sequence % COMPACT_EVERY == 0:
+                _compact(uri)
+            return tried
+    return None
+
+
+def _first_table(uri: str) -> DeltaTable:
+    """Make the table when there is something to write into it: asking about a wrong name leaves nothing behind."""
+    table = open_or_make(uri, _schema())
+    if table.version() > 0:
+        raise Beaten(f"the history at {uri} was begun by somebody else")
+    return table
+
+
+def record(entry: Entry, *, expected: int | None = None) -> Entry:
+    """Add an entry.
+
+    Args:
+        entry: what happened.
+        expected: the number it has to get, from `next_sequence` of the history the writer decided on; None takes
+            whichever is next, for what is true whatever else happened.
+
+    Returns:
+        The entry as it was written, with its number.
+
+    Raises:
+        ConflictError: another entry has that number: somebody decided first.
+        BackendError: storage failed.
+    """
+
+    def make(entries: list[Entry]) -> Entry:
+        if expected is not None and expected != next_sequence(entries):
+            raise ConflictError(_lost(entry, expected, entries))
+        return entry
+
+    written = decide(entry.model, make)
+    assert written is not None  # noqa: S101 - make always returns one
+    return written
+
+
+def next_sequence(entries: Sequence[Entry]) -> int:
+    """Return the number the next entry gets."""
+    return entries[-1].sequence + 1 if entries else 1
+
+
+def champion_entry(entries: Sequence[Entry]) -> Entry | None:
+    """Return the entry that made the present champion, a promotion or a rollback; None where there was neither."""
+    return next((entry for entry in reversed(entries) if entry.kind in CROWNS), None)
+
+
+def champion_at(entries: Sequence[Entry], moment: datetime) -> Entry | None:
+    """Return the entry that had made the champion of a moment; None where there was no champion yet."""
+    return champion_entry([entry for entry in entries if entry.at <= moment])
+
+
+def carried_out(entries: Sequence[Entry], promotion: Entry) -> bool:
+    """Tell whether the alias is known to have been set after a promotion."""
+    return any(
+        entry.kind in CARRIED_OUT and entry.version == promotion.version and entry.sequence > promotion.sequence
+        for entry in entries
+    )
+
+
+def last_decision(entries: Sequence[Entry]) -> Entry | None:
+    """Return the newest promotion, rollback, request or refusal."""
+    return next((entry for entry in reversed(entries) if entry.kind in DECISIONS), None)
+
+
+def decided(entries: Sequence[Entry], recipe: str) -> Entry | None:
+    """Return the newest decision on a recipe; None where there was none."""
+    return next((one for one in reversed(entries) if one.kind in DECISIONS and one.recipe == recipe), None)
+
+
+def _lost(entry: Entry, expected: int, entries: Sequence[Entry]) -> str:
+    winner = next((one for one in entries if one.sequence == expected), None)
+    seen = f"it is: {winner.what}" if winner else f"the history ends at {next_sequence(entries) - 1}"
+    return f"{entry.model}: {entry.kind} was to be entry {expected} of its history, but {seen}. Look again, then decide"
+
+
+def read_rows(model: str) -> list[dict[str, Any]]:
+    """Return the rows of a model's history as they are stored, by their numbers; columns that are empty are left out.
+
+    Raises:
+        BackendError: storage failed.
+    """
+    table = open_table(history_uri(model))
+    return [] if table is None else _rows(table)
+
+
+def row_hash(row: Mapping[str, Any]) -> str:
+    """Hash everything a stored row says, but its hash.
+
+    Columns that came later are empty in older rows and left out there, so the hash of a row does not change.
+
+    Args:
+        row: value by column name; times with a zone.
+
+    Returns:
+        ``"sha256:"`` and 64 hexadecimal digits.
+    """
+    said = {
+        name: value.astimezone(timezone.utc).isoformat() if isinstance(value, datetime) else value
+        for name, value in row.items()
+        if value is not None and name != "hash"
+    }
+    return "sha256:" + hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _chained(entry: Entry, entries: Sequence[Entry]) -> Entry:
+    """Give an entry its number and tie it to the one before."""
+    before = entries[-1].hash if entries else ""
+    tied = entry.model_copy(update={"sequence": next_sequence(entries), "previous": before, "hash": ""})
+    return tied.model_copy(update={"hash": row_hash(_row(tied))})
+
+
+def _rows(table: DeltaTable) -> list[dict[str, Any]]:
+    with storage(table.table_uri, "read"):
+        rows = read_small(table).to_pylist()
+    filled = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return sorted(filled, key=lambda row: int(row.get("sequence", 0)))
+
+
+def _entries(table: DeltaTable) -> list[Entry]:
+    # Columns of a newer version of this library are unknown to older readers.
+    known = [{name: row[name] for name in Entry.model_fields if name in row} for row in _rows(table)]
+    return [Entry.model_validate(row) for row in known]
+
+
+def _compact(uri: str) -> None:
+    """Write the many small files as one; when that fails, or somebody else does it, the next hundred will."""
+    with contextlib.suppress(BackendError):
+        table = open_table(uri)
+        if table is not None:
+            compact(table)  # delta-rs's own would double rows if `lake optimize` ran in the same moment
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    return {**entry.model_dump(), "details": json.dumps(entry.details)}
+
+
+def _as_table(entry: Entry) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([_row(entry)], schema=_schema())
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    kinds = {
+        **dict.fromkeys(("sequence", "version", "replaced"), pa.int64()),
+        **dict.fromkeys(("at", "until"), pa.timestamp("us", tz="UTC")),
+    }
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in Entry.model_fields])

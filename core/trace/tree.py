@@ -1,0 +1,208 @@
+"""A trace as a tree of lines, for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from prefect_mlops.core.promotion.history import moment
+from prefect_mlops.core.promotion.periods import comment_on
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.reports import Check, Report
+    from prefect_mlops.core.trace.traces import CodeTrace, DataTrace, EnvironmentTrace, FileTrace, Trace
+
+SHORT_DIGEST = 16  # figures: enough to tell two apart by eye; whole ones are in the JSON
+MAX_FILES = 10
+MAX_PARAMETERS = 60
+MAX_LISTED = 5  # files of a diff, columns
+_CHANGED = re.compile(r"^diff --git a/(.+?) b/", re.MULTILINE)
+_PLUS, _MINUS = re.compile(r"^\+(?!\+\+ )", re.MULTILINE), re.compile(r"^-(?!-- )", re.MULTILINE)
+_FACTS = {"python": "Python", "cpus": "CPUs", "blas_threads": "BLAS threads", "openmp_threads": "OpenMP threads"}
+
+
+class Branch(NamedTuple):
+    """A line, and what hangs under it."""
+
+    text: str
+    below: tuple[Branch, ...] = ()
+
+
+def tree(trace: Trace) -> Branch:
+    """Lay a trace out: data, code, environment, parameters, checks, scores, gates, decision, what is unknown."""
+    parts = [
+        _branch("Data", _data(trace.data)),
+        _branch("Code", _code(trace.code)),
+        _branch("Environment", _environment(trace.environment)),
+        _branch("Parameters", _parameters(trace)),
+        *_reports(trace.reports),
+        _branch(_scores_of(trace), [f"{name} {value:.4f}" for name, value in trace.scores.items()]),
+        _branch("Decision", _decision(trace)),
+        _branch("Where to look", _places(trace)),
+        _branch("Not known", trace.unknown),
+    ]
+    return Branch(_title(trace), tuple(part for part in parts if part.below))
+
+
+def short(digest: str) -> str:
+    """Return the first figures of a digest, with what computed it."""
+    kind, colon, figures = digest.partition(":")
+    return f"{kind}:{figures[:SHORT_DIGEST]}" if colon else digest[:SHORT_DIGEST]
+
+
+def changes(diff: str) -> str:
+    """Say in a line which files a diff changes, and by how many lines."""
+    files = list(dict.fromkeys(_CHANGED.findall(diff)))
+    if not files:
+        return diff.strip().partition("\n")[0]
+    named = _some(files, "files")
+    return f"{named} (+{len(_PLUS.findall(diff))} -{len(_MINUS.findall(diff))} lines)"
+
+
+def _branch(text: str, lines: Iterator[str | Branch] | Sequence[str | Branch]) -> Branch:
+    return Branch(text, tuple(line if isinstance(line, Branch) else Branch(line) for line in lines))
+
+
+def _title(trace: Trace) -> str:
+    roles = ["champion"] if trace.champion else []
+    roles += [f"@{alias}" for alias in trace.aliases]
+    since = [f"registered {moment(trace.registered)}"] if trace.registered else []
+    return ", ".join([trace.name, *roles, *since])
+
+
+def _data(data: DataTrace) -> Iterator[str | Branch]:
+    if data.dataset:
+        yield f"dataset {data.dataset}" + ("" if data.version is None else f", version @{data.version}")
+    if data.uri:
+        yield f"read from {data.uri}"
+    if data.source_digest:
+        rows = "" if data.source_rows is None else f" of {data.source_rows:,} rows"
+        yield f"whole table: digest {short(data.source_digest)}{rows}"
+    if data.digest:
+        rows = "" if data.rows is None else f" of {data.rows:,} rows"
+        yield f"training rows: digest {short(data.digest)}{rows}"
+    if data.until is not None:
+        yield f"training rows end at {data.until}"
+    if data.columns is not None:
+        yield f"target {data.target}, learned from {len(data.columns)}: {_some(list(data.columns), 'columns')}"
+    if data.files:
+        rows_in = sum(file.rows for file in data.files)
+        title = f"{len(data.files):,} file{'s' if len(data.files) > 1 else ''}, {rows_in:,} rows"
+        yield _branch(title, list(_files(data.files)))
+
+
+def _files(files: Sequence[FileTrace]) -> Iterator[str]:
+    for file in files[-MAX_FILES:]:
+        refused = f", {file.refused:,} refused" if file.refused else ""
+        yield f"{file.path}: {file.rows:,} rows{refused}, @{file.version}, {short(file.digest)}"
+    if len(files) > MAX_FILES:
+        yield f"and {len(files) - MAX_FILES:,} earlier ones; --json has them all"
+
+
+def _code(code: CodeTrace) -> Iterator[str | Branch]:
+    if code.commit:
+        state = {True: ", tracked files differed", False: ", no tracked file differed", None: ""}[code.dirty]
+        yield f"commit {code.commit}{state}"
+    if code.diff:
+        yield f"not committed: {changes(code.diff)}"
+    if code.spec or code.spec_digest:
+        digest = f"digest {short(code.spec_digest)}" if code.spec_digest else ""
+        yield "spec " + ", ".join(filter(None, [code.spec, digest]))
+
+
+def _environment(environment: EnvironmentTrace) -> Iterator[str]:
+    facts = environment.facts
+    if "python" in facts:
+        yield ", ".join(filter(None, [f"Python {facts['python']}", facts.get("platform", "")]))
+    machine = [facts.get("cpu", ""), *(f"{facts[n]} {word}" for n, word in _FACTS.items() if n in facts)]
+    machine = [part for part in machine if part and not part.endswith(" Python")]
+    if machine:
+        yield ", ".join(machine)
+    rest = [f"{name}={value}" for name, value in facts.items() if name not in (*_FACTS, "platform", "cpu")]
+    if rest:
+        yield ", ".join(rest)
+    if environment.lock:
+        yield f"lock digest {short(environment.lock)}"
+    if environment.packages is not None:
+        yield f"{len(environment.packages):,} packages; --json has their versions"
+
+
+def _parameters(trace: Trace) -> Iterator[str]:
+    """Write parameters by the step of the pipeline they belong to."""
+    if trace.seed is not None:
+        yield f"seed {trace.seed}"
+    steps: dict[str, list[str]] = {}
+    for name, value in list(trace.parameters.items())[:MAX_PARAMETERS]:
+        step, _, own = name.rpartition("__")
+        steps.setdefault(step, []).append(f"{own}={value}")
+    for step, texts in steps.items():
+        yield (f"{step}: " if step else "") + ", ".join(texts)
+    if len(trace.parameters) > MAX_PARAMETERS:
+        yield f"and {len(trace.parameters) - MAX_PARAMETERS:,} more; --json has them all"
+
+
+def _reports(reports: Mapping[str, Report]) -> Iterator[Branch]:
+    names = {"data": "Checks of the data", "gate": "Gates"}
+    for kind in dict.fromkeys((*names, *reports)):
+        if report := reports.get(kind):
+            word = "passed" if report.passed else "failed"
+            yield _branch(f"{names.get(kind, kind.capitalize())}: {word}", list(_checks(report)))
+
+
+def _checks(report: Report) -> Iterator[str]:
+    """Gates one by one; of the many checks of data only those that failed."""
+    passed = [check for check in report.checks if check.passed]
+    yield from (f"{_answer(check)}: {check.sentence}" for check in report.failures)
+    if report.kind == "gate":
+        yield from (f"passed: {check.sentence}" for check in passed)
+        yield from report.notes
+    elif passed:
+        yield f"{len(passed):,} check{'s' if len(passed) > 1 else ''} passed"
+
+
+def _answer(check: Check) -> str:
+    return "failed" if check.severity == "error" else "warning"
+
+
+def _scores_of(trace: Trace) -> str:
+    return "Scores" if trace.evaluated_rows is None else f"Scores on {trace.evaluated_rows:,} rows it had not seen"
+
+
+def _decision(trace: Trace) -> Iterator[str]:
+    if trace.decision is None:
+        return
+    one = trace.decision
+    kind = one.kind.replace("_", " ")
+    yield f"{kind} {moment(one.at)} by {one.by}, entry {one.sequence} of the history"
+    gate = trace.reports.get("gate")
+    told = {check.sentence for check in gate.checks} if gate else set()
+    if one.reason:
+        yield "why: what the gates said" if {*one.reason.split("; ")} <= told else f"why: {one.reason}"
+    if trace.approval is not None:
+        typed = f" (signed as {trace.approval.typed})" if trace.approval.typed not in ("", trace.approval.by) else ""
+        said = f": {comment_on(one)}" if comment_on(one) else ""
+        untried = ", without a rehearsal" if trace.approval.without_rehearsal else ""
+        yield f"answered by {trace.approval.by}{typed}{untried}{said}"
+    if one.kind in ("promoted", "rolled_back"):
+        yield f"replaced v{trace.replaced}" if trace.replaced else "replaced nobody: there was no champion before"
+    if one.flow_run:
+        yield f"flow run {one.flow_run}"
+    for reign in trace.reigns:
+        until = f"until {moment(reign.until)}" if reign.until else "until now"
+        yield f"champion from {moment(reign.since)} {until}"
+
+
+def _places(trace: Trace) -> Iterator[str]:
+    if trace.url:
+        yield trace.url
+    if trace.flow_run_url:
+        yield trace.flow_run_url
+    if trace.run:
+        kept = f", with {', '.join(trace.evidence)}" if trace.evidence else ""
+        yield f"MLflow run {trace.run}{kept}"
+
+
+def _some(names: Sequence[str], what: str) -> str:
+    more = f" and {len(names) - MAX_LISTED} more {what}" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more

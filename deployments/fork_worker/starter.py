@@ -1,0 +1,126 @@
+"""Starts a flow run in a forked process, for Prefect's own executor of flow runs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.abc
+from prefect.runner._process_manager import ProcessHandle, create_isolated_termination_scope
+from prefect.runner._workspace_runtime import WorkspaceSupervisorConfig, write_private_model
+from prefect.runner._workspace_starter import WorkspaceResolvingEngineCommandStarter
+from prefect.settings import get_current_settings
+from prefect.utilities.processutils import sanitize_subprocess_env
+
+from prefect_mlops.core.errors import BackendError
+from prefect_mlops.deployments.fork_worker.pool import PRELOAD
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
+
+    from prefect_mlops.deployments.fork_worker.client import Zygotes
+    from prefect_mlops.deployments.fork_worker.pool import WarmProcessJobConfiguration
+
+
+class ForkStarter(WorkspaceResolvingEngineCommandStarter):
+    """Starts a run as Prefect's own starter does, in a forked process instead of a new one."""
+
+    def __init__(
+        self,
+        zygotes: Zygotes,
+        configuration: WarmProcessJobConfiguration,
+        deployment: DeploymentResponse,
+        **options: Any,
+    ) -> None:
+        super().__init__(environment=configuration.env, stream_output=configuration.stream_output, **options)
+        self._zygotes, self._configuration, self._deployment = zygotes, configuration, deployment
+
+    async def start(
+        self, flow_run: FlowRun, task_status: anyio.abc.TaskStatus[ProcessHandle] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Fork, say that the run has started, and wait for its end; start it the stock way where no fork is to be had.
+
+        Args:
+            flow_run: what to run.
+            task_status: told of the process as soon as there is one.
+        """
+        config = WorkspaceSupervisorConfig(
+            flow_run_id=flow_run.id, workspace_root=self._workspace_root, manifest_path=self._manifest_path
+        )
+        write_private_model(self._config_path, config)
+        try:
+            process = await self._zygotes.fork(
+                whole_environment({**self._configuration.env, **self._of_run(flow_run)}),
+                self._configuration.preload or PRELOAD,
+                memory_mb=self._configuration.memory_mb,
+                flow_run=flow_run.model_dump_json(),
+                deployment=self._deployment.model_dump_json(),
+                folder=str(self._source_cwd),
+                config=str(self._config_path),
+                output=self._stream_output,
+            )
+        except BackendError as error:
+            self._zygotes.log.warning("Flow run '%s' starts as in a process worker: %s", flow_run.name, error)
+            await super().start(flow_run, task_status)
+            return
+        scope = create_isolated_termination_scope(process.pid)
+        task_status.started(ProcessHandle(process, termination_scope=scope))  # type: ignore[arg-type]
+        try:
+            await process.wait()
+        finally:
+            if process.returncode is None:  # the worker is being stopped
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+
+    def _of_run(self, flow_run: FlowRun) -> dict[str, str | None]:
+        """Name the run, and where it hears of its cancellation and tells how it ended."""
+        control: dict[str, str | None] = {}
+        if self._control_channel is not None:
+            with contextlib.suppress(RuntimeError):  # nothing listens there: then it is cancelled by a signal alone
+                port, token = self._control_channel.register(flow_run.id)
+                control = {"PREFECT__CONTROL_PORT": str(port), "PREFECT__CONTROL_TOKEN": token}
+        return {
+            "PREFECT__FLOW_RUN_ID": str(flow_run.id),
+            "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
+            **control,
+        }
+
+
+async def execute(
+    context: FlowRunExecutorContext, flow_run: FlowRun, starter: ForkStarter, task_status: anyio.abc.TaskStatus[int]
+) -> FlowRunExecutionResult | None:
+    """Let Prefect's executor see the run through, and say which process it is as soon as it is known."""
+    executor = context.create_executor(flow_run, starter, propose_submitting=False, hook_runner=starter.hook_runner)
+    results: list[FlowRunExecutionResult | None] = []
+
+    async def run(*, task_status: anyio.abc.TaskStatus[ProcessHandle] = anyio.TASK_STATUS_IGNORED) -> None:
+        results.append(await executor.submit(task_status=task_status))
+
+    async with anyio.create_task_group() as group:
+        handle: ProcessHandle = await group.start(run)
+        task_status.started(handle.pid)  # type: ignore[arg-type]
+    return results[0]
+
+
+def whole_environment(own: dict[str, str | None]) -> dict[str, str]:
+    """Complete a run's variables to a whole environment, as Prefect's process worker does.
+
+    Args:
+        own: what the pool, the deployment and the run set; None takes a variable away.
+
+    Returns:
+        Variables of the worker, then its Prefect settings, then the run's own.
+    """
+    return sanitize_subprocess_env({**os.environ, **_settings(), **own})
+
+
+@functools.cache
+def _settings() -> dict[str, str]:
+    """Return the worker's Prefect settings as variables: the same all its life, and slow to dump."""
+    return get_current_settings().to_environment_variables(exclude_unset=True)

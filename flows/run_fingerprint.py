@@ -1,0 +1,93 @@
+"""Know without reading a row that a training would repeat one that was decided.
+
+The rows themselves tell it too (the recipe of a decision names every cell), but that takes reading, checking and
+splitting them. The version of a table of the lake names the same rows at once. So a training notes in its lease under
+which name it would be known again; where the name cannot promise the same outcome there is none, and rows are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from prefect_mlops.core.errors import MLOpsError
+from prefect_mlops.core.lake.commits import open_table, table_uri
+from prefect_mlops.core.lineage.environment import CodeState, installed_packages
+from prefect_mlops.core.promotion.history import Entry, decided
+from prefect_mlops.core.specs.model import ModelSpec, is_address
+from prefect_mlops.core.values import Value
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+_NAME, _RECIPE = "known_as", "recipe"
+
+
+class Known(Value):
+    """The name of a training, before anything is read.
+
+    Attributes:
+        name: over data version, spec, suite, code and packages.
+        version: of the dataset, which has to be read then.
+    """
+
+    name: str
+    version: int
+
+
+def known_before(spec: ModelSpec, data: str, code: CodeState) -> Known | None:
+    """Name a training by what it is going to read and run.
+
+    Args:
+        spec: the recipe.
+        data: as `ModelSpec.source` takes it.
+        code: of the checkout.
+
+    Returns:
+        None where rows are not those of a dataset of the lake, or code is not all in a repository.
+    """
+    suite = getattr(spec.suite, "to_json_dict", None)
+    table = _table(spec, data)
+    if table is None or suite is None or not code.complete:
+        return None
+    parts = {
+        "table": [str(table.metadata().id), table.version()],
+        "spec": spec.digest,
+        "suite": suite(),
+        "code": [code.commit, code.diff],
+        "packages": [platform.python_version(), version("prefect-mlops"), *installed_packages()],
+    }
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return Known(name=f"sha256:{digest}", version=table.version())
+
+
+def _table(spec: ModelSpec, data: str) -> DeltaTable | None:
+    """Open the dataset; None for other kinds of tables, and where it is told later what is wrong."""
+    if is_address(spec.dataset) or (data and not (data.startswith("@") and data[1:].isdecimal())):
+        return None
+    try:
+        return open_table(table_uri("datasets", spec.dataset), version=int(data[1:]) if data else None)
+    except MLOpsError:
+        return None
+
+
+def noted(known: Known, recipe: str) -> dict[str, str]:
+    """Return what a lease notes, so that the training is known again.
+
+    Args:
+        known: from `known_before`, when the rows of its version have been read.
+        recipe: what the decision is going to rest on.
+    """
+    return {_NAME: known.name, _RECIPE: recipe}
+
+
+def decided_before(entries: Sequence[Entry], known: Known) -> Entry | None:
+    """Return the newest decision on a training that was known by this name; None where there was none."""
+    lease = next(
+        (one for one in reversed(entries) if one.kind == "leased" and one.details.get(_NAME) == known.name), None
+    )
+    return decided(entries, str(lease.details.get(_RECIPE))) if lease else None

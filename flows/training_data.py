@@ -1,0 +1,187 @@
+"""From the dataset to rows to learn from and rows to be judged by: what is read, checked, kept and read again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from prefect_mlops.core.errors import MLOpsError
+from prefect_mlops.core.lake.ingest import without_marks
+from prefect_mlops.core.lake.rows import MARKS
+from prefect_mlops.core.lineage.training_data import lineage_of
+from prefect_mlops.core.specs.model import ModelSpec
+from prefect_mlops.core.tables.errors import bad_content
+from prefect_mlops.core.tables.read import described, source_of
+from prefect_mlops.core.values import Split, TableRef
+from prefect_mlops.data_checks.engine import columns_of, configurations_of, needs_all_columns
+from prefect_mlops.data_checks.scopes import ABOUT_COLUMNS, is_own
+from prefect_mlops.flows.run_summary import Verdict
+from prefect_mlops.tasks import load_table, split_table, validate_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Rows = TypeVar("Rows", "pd.DataFrame", TableRef)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Checked rows, split, and the name of what a decision on them rests on; stays inside the process.
+
+    Attributes:
+        dotted: name the spec was loaded by.
+        spec: the recipe.
+        table: the prepared rows, those to learn from first; the sides of the split are views of it.
+        split: features and target of both sides.
+        recipe: name of what a decision rests on.
+    """
+
+    dotted: str
+    spec: ModelSpec
+    table: pd.DataFrame
+    split: Split
+    recipe: str
+
+
+def prepare_trial(dotted: str, spec: ModelSpec, data: str, told: Verdict) -> Trial:
+    """Load, check, prepare and split the rows.
+
+    Of Parquet and Delta tables only the columns are read that the spec needs (`ModelSpec.reading`), once. A suite that
+    looks at other columns of a Delta table is asked first, chunk by chunk.
+
+    Args:
+        dotted: name the spec was loaded by, for whoever trains the model again.
+        spec: the recipe.
+        data: see `ModelSpec.source`.
+        told: gets the report on the data as evidence.
+
+    Raises:
+        DataCheckError: the data does not meet the spec's suite.
+    """
+    source, known = _known(spec.source(data))
+    table = spec.prepared(_checked_rows(spec, source, known, told))
+    split = split_table(table, spec.target, **spec.split_options, in_place=True)
+    return Trial(dotted, spec, table, split, _recipe(spec, split))
+
+
+def judging_rows(trial: Trial) -> pd.DataFrame:
+    """Return the test rows, with all columns that were read."""
+    return trial.table.iloc[len(trial.split.X_train) :]
+
+
+def with_columns_of(spec: ModelSpec, rows: pd.DataFrame, models: Iterable[Any]) -> pd.DataFrame:
+    """Add to judging rows the columns that models of another recipe were trained on: these are read now.
+
+    Args:
+        spec: how the rows were made.
+        rows: some of those that were read, with their index.
+        models: fitted estimators.
+
+    Returns:
+        The rows; as they are where nothing is missing, or where it is not to be had.
+
+    Raises:
+        DataCheckError: the table has changed since it was read.
+    """
+    ref, there, asked = source_of(rows), set(rows.columns), [_trained_on(model) for model in models]
+    if ref is None or all(names and names <= there for names in asked):
+        return rows
+    more = _left_out(spec, ref, lambda name: name not in there and (set() in asked or name in set().union(*asked)))
+    return rows if more is None else rows.join(more[[name for name in more.columns if name not in there]])
+
+
+def _trained_on(model: Any) -> set[str]:
+    """Return the columns a model was trained on; none where nobody knows."""
+    learned = lineage_of(model)
+    return set(learned.columns if learned else getattr(model, "feature_names_in_", ()))
+
+
+def _left_out(spec: ModelSpec, ref: TableRef, wanted: Callable[[str], bool]) -> pd.DataFrame | None:
+    """Read columns the spec has no need of; where there is a preparation all, as they are after it."""
+    if spec.prepare is not None and spec.reads is None:  # nothing was left out
+        return None
+    source, known = _known(ref.uri if ref.version is None else f"{ref.uri}@{ref.version}")
+    names = list(known.columns) if known else []
+    if spec.prepare is None:
+        names = list(filter(wanted, names))
+        if not names:
+            return None
+    more = without_marks(load_table(source, columns=names or None))
+    if len(more) != ref.rows:
+        seen = f"{ref.rows:,} rows at first, {len(more):,} now"
+        raise bad_content(source, name="rows are as they were read", observed=seen, expected="the same rows")
+    return spec.prepare(more) if spec.prepare else more
+
+
+def _known(source: str) -> tuple[str, TableRef | None]:
+    """Return the address of exactly the rows there are now, and what is known of them before they are read."""
+    try:
+        known = described(source)
+    except MLOpsError:  # whatever is wrong is told, and tried again, when the rows are read
+        return source, None
+    if known is None or not known.columns:
+        return source, None
+    kept = {name: kind for name, kind in known.columns.items() if name not in MARKS}
+    at = "" if known.version is None or source.endswith(f"@{known.version}") else f"@{known.version}"
+    return f"{source}{at}", known.model_copy(update={"columns": kept})
+
+
+def _checked_rows(spec: ModelSpec, source: str, known: TableRef | None, told: Verdict) -> pd.DataFrame:
+    """Read the columns that training needs, and ask the suite about those it looks at."""
+    columns = spec.reading(known.columns) if known else []
+    if known is None or not columns:
+        return _passed(without_marks(load_table(source)), spec, told)
+    asked = _looked_at(spec, known.columns)
+    if asked <= set(columns):
+        rows: pd.DataFrame = load_table(source, columns=columns)
+        _passed(_with_names(rows, known.columns), spec, told)
+        return rows
+    if known.version is None:  # a file could be another one when it is read again
+        return _passed(load_table(source, columns=list(known.columns)), spec, told)[columns]
+    if not _names_matter(spec, asked - set(known.columns)):
+        looked_at = {name: kind for name, kind in known.columns.items() if name in asked}
+        known = known.model_copy(update={"columns": looked_at})
+    _passed(known, spec, told)
+    checked: pd.DataFrame = load_table(source, columns=columns)
+    return checked
+
+
+def _with_names(rows: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """Let the suite see the names of columns that were not read: empty ones stand in, which take no memory."""
+    import numpy as np
+    import pandas as pd
+
+    empty = np.broadcast_to(np.float64("nan"), len(rows))
+    whole = pd.DataFrame({name: rows.get(name, empty) for name in names}, copy=False)
+    whole.attrs = rows.attrs
+    return whole
+
+
+def _passed(table: Rows, spec: ModelSpec, told: Verdict) -> Rows:
+    told.show(validate_table(table, spec.suite)).raise_for_failure()
+    return table
+
+
+def _looked_at(spec: ModelSpec, names: Iterable[str]) -> set[str]:
+    """Return the columns whose values the suite may look at; all where an expectation does not say."""
+    found: set[str] = set()
+    for one in configurations_of(spec.suite):
+        if one.type not in ABOUT_COLUMNS or not is_own(one.type):
+            found.update(names if needs_all_columns(one) else columns_of(one))
+    return found
+
+
+def _names_matter(spec: ModelSpec, missing: set[str]) -> bool:
+    """Tell whether what the suite says depends on which other columns there are."""
+    return bool(missing) or any(one.type in ABOUT_COLUMNS for one in configurations_of(spec.suite))
+
+
+def _recipe(spec: ModelSpec, split: Split) -> str:
+    """Name what a decision rests on: the recipe, and every cell of the rows on both sides."""
+    from prefect_mlops.core.tables.digests import columns_digest
+
+    sides = (split.X_train, split.y_train.to_frame(), split.X_test, split.y_test.to_frame())
+    rows = columns_digest((str(name), values) for side in sides for name, values in side.items())
+    return "sha256:" + hashlib.sha256(f"{spec.digest} {rows}".encode()).hexdigest()

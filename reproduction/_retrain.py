@@ -1,0 +1,96 @@
+"""Train a model again from its records: the program that `reproduction.reproduce` runs in the code of a commit.
+
+Run by its path, with the file of an order: it imports whatever prefect-mlops that commit has, so it uses only what all
+of them have, and hands everything over in plain files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def main() -> None:
+    """Do what the order says; ``result.json`` says how far it came and, in a sentence, what stopped it."""
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - also where PYTHONSAFEPATH leaves it out
+    order = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    out, result = Path(order["out"]), {"stage": "spec"}
+    try:
+        _work(order, out, result)
+        result["stage"] = "done"
+    except Exception as error:  # noqa: BLE001 - the user's code may raise anything, and a person gets a sentence
+        text = " ".join(str(error).split())[:500]
+        named = type(error).__module__.startswith("prefect_mlops.")  # its messages are sentences
+        result["failed"] = text if named and text else f"{type(error).__name__}: {text}"
+    (out / "result.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+def _work(order: dict[str, Any], out: Path, result: dict[str, Any]) -> None:
+    import prefect_mlops.core
+    from prefect_mlops.core.lineage.environment import environment, lock_digest
+    from prefect_mlops.core.lineage.training_data import training_digest
+    from prefect_mlops.core.specs.model import load_spec
+    from prefect_mlops.tasks import split_table, train_model
+
+    result["library"] = prefect_mlops.core.__file__
+    result["lock"] = lock_digest()
+    spec = load_spec(order["spec"])
+    result.update(seed=spec.seed, spec_digest=spec.digest, tunes=spec.tune is not None, stage="data")
+    table = spec.prepared(_rows(order, spec))
+    split = split_table.fn(table, spec.target, **spec.split_options)
+    result.update(data=training_digest(split.X_train, split.y_train), rows=len(split.X_train), stage="training")
+    estimator = _tuned(spec.estimator, order["tuned"])
+    model = train_model.fn(estimator, split.X_train, split.y_train, seed=spec.seed)
+    result.update(environment=environment(), stage="predictions")
+    _compare(order, model, split.X_test, out)
+
+
+def _rows(order: dict[str, Any], spec: Any) -> pd.DataFrame:
+    """Read the rows from where they were read then; where the lake has moved, from where it is now."""
+    from prefect_mlops.core.errors import ConfigError
+    from prefect_mlops.core.lake.ingest import without_marks
+    from prefect_mlops.tasks import load_table
+
+    addresses = [*order["addresses"], spec.source(order["version"])]
+    for address in addresses[:-1]:
+        try:
+            return without_marks(load_table.fn(address))
+        except ConfigError:
+            continue
+    return without_marks(load_table.fn(addresses[-1]))
+
+
+def _tuned(estimator: Any, parameters: dict[str, Any]) -> Any:
+    from sklearn.base import clone
+
+    return clone(estimator).set_params(**parameters) if parameters else estimator
+
+
+def _compare(order: dict[str, Any], model: Any, test: pd.DataFrame, out: Path) -> None:
+    """Write the model, and what it and the registered one say about the same rows."""
+    import joblib
+    import numpy as np
+    import skops.io
+
+    from prefect_mlops.core.model_files.smoke_test import predictions_of, read_rows
+
+    skops.io.dump(model, out / "model.skops")
+    registered = skops.io.load(order["model"], trusted=order["trusted"])
+    asked = {"test": test}
+    if order["rows"]:
+        asked["stored"] = read_rows(Path(order["rows"]))
+    # Threads of a forest add up its trees in the order they finish, so one model gives other last bits at each call.
+    with joblib.parallel_config(backend="sequential"):
+        for name, rows in asked.items():
+            np.savez(out / f"{name}_then.npz", **predictions_of(registered, rows))  # type: ignore[arg-type]
+            np.savez(out / f"{name}_now.npz", **predictions_of(model, rows))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Number the looks at a champion, keep them, and show their history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from prefect_mlops.core.drift import monitoring
+from prefect_mlops.tasks._events import slug
+from prefect_mlops.tasks._step import step
+
+if TYPE_CHECKING:
+    from prefect_mlops.core.drift.monitoring import Kind, Look
+
+
+@step("number-{kind}-look-{model}", backend=True)
+def number_look(model: str, *, kind: Kind, champion: int, key: str) -> int:
+    """Return the number a look has or would get, which sets the level of its test: `core.drift.monitoring.level_of`.
+
+    Args:
+        model: registered model.
+        kind: ``drift`` or ``performance``.
+        champion: version looked at.
+        key: what makes it the same look, e.g. a digest of the new rows.
+
+    Returns:
+        The number, from 1.
+
+    Raises:
+        BackendError: storage failed; retried.
+    """
+    return monitoring.look_number(model, kind=kind, champion=champion, key=key)
+
+
+@step("record-{look.kind}-look-{look.model}", backend=True)
+def record_look(look: Look) -> Look:
+    """Keep a look, once for each key.
+
+    Args:
+        look: as it was judged, with the number from `number_look`.
+
+    Returns:
+        The look as it is kept: the first one of its key, or this one, with the next number when another run took its
+        own meanwhile.
+
+    Raises:
+        BackendError: storage failed; retried.
+    """
+    return monitoring.record_look(look)
+
+
+@step("show-looks-{model}", backend=True)
+def show_history(model: str, looks: Sequence[Look] | None = None) -> str:
+    """Show the looks at a model as a markdown artifact: a picture of what changed, and tables of the last looks.
+
+    Its key is ``drift-history-<model>``, so that Prefect keeps all of them in one place. When the picture cannot be
+    drawn the tables stand alone.
+
+    Args:
+        model: registered model.
+        looks: oldest first; None shows all that were kept.
+
+    Returns:
+        The artifact's id.
+
+    Raises:
+        BackendError: storage failed; retried.
+    """
+    from prefect.artifacts import create_markdown_artifact
+
+    from prefect_mlops.core.drift.monitoring_page import looks_page
+
+    shown = monitoring.read_looks(model) if looks is None else list(looks)
+    failed = sum(not look.passed for look in shown)
+    page = looks_page(model, shown)
+    told = f"{len(shown)} {'look' if len(shown) == 1 else 'looks'} at {model}, {failed} failed"
+    # In a synchronous task the call returns the id itself; its declared type also covers coroutines.
+    return str(create_markdown_artifact(markdown=page, key=slug(f"drift-history-{model}"), description=told[:200]))

@@ -1,0 +1,35 @@
+"""What the registry notes of the history, so that a history written anew is found out: `core.promotion.tampering`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefect_mlops.core.promotion.history import DECISIONS, Entry, read_history
+from prefect_mlops.tracking.client import backend
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_TAG = "prefect_mlops.history."  # and the number of the entry
+
+
+def note_decision(client: MlflowClient, name: str, version: int) -> None:
+    """Note the newest decision on a version; nothing where the history has none."""
+    about = [one for one in read_history(name) if one.version == version and one.kind in DECISIONS]
+    if about:
+        note(client, about[-1])
+
+
+def note(client: MlflowClient, entry: Entry) -> None:
+    """Write the hash of an entry onto the version it is about."""
+    with backend(f"noting entry {entry.sequence} of the history of {entry.model}"):
+        client.set_model_version_tag(entry.model, str(entry.version), f"{_TAG}{entry.sequence}", entry.hash)
+
+
+def noted(client: MlflowClient, name: str) -> dict[int, str]:
+    """Return the hash of each entry the registry has noted, by its number."""
+    with backend(f"listing the versions of {name!r}"):
+        quoted = name.replace("'", "''")
+        found = client.search_model_versions(f"name = '{quoted}'", max_results=10_000)
+    tags = [(tag, value) for version in found for tag, value in (version.tags or {}).items() if tag.startswith(_TAG)]
+    return {int(tag.removeprefix(_TAG)): value for tag, value in tags if tag.removeprefix(_TAG).isdigit()}
