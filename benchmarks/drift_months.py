@@ -19,8 +19,8 @@ import pandas as pd
 from drift_tables import Answer, ask_evidently
 from sklearn.model_selection import train_test_split
 
-from prefect_mlops.core.cards.measures import measure_importances
 from prefect_mlops.core.drift.training_profile import PREDICTION, Reference, make_reference
+from prefect_mlops.core.evaluation.importance import measure_importances
 from prefect_mlops.examples.flights import model
 from prefect_mlops.examples.flights.arrivals import write_month
 from prefect_mlops.tasks.drift import detect_drift

@@ -80,7 +80,7 @@ def drain(*, files: int, rows: int, profile: int) -> dict[str, float]:
     import pandas as pd  # noqa: F401
     from prefect.client.orchestration import get_client
 
-    from prefect_mlops.core.lake.ingest import table_uri
+    from prefect_mlops.core.addresses import table_uri
     from prefect_mlops.flows.ingest import ingest
 
     before = memory("VmRSS")

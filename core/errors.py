@@ -6,6 +6,7 @@ Every error can be rebuilt from its message alone, so pickle, cloudpickle and Pr
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 MAX_SUGGESTIONS = 3  # more than three names near a wrong one are a list to search, not an answer
 MAX_LISTED = 8  # where nothing is near, the first few names show what naming looks like
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_NO_ACCESS = {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
 
 
 class MLOpsError(Exception):
@@ -82,3 +85,19 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") 
     else:
         seen = "there are none"
     return ConfigError(" ".join(part for part in (f"no {kind} is called {name!r}: {seen}", hint) if part))
+
+
+def storage_problem(error: Exception) -> str:
+    """Say in words what object storage answered; delta-rs quotes a tree of requests and XML."""
+    text = " ".join(_ANSI.sub("", str(error)).split())
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    asked = re.search(r"Error performing \w+ (\w+://[^/\s]+)", text)
+    if code and code[1] == "NoSuchBucket":
+        return "there is no such bucket"
+    if code and code[1] in _NO_ACCESS:
+        return f"storage refuses access ({code[1]}): check the key, its rights and the region"
+    if asked and "169.254." in asked[1]:
+        return "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
+    if asked and any(words in text for words in ("tcp connect error", "dns error", "operation timed out")):
+        return f"nobody answers at {asked[1]}"
+    return text[:300]

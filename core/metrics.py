@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,3 +56,28 @@ def _takes_three(function: Callable[..., Any]) -> bool:
 
 def _arguments(function: Callable[..., Any]) -> str:
     return f"{inspect.signature(function)}"[:80]
+
+
+def require_metrics(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+    """Return the metrics once each, in order.
+
+    Args:
+        metrics: scikit-learn scorer names, and functions ``f(estimator, X, y) -> float``.
+
+    Raises:
+        ConfigError: none was given, one is neither a scorer name nor a usable function, or two functions share a name.
+    """
+    from sklearn.metrics import get_scorer_names
+
+    found: dict[str, Metric] = {}
+    known = get_scorer_names()
+    for metric in [metrics] if isinstance(metrics, str) else metrics:
+        name = metric_name(metric)
+        if isinstance(metric, str) and name not in known:
+            hint = "A metric is a scikit-learn scorer name or a function of (estimator, X, y); larger is better."
+            raise unknown_name("metric", name, known, hint=hint)
+        if found.setdefault(name, metric) != metric:
+            raise ConfigError(f"two metrics are called {name!r}: give one of the functions another name")
+    if not found:
+        raise ConfigError("no metric was given: name at least one scikit-learn scorer, e.g. 'roc_auc' or 'r2'")
+    return tuple(found.values())

@@ -9,14 +9,16 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from prefect_mlops.core.errors import BackendError
 
+Progress = Callable[[str], None]  # is given a sentence about what happens now
 LOOPBACK = "127.0.0.1"
 LINUX: bool = "linux" in {sys.platform}  # spelled so that type checkers look at both branches
 GRACE_SECONDS = 8.0  # a server with a browser tab on it does not end by itself: streams stay open
@@ -260,3 +262,25 @@ def _signal_session(leader: int, number: int) -> None:
         os.killpg(leader, number)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def no_progress(_sentence: str) -> None:
+    """Show no progress: the default where a caller does not ask for it."""
+
+
+@contextmanager
+def sigterm_as_exit() -> Iterator[None]:
+    """Make SIGTERM unwind the stack as Ctrl-C does, unless the program handles it or this is not its main thread."""
+
+    def leave(_signal: int, _frame: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -10,9 +10,10 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from prefect_mlops.core import _text
+from prefect_mlops.core._text import moment
 from prefect_mlops.core.errors import CheckError, ConfigError, ConflictError
 from prefect_mlops.core.lake.versions import DataVersion, versions_between
-from prefect_mlops.core.promotion.history import Entry, moment, read_history
+from prefect_mlops.core.promotion.history import Entry, read_history
 from prefect_mlops.core.specs.model import ModelSpec, is_address, load_spec
 from prefect_mlops.core.values import Backfilled, Decision, State
 from prefect_mlops.flows.challenger import judge_challenger, prepare_trial, register_challenger, train_challenger

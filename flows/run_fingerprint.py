@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import MLOpsError
-from prefect_mlops.core.lake.commits import open_table, table_uri
+from prefect_mlops.core.lake.commits import open_table
 from prefect_mlops.core.lineage.environment import CodeState, installed_packages
 from prefect_mlops.core.promotion.history import Entry, decided
 from prefect_mlops.core.specs.model import ModelSpec, is_address

@@ -10,8 +10,9 @@ import prefect.runtime
 from prefect import flow
 from prefect.utilities.urls import url_for
 
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import ConflictError
-from prefect_mlops.core.lake.commits import open_table, table_uri
+from prefect_mlops.core.lake.commits import open_table
 from prefect_mlops.core.lineage.environment import covers_loaded_code
 from prefect_mlops.core.promotion.guards import Brake, breaker, find_brake, held_lease
 from prefect_mlops.core.promotion.history import DECISIONS, Entry, champion_entry, read_history

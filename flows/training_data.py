@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from prefect_mlops.core.addresses import MARKS
 from prefect_mlops.core.errors import MLOpsError
 from prefect_mlops.core.lake.ingest import without_marks
-from prefect_mlops.core.lake.rows import MARKS
 from prefect_mlops.core.lineage.training_data import lineage_of
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.tables.errors import bad_content

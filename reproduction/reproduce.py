@@ -14,10 +14,9 @@ from typing import Any
 
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.model_files.trusted_types import trusted_types
-from prefect_mlops.core.processes import start_child, stop_children, tail
+from prefect_mlops.core.processes import Progress, no_progress, sigterm_as_exit, start_child, stop_children, tail
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.values import TableRef, Value
-from prefect_mlops.deployments.local.stack import Progress, say_nothing, sigterm_as_exit
 from prefect_mlops.reproduction import _retrain, diff
 from prefect_mlops.reproduction.diff import Part
 from prefect_mlops.reproduction.recorded_run import Evidence, fetch_evidence
@@ -137,7 +136,7 @@ def reproduce_model(
         ConfigError: no such version, or it does not say which spec made it.
         BackendError: MLflow failed, or training again took too long or was killed.
     """
-    tell = progress or say_nothing
+    tell = progress or no_progress
     with sigterm_as_exit(), tempfile.TemporaryDirectory(prefix="prefect-mlops-reproduce-") as scratch:
         folder = Path(scratch).resolve()
         tell(f"fetching {name} {f'v{which}' if isinstance(which, int) else which} and what is known about it")

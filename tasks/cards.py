@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prefect_mlops.core.cards import data, measures
 from prefect_mlops.core.cards.card import MAX_CHECKS, Calibration, Card, Confusion, Fact, Measurements, Residuals, Score
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.evaluation.importance import NotMeasurableError
 from prefect_mlops.core.lineage.environment import environment, lock_digest
 from prefect_mlops.core.lineage.training_data import Lineage, estimator_name, lineage_of
 from prefect_mlops.core.reports import Check, Report
@@ -23,7 +24,8 @@ from prefect_mlops.tasks._step import run_logger, step
 from prefect_mlops.tracking.client import backend, mlflow_client
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.cards.card import Importances, Target
+    from prefect_mlops.core.cards.card import Target
+    from prefect_mlops.core.evaluation.importance import Importances
 
 MAX_REASON_LENGTH = 200  # scikit-learn's messages can quote whole arrays
 
@@ -207,7 +209,7 @@ class _Parts:
     def make(self, name: str, made: Callable[[], Part]) -> Part | None:
         try:
             return made()
-        except measures.NotMeasurableError as error:
+        except NotMeasurableError as error:
             self.left_out.append(Fact(name=name, value=str(error)))
         except Exception as error:  # noqa: BLE001 - a user's own estimator or metric raises what it likes
             reason = " ".join(str(error).split())[:MAX_REASON_LENGTH].encode("utf-8", "replace").decode()
@@ -217,7 +219,9 @@ class _Parts:
 
 def _importances(model: Any, spec: ModelSpec, split: Split, seed: int) -> Importances:
     metric = spec.gates[0].scorer
-    return measures.measure_importances(model, split.X_test, split.y_test, metric=metric, seed=seed)
+    from prefect_mlops.core.evaluation.importance import measure_importances
+
+    return measure_importances(model, split.X_test, split.y_test, metric=metric, seed=seed)
 
 
 def _target(model: Any, split: Split) -> Target:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.evaluation.scoring import require_metrics
 from prefect_mlops.core.lineage.training_data import estimator_name, lineage_of
-from prefect_mlops.core.metrics import Metric, metric_name
+from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.values import Evaluation, Gate, LoadedModel
 from prefect_mlops.tasks._step import step

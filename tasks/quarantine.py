@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import prefect.runtime
 
+from prefect_mlops.core.addresses import ROW_COLUMN
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
 from prefect_mlops.core.lake import quarantine
 from prefect_mlops.core.lake.landing import Landed
 from prefect_mlops.core.lake.ledger import read_ledger
 from prefect_mlops.core.lake.replay import Judged, Replay, replay_rows
-from prefect_mlops.core.lake.rows import ROW_COLUMN, without_marks
+from prefect_mlops.core.lake.rows import without_marks
 from prefect_mlops.core.values import Value
 from prefect_mlops.tasks._step import run_logger, step
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from prefect_mlops.core.cards.card import Importances
     from prefect_mlops.core.drift.training_profile import Reference
+    from prefect_mlops.core.evaluation.importance import Importances
     from prefect_mlops.core.specs.model import ModelSpec
     from prefect_mlops.core.values import LoggedRun, ModelVersion, Split
 
@@ -88,7 +88,7 @@ def _order(rows: pd.DataFrame, times: pd.Series | None) -> NDArray[Any] | None:
 
 
 def _importances(model: Any, spec: ModelSpec, split: Split) -> Importances | None:
-    from prefect_mlops.core.cards.measures import NotMeasurableError, measure_importances
+    from prefect_mlops.core.evaluation.importance import NotMeasurableError, measure_importances
 
     with contextlib.suppress(NotMeasurableError, ValueError):  # without weights every column counts the same
         return measure_importances(model, split.X_test, split.y_test, metric=spec.gates[0].scorer, seed=spec.seed)

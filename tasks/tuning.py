@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.evaluation.scoring import require_metrics
 from prefect_mlops.core.lineage.training_data import estimator_name, training_digest
-from prefect_mlops.core.metrics import Metric, metric_name
+from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
 from prefect_mlops.core.specs.fingerprints import described
 from prefect_mlops.core.specs.model import MAX_SEED, described_parameters
 from prefect_mlops.core.specs.policies import Tune

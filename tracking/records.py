@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import BackendError, ConfigError
-from prefect_mlops.core.lake.commits import table_uri
 from prefect_mlops.core.lake.ingest import version_digest
 from prefect_mlops.core.lake.ledger import Arrival, read_ledger
 from prefect_mlops.core.lineage.training_data import Lineage

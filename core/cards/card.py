@@ -6,11 +6,10 @@ from datetime import datetime
 
 from pydantic import Field
 
+from prefect_mlops.core.evaluation.importance import Importances
 from prefect_mlops.core.reports import Check
-from prefect_mlops.core.tables.columns import show
 from prefect_mlops.core.values import Value
 
-MAX_COLUMNS = 50  # shown by name, the most important first; a longer table is not read
 MAX_CHECKS = 100  # failed ones first; all of them are in the report
 MAX_CLASSES = 12  # by name; a confusion table of more does not fit on a page
 OTHER = "(other)"
@@ -37,44 +36,6 @@ class Score(Value):
     value: float
     low: float | None = None
     high: float | None = None
-
-
-class Importance(Value):
-    """What a column is worth: how much the score falls when the column is shuffled.
-
-    Attributes:
-        column: its name.
-        drop: mean over the shuffles, in units of the metric.
-        spread: standard deviation over the shuffles.
-    """
-
-    column: str
-    drop: float
-    spread: float = Field(ge=0)
-
-
-class Importances(Value):
-    """Permutation importances.
-
-    Attributes:
-        metric: whose drop is told.
-        rows: test rows they were measured on.
-        repeats: shuffles of each column.
-        columns: up to `MAX_COLUMNS`, the most important first.
-        negligible: number of columns, of all, whose drop is within `noise`.
-        largest_share: share of the first column in the sum of all drops above zero; 0 where nothing dropped.
-    """
-
-    metric: str
-    rows: int
-    repeats: int
-    columns: tuple[Importance, ...]
-    negligible: int
-    largest_share: float
-
-    def noise(self, spread: float) -> float:
-        """Twice the standard error of a mean drop: what shuffling alone can give a column that is worth nothing."""
-        return float(2 * spread / self.repeats**0.5)
 
 
 class CalibrationBin(Value):
@@ -291,9 +252,3 @@ class Card(Measurements):
         from prefect_mlops.core.cards.page import to_html
 
         return to_html(self)
-
-
-def plain(value: object) -> str:
-    """Turn a value or name from data into one short line of printable text that every encoding takes."""
-    text = "".join(sign if sign.isprintable() else " " for sign in str(value))
-    return show(text) or "(blank)"

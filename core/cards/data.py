@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.cards.card import (
-    MAX_CLASSES,
-    MAX_COLUMNS,
-    Baseline,
-    Calibration,
-    Fact,
-    Importances,
-    Share,
-    Target,
-    TargetLine,
-    plain,
-)
+from prefect_mlops.core._text import plain
+from prefect_mlops.core.cards.card import MAX_CLASSES, Baseline, Calibration, Fact, Share, Target, TargetLine
 from prefect_mlops.core.drift.column_drift import joint_kind
 from prefect_mlops.core.drift.column_profile import Summary, summarise
+from prefect_mlops.core.evaluation.importance import MAX_COLUMNS, Importances
 from prefect_mlops.core.tables.columns import Column, read_column
 
 if TYPE_CHECKING:

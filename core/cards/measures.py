@@ -2,119 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core._text import plain
 from prefect_mlops.core.cards.card import (
     MAX_CLASSES,
-    MAX_COLUMNS,
     OTHER,
     Calibration,
     CalibrationBin,
     Confusion,
-    Importance,
-    Importances,
     ResidualBin,
     Residuals,
-    plain,
 )
+from prefect_mlops.core.evaluation.importance import NotMeasurableError, one_thread, sample
 from prefect_mlops.core.lineage.training_data import estimator_name
-from prefect_mlops.core.metrics import Metric, metric_name
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
-IMPORTANCE_ROWS = 2_000  # the order of the columns is settled long before
-REPEATS = 5  # shuffles of each column: enough to see their spread
-MAX_PREDICTIONS = 2_000_000  # rows to predict in all: wide tables are measured on fewer rows
-MIN_ROWS = 200  # below this, the drop of a metric is mostly chance
-MAX_WIDTH = 500  # columns; each costs a few calls of the model however few the rows: seconds, not minutes
 BEHAVIOUR_ROWS = 100_000  # a curve of ten points does not change with more
 BINS = 10
-
-
-class NotMeasurableError(ValueError):
-    """A part of the card does not exist for this model or these rows; the message is the sentence why."""
-
-
-def measure_importances(model: Any, X: pd.DataFrame, y: pd.Series, *, metric: Metric, seed: int) -> Importances:
-    """Measure how much the score falls when a column is shuffled.
-
-    Args:
-        model: fitted scikit-learn compatible estimator.
-        X: features of the test rows, (rows, columns); a seeded sample of at most `IMPORTANCE_ROWS` is used, of fewer
-            where there are so many columns that more than `MAX_PREDICTIONS` rows would have to be predicted.
-        y: truth, (rows,).
-        metric: scorer name, or a function of estimator, X and y.
-        seed: for the sample and the shuffles.
-
-    Returns:
-        Mean drop and its standard deviation over `REPEATS` shuffles, largest first.
-
-    Raises:
-        NotMeasurableError: too many columns, or a metric that is not defined on the sample.
-
-    Source: `sklearn.inspection.permutation_importance`.
-    """
-    import numpy as np
-    from sklearn.inspection import permutation_importance
-    from sklearn.metrics import get_scorer
-
-    width = X.shape[1]
-    if width > MAX_WIDTH:
-        raise NotMeasurableError(f"shuffling each of {width:,} columns would take too long")
-    rows = sample(len(X), max(MIN_ROWS, min(IMPORTANCE_ROWS, MAX_PREDICTIONS // (width * REPEATS))), seed=seed)
-    X, y = X.iloc[rows], y.iloc[rows]
-    with _one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said once for each of the shuffles; an undefined score is told below
-        found = permutation_importance(
-            model, X, y, scoring=get_scorer(metric), n_repeats=REPEATS, random_state=seed, n_jobs=None
-        )
-    drops, spreads = found.importances_mean, found.importances_std
-    if not (np.isfinite(drops).all() and np.isfinite(spreads).all()):
-        raise NotMeasurableError(f"{metric_name(metric)} is not defined on a sample of {len(X):,} test rows")
-    return _ranked(metric_name(metric), len(X), [plain(name) for name in X.columns], drops, spreads)
-
-
-def _ranked(metric: str, rows: int, names: list[str], drops: NDArray[Any], spreads: NDArray[Any]) -> Importances:
-    import numpy as np
-
-    gains = np.clip(drops, 0, None)
-    order = np.argsort(-drops, kind="stable")
-    found = Importances(
-        metric=metric,
-        rows=rows,
-        repeats=REPEATS,
-        columns=tuple(
-            Importance(column=names[place], drop=float(drops[place]), spread=float(spreads[place]))
-            for place in order[:MAX_COLUMNS]
-        ),
-        negligible=0,
-        largest_share=float(gains.max() / gains.sum()) if gains.sum() > 0 else 0.0,
-    )
-    small = sum(drop <= found.noise(spread) for drop, spread in zip(drops.tolist(), spreads.tolist(), strict=True))
-    return found.model_copy(update={"negligible": small})
-
-
-def _one_thread() -> Any:
-    """Keep OpenMP from sharing out a few thousand rows: threads that wait for one another take ten times as long.
-
-    OpenMP's limit is one of this thread only. That of BLAS is one of the whole process, and would change the results
-    of other tasks.
-    """
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1, user_api="openmp")
-
-
-def sample(rows: int, at_most: int, *, seed: int) -> NDArray[Any]:
-    """Choose places of rows with a seed, in their order; all where there are no more than ``at_most``."""
-    import numpy as np
-
-    if rows <= at_most:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, at_most, replace=False))
 
 
 def measure_behaviour(model: Any, X: pd.DataFrame, y: pd.Series, *, seed: int) -> Calibration | Residuals | Confusion:
@@ -141,7 +48,7 @@ def measure_behaviour(model: Any, X: pd.DataFrame, y: pd.Series, *, seed: int) -
     X, y = X.iloc[rows], y.iloc[rows]
     if not (is_classifier(model) or is_regressor(model)):
         raise NotMeasurableError(f"{estimator_name(model)} says neither that it is a classifier nor a regressor")
-    with _one_thread():
+    with one_thread():
         return _residuals(model, X, y) if is_regressor(model) else _classes(model, X, y)
 
 

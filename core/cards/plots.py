@@ -5,10 +5,11 @@ from __future__ import annotations
 import html
 import io
 import re
-import threading
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from prefect_mlops.core._drawing import DRAWING, METADATA, cut
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,13 +18,10 @@ if TYPE_CHECKING:
     from prefect_mlops.core.cards.card import Card
 
 MAX_BARS = 15  # columns in the picture; the table beside it has the others
-_NAME_LENGTH = 28  # characters of a column name beside its bar
 _WIDTH = 5.2  # inches, at 72 points each: what fits beside a table
-DRAWING = threading.Lock()  # how SVG is written is a setting of the whole process, and tasks run in threads
 # Stand-ins for colors of the page, unlikely enough in a column name; there they would only be misspelled.
 _COLORS = {"#0a0b01": "var(--ink)", "#0a0b02": "var(--muted)", "#0a0b03": "var(--rule)", "#0a0b04": "var(--accent)"}
 _INK, _MUTED, _RULE, _ACCENT = _COLORS
-METADATA = ("Date", "Creator", "Format", "Type")  # left out: addresses and moments
 
 
 def draw_importances(card: Card) -> str:
@@ -115,11 +113,6 @@ def draw_residuals(card: Card) -> str:
 
     alt = f"Truth minus prediction against the prediction in {len(bins)} bins: median, and where 80% of the rows are."
     return _svg(draw, alt, height=3.2, salt="residuals")
-
-
-def cut(name: str) -> str:
-    """Shorten a name so that it fits beside a picture."""
-    return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"
 
 
 def _svg(draw: Callable[[Axes], None], alt: str, *, height: float, salt: str) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from prefect_mlops.core._text import show
 from prefect_mlops.core.drift import statistical_tests
 from prefect_mlops.core.reports import MAX_EXAMPLES
-from prefect_mlops.core.tables.columns import MAX_CATEGORIES, UNIQUE_SHARE, ColumnKind, show
+from prefect_mlops.core.tables.columns import MAX_CATEGORIES, UNIQUE_SHARE, ColumnKind
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.drift.statistical_tests import MIN_ROWS
 from prefect_mlops.core.drift.table_profile import in_order
+from prefect_mlops.core.evaluation.importance import one_thread
 from prefect_mlops.core.evaluation.influence_functions import auc_influence
 from prefect_mlops.core.tables.columns import read_column
 
@@ -72,7 +73,7 @@ def measure_separation(
     halves = train_test_split(table, is_current, test_size=0.5, stratify=is_current, random_state=seed)
     learned, asked, known, truth = halves
     classifier = HistGradientBoostingClassifier(max_iter=50, max_leaf_nodes=15, random_state=seed)
-    with _one_thread():
+    with one_thread():
         said = classifier.fit(learned, known).predict_proba(asked)[:, 1]
     auc, moved = auc_influence(truth, said)
     error = float(np.sqrt(len(moved) / (len(moved) - 1) * (moved**2).sum()))
@@ -127,10 +128,3 @@ def _figures(now: pd.Series, before: pd.Series, kind: ColumnKind) -> NDArray[Any
         places = {name: place for place, (name, _) in enumerate(Counter(names).most_common())}
         figures[there] = [places[name] for name in names]
     return figures
-
-
-def _one_thread() -> Any:
-    """Keep OpenMP's threads from waiting for one another on small tables, and the result the same on any machine."""
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1, user_api="openmp")

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
+from prefect_mlops.core.addresses import looks_uri
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.lake.commits import append_next, attempts, open_or_make, open_table, read_small, storage
 from prefect_mlops.core.lake.compaction import compact
-from prefect_mlops.core.promotion.history import history_uri
-from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:
@@ -120,15 +119,6 @@ def level_of(number: int, alpha: float = ALPHA) -> float:
     if number < 1 or not 0 < alpha < 1:
         raise ConfigError(f"looks are numbered from 1 and alpha is between 0 and 1, saw look {number}, alpha {alpha}")
     return alpha / (_TOTAL * (number + 1) * math.log(number + 1) ** 2)
-
-
-def looks_uri(model: str) -> str:
-    """Return the address of a model's looks; the table has the name of its history.
-
-    Raises:
-        ConfigError: no name, or one that is too long.
-    """
-    return f"{Settings().lake_uri.rstrip('/')}/looks/{history_uri(model).rpartition('/')[2]}"
 
 
 def read_looks(model: str, *, kind: Kind | None = None, champion: int | None = None) -> list[Look]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from prefect_mlops.core import _text
-from prefect_mlops.core.cards.plots import DRAWING, METADATA, cut
+from prefect_mlops.core._drawing import DRAWING, METADATA, cut
 from prefect_mlops.core.drift.monitoring import ALPHA, Look
 
 if TYPE_CHECKING:

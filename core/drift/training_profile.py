@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from prefect_mlops.core.cards.card import Importances
+    from prefect_mlops.core.evaluation.importance import Importances
 
 FOLDER = "reference"  # among the artifacts of the model's run
 PROFILE_FILE = "profile.json.gz"

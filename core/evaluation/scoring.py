@@ -7,40 +7,15 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
+from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.predictions import Answers
-from prefect_mlops.core.metrics import Metric, metric_name
+from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
 from prefect_mlops.core.reports import Check, Report
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_REASON_LENGTH = 200  # scikit-learn's own messages can quote whole arrays
-
-
-def require_metrics(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
-    """Return the metrics once each, in order.
-
-    Args:
-        metrics: scikit-learn scorer names, and functions ``f(estimator, X, y) -> float``.
-
-    Raises:
-        ConfigError: none was given, one is neither a scorer name nor a usable function, or two functions share a name.
-    """
-    from sklearn.metrics import get_scorer_names
-
-    found: dict[str, Metric] = {}
-    known = get_scorer_names()
-    for metric in [metrics] if isinstance(metrics, str) else metrics:
-        name = metric_name(metric)
-        if isinstance(metric, str) and name not in known:
-            hint = "A metric is a scikit-learn scorer name or a function of (estimator, X, y); larger is better."
-            raise unknown_name("metric", name, known, hint=hint)
-        if found.setdefault(name, metric) != metric:
-            raise ConfigError(f"two metrics are called {name!r}: give one of the functions another name")
-    if not found:
-        raise ConfigError("no metric was given: name at least one scikit-learn scorer, e.g. 'roc_auc' or 'r2'")
-    return tuple(found.values())
 
 
 def score_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[Metric]) -> dict[str, float]:

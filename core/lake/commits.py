@@ -5,19 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import re
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from prefect_mlops.core.errors import BackendError, ConfigError
-from prefect_mlops.core.settings import Settings
+from prefect_mlops.core.errors import BackendError, storage_problem
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
-
-TableKind = Literal["datasets", "quarantine", "arrivals"]
 
 # One id for all our commits to a table: the protocol refuses the second of two writers that carry it, and the newest
 # of our commits is found in one look-up, however many there were and whatever other commits came after it.
@@ -31,24 +27,10 @@ PAUSE_SECONDS = 0.02
 _FOR_EVER = "interval 36500 days"
 _PROPERTIES = {"delta.logRetentionDuration": _FOR_EVER, "delta.deletedFileRetentionDuration": _FOR_EVER}
 NOTE = "prefect_mlops.note"
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_NO_ACCESS = {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 
 
 class Beaten(Exception):  # noqa: N818 - not an error: somebody was faster, and the caller looks again
     """Somebody else's commit came between."""
-
-
-def table_uri(kind: TableKind, name: str) -> str:
-    """Return the address of one of the lake's tables.
-
-    Raises:
-        ConfigError: a name that is not lower case letters, digits, dashes and underscores; no path is built from it.
-    """
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"dataset {name!r}: use 1 to 100 lower case letters, digits, '-' and '_'")
-    return f"{Settings().lake_uri.rstrip('/')}/{kind}/{name}"
 
 
 def open_table(uri: str, *, version: int | None = None) -> DeltaTable | None:
@@ -249,19 +231,3 @@ def rows_where(table: DeltaTable, column: str, values: Iterable[str], columns: l
         except pa.ArrowNotImplementedError:  # files that another engine wrote, with kinds of text Arrow cannot search
             rows = table.to_pyarrow_table(columns=list(dict.fromkeys([*columns, column])))
             return rows.filter(pc.is_in(rows[column].cast(pa.string()), value_set=wanted)).select(columns)
-
-
-def storage_problem(error: Exception) -> str:
-    """Say in words what object storage answered; delta-rs quotes a tree of requests and XML."""
-    text = " ".join(_ANSI.sub("", str(error)).split())
-    code = re.search(r"<Code>(\w+)</Code>", text)
-    asked = re.search(r"Error performing \w+ (\w+://[^/\s]+)", text)
-    if code and code[1] == "NoSuchBucket":
-        return "there is no such bucket"
-    if code and code[1] in _NO_ACCESS:
-        return f"storage refuses access ({code[1]}): check the key, its rights and the region"
-    if asked and "169.254." in asked[1]:
-        return "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
-    if asked and any(words in text for words in ("tcp connect error", "dns error", "operation timed out")):
-        return f"nobody answers at {asked[1]}"
-    return text[:300]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, LAKE_DIGEST, MARKS, table_uri
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.lake.commits import (
     Beaten,
@@ -21,7 +22,6 @@ from prefect_mlops.core.lake.commits import (
     open_table,
     rows_where,
     schema_of,
-    table_uri,
 )
 from prefect_mlops.core.lake.ledger import (
     Arrival,
@@ -32,9 +32,6 @@ from prefect_mlops.core.lake.ledger import (
     write_lines,
 )
 from prefect_mlops.core.lake.rows import (
-    DIGEST_COLUMN,
-    FILE_COLUMN,
-    MARKS,
     content_digest,
     dataset_rows,
     fit,
@@ -43,7 +40,6 @@ from prefect_mlops.core.lake.rows import (
     require_columns,
     without_marks,
 )
-from prefect_mlops.core.tables.read import LAKE_DIGEST
 from prefect_mlops.core.values import TableRef
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, TypeAdapter
 
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import BackendError
 from prefect_mlops.core.lake.commits import (
     append_next,
@@ -24,7 +25,6 @@ from prefect_mlops.core.lake.commits import (
     read_small,
     rows_where,
     storage,
-    table_uri,
 )
 from prefect_mlops.core.lake.compaction import compact
 from prefect_mlops.core.values import Value

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, ROW_COLUMN, table_uri
 from prefect_mlops.core.errors import ConfigError, unknown_name
-from prefect_mlops.core.lake.commits import open_table, rows_where, table_uri
+from prefect_mlops.core.lake.commits import open_table, rows_where
 from prefect_mlops.core.lake.landing import Landed, digest_of, local_file, look
 from prefect_mlops.core.lake.ledger import Arrival, Ledger, read_ledger
-from prefect_mlops.core.lake.rows import DIGEST_COLUMN, FILE_COLUMN, ROW_COLUMN, quarantine_schema
+from prefect_mlops.core.lake.rows import quarantine_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa

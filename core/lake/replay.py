@@ -8,20 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, ROW_COLUMN, table_uri
 from prefect_mlops.core.errors import DataCheckError
-from prefect_mlops.core.lake.commits import (
-    append_next,
-    attempts,
-    first_columns,
-    open_table,
-    rows_where,
-    schema_of,
-    table_uri,
-)
+from prefect_mlops.core.lake.commits import append_next, attempts, first_columns, open_table, rows_where, schema_of
 from prefect_mlops.core.lake.ledger import Arrival, Ledger, lines_note, read_ledger, write_lines
 from prefect_mlops.core.lake.quarantine import Held, find_held, grouped
 from prefect_mlops.core.lake.restore import restored_rows
-from prefect_mlops.core.lake.rows import DIGEST_COLUMN, FILE_COLUMN, ROW_COLUMN, content_digest, fit
+from prefect_mlops.core.lake.rows import content_digest, fit
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:

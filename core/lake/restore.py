@@ -8,8 +8,8 @@ from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, MARKS, ROW_COLUMN
 from prefect_mlops.core.errors import DataCheckError
-from prefect_mlops.core.lake.rows import DIGEST_COLUMN, FILE_COLUMN, MARKS, ROW_COLUMN
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, MARKS, REASONS_COLUMN, ROW_COLUMN
 from prefect_mlops.core.errors import DataCheckError
 from prefect_mlops.core.reports import Check, Report
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-
-FILE_COLUMN = "_file"
-DIGEST_COLUMN = "_digest"
-ROW_COLUMN = "_row"
-MARKS = (FILE_COLUMN, DIGEST_COLUMN, ROW_COLUMN)
-REASONS_COLUMN = "_reasons"
 
 
 def without_marks(rows: pd.DataFrame) -> pd.DataFrame:

@@ -10,10 +10,10 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core._text import show
 from prefect_mlops.core.errors import ConfigError, unknown_name
 from prefect_mlops.core.evaluation.estimates import Measured, Rows, measure
 from prefect_mlops.core.evaluation.predictions import Answers
-from prefect_mlops.core.tables.columns import show
 
 if TYPE_CHECKING:
     import pandas as pd

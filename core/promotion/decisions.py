@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
+from prefect_mlops.core._text import moment
 from prefect_mlops.core.errors import ConfigError, ConflictError
 from prefect_mlops.core.promotion.guards import held_lease
 from prefect_mlops.core.promotion.history import (
@@ -16,7 +17,6 @@ from prefect_mlops.core.promotion.history import (
     carried_out,
     champion_entry,
     decide,
-    moment,
     record,
 )
 from prefect_mlops.core.values import Value

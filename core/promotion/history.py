@@ -10,17 +10,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, Field, field_validator
 
-from prefect_mlops.core.errors import BackendError, ConfigError, ConflictError
+from prefect_mlops.core._text import moment
+from prefect_mlops.core.addresses import history_uri
+from prefect_mlops.core.errors import BackendError, ConflictError
 from prefect_mlops.core.lake.commits import Beaten, append_next, attempts, open_or_make, open_table, read_small, storage
 from prefect_mlops.core.lake.compaction import compact
-from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 PERSON = "person"
 AUTOMATIC = "automatic"
 COMPACT_EVERY = 100  # each row is a file of its own; a hundred are read in 30 ms, thousands in seconds
-MAX_TABLE_NAME = 200  # file systems take 255 bytes
 
 Kind = Literal[
     "leased", "released", "promoted", "rolled_back", "requested", "refused", "denied", "failed", "opened", "closed",
@@ -94,28 +93,6 @@ class Entry(Value):
         about = f" v{self.version}" if self.version else ""
         run = f" by flow run {self.flow_run}" if self.flow_run else ""
         return f"{self.kind}{about}{run} at {moment(self.at)}"
-
-
-def moment(time: datetime) -> str:
-    """Write a time for people, to the minute and in UTC."""
-    return time.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def history_uri(model: str) -> str:
-    """Return the address of a model's history.
-
-    Names of models may hold more than paths and object stores keep apart: every byte but lower case letters, digits
-    and dashes is written as ``_`` and two hexadecimal digits, so no two models share a table and none leads elsewhere.
-
-    Raises:
-        ConfigError: no name, or one that is too long when it is written like this.
-    """
-    plain = re.sub(rb"[^a-z0-9-]", lambda found: b"_%02x" % found[0][0], model.encode(errors="replace")).decode()
-    # Readers such as Spark skip folders that begin with an underscore; a doubled one occurs nowhere else.
-    name = f"x_{plain}" if plain.startswith("_") else plain
-    if not name or len(name) > MAX_TABLE_NAME:
-        raise ConfigError(f"model {model!r:.80}: its history has no table; use 1 to 60 lower case letters, digits, '-'")
-    return f"{Settings().lake_uri.rstrip('/')}/history/{name}"
 
 
 def read_history(model: str) -> list[Entry]:

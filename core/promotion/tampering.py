@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from prefect_mlops.core.addresses import history_uri
 from prefect_mlops.core.lake.commits import NOTE, open_table, storage
-from prefect_mlops.core.promotion.history import history_uri, row_hash
+from prefect_mlops.core.promotion.history import row_hash
 from prefect_mlops.core.values import Value
 
 # What `core.promotion.history` and `core.lake.compaction` leave in the log beside entries; none of it changes a row.

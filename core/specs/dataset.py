@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lake.ingest import table_uri
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.specs.loading import load_object
 

@@ -12,10 +12,9 @@ from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from prefect_mlops.core.addresses import history_uri, table_uri
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.evaluation.scoring import require_metrics
-from prefect_mlops.core.lake.ingest import table_uri
-from prefect_mlops.core.promotion.history import history_uri
+from prefect_mlops.core.metrics import require_metrics
 from prefect_mlops.core.specs.fingerprints import described
 from prefect_mlops.core.specs.loading import load_object
 from prefect_mlops.core.specs.policies import Drift, Limits, Retrain, Tune

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
-from prefect_mlops.core.lake.commits import storage_problem
-from prefect_mlops.core.lake.rows import DIGEST_COLUMN, FILE_COLUMN
+from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN
+from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError, storage_problem
 from prefect_mlops.core.tables.errors import bad_content, subject_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ ColumnKind = Literal["numeric", "boolean", "datetime", "categorical", "text", "e
 
 MAX_CATEGORIES = 1000  # strings with more values than this are names, comments or identifiers: text
 UNIQUE_SHARE = 0.5  # likewise strings of which more than every other one is new
-MAX_SHOWN = 60  # characters of one value in a finding: enough to recognise it, too little to export data
 
 _OBJECT_KINDS: dict[str, Kind] = {  # pandas' names for what an object column holds
     "string": "string",
@@ -97,12 +96,6 @@ def read_column(cells: pd.Series) -> Column:
         kind, values = "mixed", _values(cells, "mixed")
     empty = len(values) == 0
     return Column("empty" if empty else kind, values, len(cells), len(cells) - len(values), nominal)
-
-
-def show(value: object) -> str:
-    """Shorten one value of a column for a finding; it stays attacker text and is escaped where it is rendered."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
 def _kind(cells: pd.Series) -> Kind:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
-from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
-from prefect_mlops.core.lake.commits import storage_problem
+from prefect_mlops.core.addresses import LAKE_DIGEST
+from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError, storage_problem
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.tables import formats
 from prefect_mlops.core.tables.errors import bad_content, masked, reading, subject_of
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SOURCE_ATTRIBUTE = "prefect_mlops.source"
-LAKE_DIGEST = "sum-sha256:"  # how the digest of a data version of the lake begins
 MAX_NAME = 60  # names of task runs stand in one column of a page
 
 _FORMATS = {

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from prefect_mlops.core.promotion.history import moment
+from prefect_mlops.core._text import moment
 from prefect_mlops.core.promotion.periods import comment_on
 
 if TYPE_CHECKING:

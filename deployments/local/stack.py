@@ -13,17 +13,23 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from prefect_mlops.core.processes import LOOPBACK, Child, reserved_port, stop_children
+from prefect_mlops.core.processes import (
+    LOOPBACK,
+    Child,
+    Progress,
+    no_progress,
+    reserved_port,
+    sigterm_as_exit,
+    stop_children,
+)
 from prefect_mlops.deployments.local import servers, services
 from prefect_mlops.deployments.local.home import Hold, hold, recall, remember
 from prefect_mlops.deployments.project import PROJECT_FILE, read_project
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ def local_stack(
     """
     home = Path(home).expanduser().absolute()
     folder = Path(project or ".").expanduser().absolute()
-    tell = progress or say_nothing
+    tell = progress or no_progress
     if worker:
         read_project(folder)  # a wrong file is refused before anything is started
     for part in (home, home / "prefect", home / "logs", home / "artifacts"):
@@ -192,28 +198,6 @@ def _stop(held: Hold, tell: Progress) -> None:
         tell("stopping")
         stop_children(child for child in held.children if child.name not in names)
         stop_children(child for child in held.children if child.name in names)
-
-
-def say_nothing(_sentence: str) -> None:
-    """Tell nobody: progress where nobody asked for it."""
-
-
-@contextmanager
-def sigterm_as_exit() -> Iterator[None]:
-    """Make SIGTERM unwind the stack as Ctrl-C does, unless the program handles it or this is not its main thread."""
-
-    def leave(_signal: int, _frame: object) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
-
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

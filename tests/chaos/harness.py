@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prefect_mlops.core.lake.commits import open_table, table_uri
+from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, ROW_COLUMN, table_uri
+from prefect_mlops.core.lake.commits import open_table
 from prefect_mlops.core.lake.ledger import Ledger, read_ledger
-from prefect_mlops.core.lake.rows import DIGEST_COLUMN, FILE_COLUMN, ROW_COLUMN
 from prefect_mlops.core.reports import Check, Report
 from tests.chaos.files import Dropper, Expected
 from tests.chaos.stack import DRIFT_RESOURCE, ChaosStack

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from deltalake import DeltaTable
 
-from prefect_mlops.core.lake.ingest import checked, commit_arrivals, table_uri
+from prefect_mlops.core.addresses import table_uri
+from prefect_mlops.core.lake.ingest import checked, commit_arrivals
 from prefect_mlops.core.lake.ledger import Arrival, read_ledger
 from tests.chaos import harness as chaos
 from tests.chaos.files import Dropper, digest

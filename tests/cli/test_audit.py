@@ -15,9 +15,10 @@ from deltalake import DeltaTable, write_deltalake
 from mlflow import MlflowClient
 
 from prefect_mlops.cli import app
+from prefect_mlops.core.addresses import history_uri
 from prefect_mlops.core.lake.compaction import Compacted, compact, give_back
 from prefect_mlops.core.promotion import history
-from prefect_mlops.core.promotion.history import Entry, history_uri, read_rows, record, row_hash
+from prefect_mlops.core.promotion.history import Entry, read_rows, record, row_hash
 from prefect_mlops.tracking import anchors
 
 Call = Callable[..., SimpleNamespace]

@@ -15,8 +15,8 @@ from deltalake import DeltaTable
 from prefect.settings import PREFECT_API_URL
 
 from prefect_mlops.cli.commands.ingest import landed_name
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lake.ingest import table_uri
 from prefect_mlops.core.lake.ledger import read_ledger
 
 COMMAND = str(Path(sys.executable).with_name("prefect-mlops"))

@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from prefect_mlops.cli.app import app
-from prefect_mlops.core.lake.ingest import Arrival, checked, commit_arrivals, table_ref, table_uri, without_marks
+from prefect_mlops.core.addresses import table_uri
+from prefect_mlops.core.lake.ingest import Arrival, checked, commit_arrivals, table_ref, without_marks
 from prefect_mlops.core.lineage.training_data import Lineage, lineage_of, training_digest
 from prefect_mlops.core.promotion.history import Entry, record
 from prefect_mlops.core.tables.read import read_table

@@ -17,7 +17,7 @@ from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 from prefect.settings import PREFECT_API_URL
 
-from prefect_mlops.core.lake.ingest import table_uri
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.tasks import ingest_files
 
 COMMAND = str(Path(sys.executable).with_name("prefect-mlops"))

@@ -20,9 +20,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from prefect_mlops.cli import app
+from prefect_mlops.core.addresses import history_uri
 from prefect_mlops.core.lake.ingest import without_marks
 from prefect_mlops.core.promotion.decisions import Approval
-from prefect_mlops.core.promotion.history import Entry, history_uri, record
+from prefect_mlops.core.promotion.history import Entry, record
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.values import Decision, ModelVersion
 from prefect_mlops.tasks import (

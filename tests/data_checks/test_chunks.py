@@ -12,10 +12,11 @@ from deltalake import write_deltalake
 from great_expectations import expectations as gxe
 from great_expectations.expectations.row_conditions import Column
 
+from prefect_mlops.core.addresses import LAKE_DIGEST
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.tables.digests import table_digest
-from prefect_mlops.core.tables.read import LAKE_DIGEST, as_frame
+from prefect_mlops.core.tables.read import as_frame
 from prefect_mlops.core.values import TableRef
 from prefect_mlops.data_checks import check_table, engine, infer_suite
 from prefect_mlops.examples.flights.suite import flights_suite

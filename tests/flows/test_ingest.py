@@ -13,8 +13,9 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.events.worker import EventsWorker
 
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lake.ingest import arrivals, table_uri
+from prefect_mlops.core.lake.ingest import arrivals
 from prefect_mlops.flows.ingest import ingest
 from prefect_mlops.tasks import _intake
 

@@ -18,8 +18,8 @@ from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lake.ingest import table_uri
 from prefect_mlops.core.lake.ledger import read_ledger
 from prefect_mlops.flows.replay import Replayed, replay
 from prefect_mlops.tasks import ingest_files

@@ -10,7 +10,8 @@ import pytest
 from deltalake import write_deltalake
 from great_expectations import expectations as gxe
 
-from prefect_mlops.core.lake.commits import open_table, table_uri
+from prefect_mlops.core.addresses import table_uri
+from prefect_mlops.core.lake.commits import open_table
 from prefect_mlops.core.lineage.environment import CodeState
 from prefect_mlops.core.promotion import lock
 from prefect_mlops.core.promotion.history import Entry, read_history, record

@@ -19,8 +19,8 @@ from great_expectations import expectations as gxe
 from pandas.testing import assert_frame_equal
 from sklearn.linear_model import LogisticRegression
 
+from prefect_mlops.core.addresses import MARKS
 from prefect_mlops.core.errors import DataCheckError
-from prefect_mlops.core.lake.rows import MARKS
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.tables.read import read_table
 from prefect_mlops.core.values import Gate, LoadedModel, ModelVersion

@@ -17,8 +17,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from mlflow import MlflowClient
 
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import BackendError, ConfigError
-from prefect_mlops.core.lake.commits import table_uri
 from prefect_mlops.core.values import Evaluation, ModelVersion
 from prefect_mlops.reproduction.reproduce import Reproduced, named_version, reproduce_model
 from prefect_mlops.tasks import load_table, log_run, register_model, split_table, train_model

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from prefect_mlops.core.cards.card import Importance, Importances
 from prefect_mlops.core.drift.monitoring import level_of
 from prefect_mlops.core.drift.training_profile import PREDICTION, Reference, make_reference
 from prefect_mlops.core.errors import BackendError, ConfigError, DriftError
+from prefect_mlops.core.evaluation.importance import Importance, Importances
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.specs.policies import Drift
 from prefect_mlops.core.values import Gate, LoggedRun, TableRef

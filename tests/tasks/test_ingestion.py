@@ -13,10 +13,11 @@ from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
 from prefect_mlops.core import DatasetSpec
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import commits, ledger
 from prefect_mlops.core.lake import ingest as lake
-from prefect_mlops.core.lake.ingest import Arrival, arrivals, table_uri
+from prefect_mlops.core.lake.ingest import Arrival, arrivals
 from prefect_mlops.tasks import _intake, find_pending, ingest_files, ingestion
 from prefect_mlops.tasks.ingestion import Taken
 

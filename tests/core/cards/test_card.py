@@ -17,6 +17,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from prefect_mlops.core._text import plain
 from prefect_mlops.core.cards.card import (
     Baseline,
     Calibration,
@@ -24,25 +25,24 @@ from prefect_mlops.core.cards.card import (
     Card,
     Confusion,
     Fact,
-    Importance,
-    Importances,
     ResidualBin,
     Residuals,
     Score,
     Share,
     Target,
     TargetLine,
-    plain,
 )
 from prefect_mlops.core.cards.data import describe_columns, describe_target, find_limits, percent
-from prefect_mlops.core.cards.measures import (
+from prefect_mlops.core.cards.measures import measure_behaviour
+from prefect_mlops.core.cards.sections import number
+from prefect_mlops.core.evaluation.importance import (
     IMPORTANCE_ROWS,
+    Importance,
+    Importances,
     NotMeasurableError,
-    measure_behaviour,
     measure_importances,
     sample,
 )
-from prefect_mlops.core.cards.sections import number
 from prefect_mlops.core.reports import Check
 
 NASTY = ["</script><script>alert(1)</script>", "a|b`c`", "$x$ -->", '" onload="x', "font-family: x", "名前"]

@@ -14,8 +14,9 @@ from deltalake import DeltaTable, write_deltalake
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from prefect_mlops.core.addresses import looks_uri
 from prefect_mlops.core.drift import monitoring
-from prefect_mlops.core.drift.monitoring import ALPHA, Look, level_of, look_number, looks_uri, read_looks, record_look
+from prefect_mlops.core.drift.monitoring import ALPHA, Look, level_of, look_number, read_looks, record_look
 from prefect_mlops.core.drift.monitoring_page import MAX_COLUMNS, MAX_LOOKS, looks_page, plot_looks
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.lake.commits import Beaten

@@ -13,7 +13,6 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from prefect_mlops.core.cards.card import Importance, Importances
 from prefect_mlops.core.drift import training_profile
 from prefect_mlops.core.drift.column_profile import MAX_COUNTED
 from prefect_mlops.core.drift.quantiles import PIECE
@@ -31,6 +30,7 @@ from prefect_mlops.core.drift.training_profile import (
     weights_of,
 )
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.evaluation.importance import Importance, Importances
 
 
 def awkward(rows: int, seed: int = 0) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from deltalake import DeltaTable
 
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake.commits import last_commit, notes_since, open_table
 from prefect_mlops.core.lake.compaction import (
@@ -21,7 +22,7 @@ from prefect_mlops.core.lake.compaction import (
     models_with_history,
     needs_of,
 )
-from prefect_mlops.core.lake.ingest import checked, commit_arrivals, table_ref, table_uri
+from prefect_mlops.core.lake.ingest import checked, commit_arrivals, table_ref
 from prefect_mlops.core.lake.ledger import Arrival, Ledger, read_ledger
 from prefect_mlops.core.lineage.training_data import training_digest
 from prefect_mlops.core.promotion.history import Entry, read_history, record

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from deltalake import DeltaTable
 
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
 from prefect_mlops.core.lake import ingest
-from prefect_mlops.core.lake.ingest import Checked, checked, commit_arrivals, table_ref, table_uri
+from prefect_mlops.core.lake.ingest import Checked, checked, commit_arrivals, table_ref
 from prefect_mlops.core.lake.ledger import Arrival, arrivals, read_ledger, write_lines
 from prefect_mlops.core.lake.rows import content_digest, dataset_rows
 from prefect_mlops.core.tables.read import as_frame

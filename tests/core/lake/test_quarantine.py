@@ -17,10 +17,11 @@ from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
 from prefect_mlops.core import DatasetSpec
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import replay as replays
 from prefect_mlops.core.lake.commits import Beaten
-from prefect_mlops.core.lake.ingest import table_ref, table_uri
+from prefect_mlops.core.lake.ingest import table_ref
 from prefect_mlops.core.lake.ledger import Arrival, read_ledger, write_lines
 from prefect_mlops.core.lake.pending import find_backlog
 from prefect_mlops.core.lake.quarantine import find_held, find_refused

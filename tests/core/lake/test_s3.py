@@ -23,10 +23,11 @@ from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 
 from prefect_mlops.core import DatasetSpec
+from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
 from prefect_mlops.core.lake.commits import open_table
 from prefect_mlops.core.lake.compaction import Need, compact_table, find_tables, give_back
-from prefect_mlops.core.lake.ingest import commit_arrivals, table_ref, table_uri
+from prefect_mlops.core.lake.ingest import commit_arrivals, table_ref
 from prefect_mlops.core.lake.ledger import read_ledger
 from prefect_mlops.core.promotion.history import Entry, read_history, record
 from prefect_mlops.core.tables.read import as_frame, read_table

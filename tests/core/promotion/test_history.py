@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefect_mlops.core.addresses import history_uri
 from prefect_mlops.core.errors import BackendError, ConfigError, ConflictError
 from prefect_mlops.core.lake.commits import Beaten
 from prefect_mlops.core.promotion import history
@@ -21,7 +22,6 @@ from prefect_mlops.core.promotion.history import (
     champion_entry,
     decide,
     decided,
-    history_uri,
     last_decision,
     next_sequence,
     read_history,

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from prefect_mlops.core.promotion.history import Entry, history_uri, read_history, read_rows, record, row_hash
+from prefect_mlops.core.addresses import history_uri
+from prefect_mlops.core.promotion.history import Entry, read_history, read_rows, record, row_hash
 from prefect_mlops.core.promotion.tampering import audit_history
 
 Rows = list[dict[str, Any]]

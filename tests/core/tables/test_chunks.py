@@ -12,12 +12,12 @@ import pytest
 from deltalake import DeltaTable, WriterProperties, write_deltalake
 from pandas.testing import assert_frame_equal
 
+from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, LAKE_DIGEST
 from prefect_mlops.core.errors import ConfigError, DataCheckError
-from prefect_mlops.core.lake.rows import DIGEST_COLUMN, FILE_COLUMN
 from prefect_mlops.core.lineage.training_data import Lineage
 from prefect_mlops.core.tables.chunks import read_chunks
 from prefect_mlops.core.tables.digests import table_digest
-from prefect_mlops.core.tables.read import LAKE_DIGEST, as_frame, read_table
+from prefect_mlops.core.tables.read import as_frame, read_table
 from prefect_mlops.core.values import TableRef
 
 
