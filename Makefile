@@ -44,9 +44,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@ln -sfn ../../../../examples/flights $(VENV)/rooms/prefect_mlops/examples/flights
 	@touch $@
 
-LOCKED_ON := 2026-10-15 # newest releases of that day work together; move it, then run everything
+LOCKED_ON := 2026-11-30 # newest releases of that day work together; move it, then run everything
 lock: ## resolve again; names no package index
-	uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
+	uv pip compile --upgrade --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
 		--exclude-newer $(LOCKED_ON) \
 		--extra demo --extra dask --extra s3 --group dev pyproject.toml -o requirements.lock
 

@@ -23,7 +23,7 @@ from prefect_mlops.core.drift.monitoring import ALPHA as ALPHA_OF_ALL
 from prefect_mlops.core.drift.monitoring import level_of
 from prefect_mlops.core.drift.table_drift import ALPHA, compare_profiles
 from prefect_mlops.core.drift.table_profile import profile_chunks
-from prefect_mlops.core.drift.training_profile import make_reference
+from prefect_mlops.core.drift.training_profile import make_training_profile
 
 BATCHES = (50, 500, 5_000, 50_000)
 REFERENCE_ROWS = 20_000
@@ -113,7 +113,7 @@ def neighbours(*, blocks: int, seed: int) -> list[Line]:
     """
     everything = pool(MONTH, TEN)
     reference = draws(everything, [REFERENCE_ROWS], np.random.default_rng(seed))[0]
-    judges = {"ours": as_reference(reference), "ours, with what is usual": make_reference(everything)}
+    judges = {"ours": as_reference(reference), "ours, with what is usual": make_training_profile(everything)}
     lines = []
     for rows in BLOCKS:
         starts = np.linspace(0, len(everything) - rows, blocks).astype(int)

@@ -19,7 +19,7 @@ import pandas as pd
 from drift_tables import Answer, ask_evidently
 from sklearn.model_selection import train_test_split
 
-from prefect_mlops.core.drift.training_profile import PREDICTION, Reference, make_reference
+from prefect_mlops.core.drift.training_profile import PREDICTION, TrainingProfile, make_training_profile
 from prefect_mlops.core.evaluation.importance import measure_importances
 from prefect_mlops.examples.flights import model
 from prefect_mlops.examples.flights.arrivals import write_month
@@ -38,14 +38,14 @@ def months() -> dict[int, pd.DataFrame]:
         return {month: model.prepared(pd.read_csv(write_month(Path(folder), month))) for month in YEAR}
 
 
-def learn(spring: pd.DataFrame, seed: int) -> tuple[Any, Reference]:
+def learn(spring: pd.DataFrame, seed: int) -> tuple[Any, TrainingProfile]:
     """Train the model and make what it is compared with."""
     X, y = spring[list(model.features or ())], spring[model.target]
     places = train_test_split(np.arange(len(X)), test_size=0.25, random_state=seed, stratify=y)
     (learned, known), (unseen, truth) = ((X.iloc[np.sort(side)], y.iloc[np.sort(side)]) for side in places)  # in order
     fitted = model.estimator.set_params(histgradientboostingclassifier__random_state=seed).fit(learned, known)
     importances = measure_importances(fitted, unseen, truth, metric="roc_auc", seed=seed)
-    return fitted, make_reference(learned, known, model=fitted, unseen=unseen, importances=importances)
+    return fitted, make_training_profile(learned, known, model=fitted, unseen=unseen, importances=importances)
 
 
 def sizes(report: Report) -> dict[str, float]:
@@ -58,7 +58,7 @@ def _size(check: Check) -> float:
     return float(found[0]) if found else float("nan")
 
 
-def named(report: Report, reference: Reference) -> str:
+def named(report: Report, reference: TrainingProfile) -> str:
     """Write which columns a report names, with what was seen."""
     cells = []
     for check in report.failures:
@@ -73,7 +73,7 @@ def named(report: Report, reference: Reference) -> str:
     return "; ".join(cells) or "nothing"
 
 
-def judge(fitted: Any, reference: Reference, tables: dict[int, pd.DataFrame]) -> list[dict[str, Any]]:
+def judge(fitted: Any, reference: TrainingProfile, tables: dict[int, pd.DataFrame]) -> list[dict[str, Any]]:
     """Judge every month."""
     features = [*reference.features]
     before = pd.concat([tables[month] for month in SPRING], ignore_index=True)[features]
@@ -94,13 +94,13 @@ def judge(fitted: Any, reference: Reference, tables: dict[int, pd.DataFrame]) ->
     return lines
 
 
-def _auc(fitted: Any, table: pd.DataFrame, reference: Reference) -> float:
+def _auc(fitted: Any, table: pd.DataFrame, reference: TrainingProfile) -> float:
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(table[reference.target], fitted.predict_proba(table[list(reference.features)])[:, 1]))
 
 
-def markdown(lines: list[dict[str, Any]], reference: Reference) -> str:
+def markdown(lines: list[dict[str, Any]], reference: TrainingProfile) -> str:
     """Write a line for each month, and one for each column."""
     text = [
         "| month | rows | verdict | decided by | named: size (weight) | classifier | Evidently flags | model's AUC |",

@@ -21,7 +21,7 @@ import pandas as pd
 from drift_alarms import BATCHES, HALF_A_YEAR, LARGE, MONTH, REFERENCE_ROWS
 from drift_tables import TEN, THIRTY, Answer, as_reference, ask_evidently, ask_ours, draws, pool, weights_for
 
-from prefect_mlops.core.drift.column_profile import summarise
+from prefect_mlops.core.drift.column_profile import profile_column
 from prefect_mlops.core.drift.statistical_tests import measure_categories, measure_numbers
 from prefect_mlops.core.drift.table_profile import profile_chunks
 
@@ -131,7 +131,7 @@ def count(*, rows: int, trials: int, evidently: int, seed: int) -> dict[Case, di
             before, now = (profile_chunks([side]) for side in (reference, current))
             for case in (case for case in seen if case.columns == columns):
                 cells = case.change(current[case.column], np.random.default_rng([seed, trial]))
-                changed = replace(now, columns=now.columns | {case.column: summarise(cells)})
+                changed = replace(now, columns=now.columns | {case.column: profile_column(cells)})
                 weights = weights_for(columns) if case.weighed else None
                 said = ask_ours(changed, as_reference(before, weights=weights))
                 seen[case].append((case.column in said.columns, said.alarm))

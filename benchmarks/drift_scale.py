@@ -100,12 +100,17 @@ def make(current: Path, reference: Path, store: Path) -> Callable[[], Any]:  # n
     import pyarrow.parquet  # noqa: F401
 
     from prefect_mlops.core.drift.table_profile import profile_chunks
-    from prefect_mlops.core.drift.training_profile import PROFILE_FILE, SAMPLE_FILE, Reference, save_reference
+    from prefect_mlops.core.drift.training_profile import (
+        PROFILE_FILE,
+        SAMPLE_FILE,
+        TrainingProfile,
+        write_training_profile,
+    )
     from prefect_mlops.core.tables.chunks import read_chunks
 
     def work() -> dict[str, Any]:
         profile = profile_chunks(read_chunks(str(reference)))
-        save_reference(Reference(profile, tuple(profile.columns)), store)
+        write_training_profile(TrainingProfile(profile, tuple(profile.columns)), store)
         return {"stored_mb": round(sum((store / name).stat().st_size for name in (PROFILE_FILE, SAMPLE_FILE)) / 1e6, 2)}
 
     return work
@@ -117,12 +122,12 @@ def ours(current: Path, reference: Path, store: Path, *, html: Path | None = Non
     import sklearn.model_selection  # noqa: F401
     from scipy import stats  # noqa: F401
 
-    from prefect_mlops.core.drift.training_profile import load_reference
+    from prefect_mlops.core.drift.training_profile import read_training_profile
     from prefect_mlops.core.values import TableRef
     from prefect_mlops.tasks.drift import detect_drift
 
     def work() -> dict[str, Any]:
-        report = detect_drift.fn(current=TableRef(uri=str(current)), reference=load_reference(store), html=html)
+        report = detect_drift.fn(current=TableRef(uri=str(current)), reference=read_training_profile(store), html=html)
         return {"passed": report.passed, "drifted": report.checks[0].observed}
 
     return work
@@ -218,11 +223,11 @@ def exactness(folder: Path, size: float) -> dict[str, float]:
     """Compare our sizes with exact ones, and those of merged parts with those of one pass."""
     from prefect_mlops.core.drift.table_drift import compare_profiles
     from prefect_mlops.core.drift.table_profile import merge_profiles, profile_chunks
-    from prefect_mlops.core.drift.training_profile import load_reference
+    from prefect_mlops.core.drift.training_profile import read_training_profile
     from prefect_mlops.core.tables.chunks import read_chunks
 
     current, reference = (table_at(folder, side, size) for side in ("current", "reference"))
-    stored = load_reference(folder / f"store-{size:g}").profile
+    stored = read_training_profile(folder / f"store-{size:g}").profile
     files = np.array_split(sorted(current.iterdir()), PARTS)
     parts = [
         profile_chunks((chunk for file in part for chunk in read_chunks(str(file))), part=number)

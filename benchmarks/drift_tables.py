@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from prefect_mlops.core.drift.table_profile import Profile, profile_chunks
-from prefect_mlops.core.drift.training_profile import Reference
+from prefect_mlops.core.drift.table_profile import TableProfile, profile_chunks
+from prefect_mlops.core.drift.training_profile import TrainingProfile
 from prefect_mlops.core.drift.verdict import SEPARATION
 from prefect_mlops.tasks.drift import detect_drift
 
@@ -121,14 +121,18 @@ def weights_for(columns: Sequence[str], *, heaviest: float = 0.4) -> dict[str, f
     return dict(zip(columns, map(float, shares), strict=True))
 
 
-def as_reference(rows: pd.DataFrame | Profile, *, weights: dict[str, float] | None = None) -> Reference:
+def as_reference(rows: pd.DataFrame | TableProfile, *, weights: dict[str, float] | None = None) -> TrainingProfile:
     """Summarise a table as it is kept with a model."""
-    profile = rows if isinstance(rows, Profile) else profile_chunks([rows])
-    return Reference(profile, tuple(profile.columns), "", weights or {})
+    profile = rows if isinstance(rows, TableProfile) else profile_chunks([rows])
+    return TrainingProfile(profile, tuple(profile.columns), "", weights or {})
 
 
 def ask_ours(
-    current: pd.DataFrame | Profile, reference: Reference, *, level: float = 0.01, multivariate: bool | None = False
+    current: pd.DataFrame | TableProfile,
+    reference: TrainingProfile,
+    *,
+    level: float = 0.01,
+    multivariate: bool | None = False,
 ) -> Answer:
     """Ask `detect_drift`; a column with too few values to be judged is not named, nor is what its classifier says."""
     report = detect_drift.fn(current=current, reference=reference, level=level, multivariate=multivariate, subject="-")

@@ -26,9 +26,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from prefect_mlops.core import Gate
 from prefect_mlops.core.evaluation.estimates import Rows
-from prefect_mlops.core.evaluation.gates import Contest, judge_gates
-from prefect_mlops.core.evaluation.predictions import Answers
-from prefect_mlops.core.evaluation.resampling_units import units_of
+from prefect_mlops.core.evaluation.gates import Comparison, judge_gates
+from prefect_mlops.core.evaluation.predictions import CachedPredictions
+from prefect_mlops.core.evaluation.resampling_units import resampling_units
 from prefect_mlops.core.evaluation.scoring import score_model
 from prefect_mlops.core.evaluation.slices import judge_slices
 
@@ -131,14 +131,14 @@ def drawn(rows: int, shape: str, *, better: bool, chance: np.random.Generator) -
     return pd.DataFrame(table)
 
 
-def contest(table: pd.DataFrame, shape: str, metric: str) -> Contest:
+def contest(table: pd.DataFrame, shape: str, metric: str) -> Comparison:
     """Let both models answer on the rows."""
     number = metric == "neg_root_mean_squared_error"
     kind, suffix = (DrawnRegressor, "_delay") if number else (DrawnClassifier, "")
-    ours, theirs = (Answers(kind(name + suffix), table) for name in ("challenger", "champion"))
+    ours, theirs = (CachedPredictions(kind(name + suffix), table) for name in ("challenger", "champion"))
     options: dict[str, Any] = {"rows": {}, "groups": {"group_by": "group"}, "time": {"order_by": "at"}}[shape]
-    units = units_of(table, **{"order_by": None, "group_by": None, **options})
-    return Contest(ours, theirs, Rows(table["delay" if number else "late"], units), table)
+    units = resampling_units(table, **{"order_by": None, "group_by": None, **options})
+    return Comparison(ours, theirs, Rows(table["delay" if number else "late"], units), table)
 
 
 def count(*, trials: int, rows: int, shape: str, metric: Any, slices: bool, seed: int) -> dict[str, float]:

@@ -20,12 +20,12 @@ import pandas as pd
 from scipy.signal import lfilter
 from sklearn import set_config
 
-from prefect_mlops.core.evaluation.estimates import Measured
+from prefect_mlops.core.evaluation.estimates import ScoreEstimate
 from prefect_mlops.core.evaluation.influence_functions import influence
-from prefect_mlops.core.evaluation.predictions import Answers
+from prefect_mlops.core.evaluation.predictions import CachedPredictions
 from prefect_mlops.core.evaluation.resampling_units import MAX_BLOCKS, MIN_BLOCKS
 from prefect_mlops.core.live.degradation import LOOKS, judge_decay, loss_of
-from prefect_mlops.core.live.labels import Truths
+from prefect_mlops.core.live.labels import GroundTruth
 from prefect_mlops.core.live.windows import MIN_LABELLED, MIN_ROWS, follow
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def look(life: pd.DataFrame, day: float, *, may_lose: list[float]) -> list[bool]
     seen = life[life["days"] < day].reset_index(drop=True)
     seen["label"] = seen["label"].where(seen["known"] < day)
     now = (START + pd.Timedelta(days=day)).to_pydatetime()
-    course = follow(Truths(seen[["at", "prediction", "label"]]), metrics=[METRIC], every="week", now=now)
+    course = follow(GroundTruth(seen[["at", "prediction", "label"]]), metrics=[METRIC], every="week", now=now)
     decided = [judge_decay(course, baseline=BASELINE, may_lose=margin)[0] for margin in may_lose]
     return [not check.passed and check.severity == "error" for check in decided]
 
@@ -78,7 +78,7 @@ class Watched:
         self.days, self.known = life["days"].to_numpy(), life["known"].to_numpy()
         self.said, self.truth = life["prediction"].to_numpy(), life["label"].to_numpy()
         self.weeks = [np.flatnonzero(self.days // 7 == week) for week in range(int(self.days.max() // 7) + 1)]
-        self.before: tuple[int, Measured] | None = None
+        self.before: tuple[int, ScoreEstimate] | None = None
 
     def alarms(self, day: float, *, may_lose: list[float]) -> list[bool]:
         """Answer as `look` does."""
@@ -105,7 +105,7 @@ class Watched:
         count = len(self.labelled(week, day))
         return count >= MIN_ROWS and count / len(self.weeks[week]) >= MIN_LABELLED
 
-    def measured(self, windows: list[NDArray[np.int64]], free: int) -> Measured:
+    def measured(self, windows: list[NDArray[np.int64]], free: int) -> ScoreEstimate:
         """Measure some windows together, in blocks of their own."""
         blocks = []
         for places in windows:
@@ -113,13 +113,13 @@ class Watched:
             blocks.append(free + (np.arange(0.5, len(places)) / len(places) * count).astype("int64"))
             free += count
         rows = np.concatenate(windows)
-        answers = Answers(_Said(self.said), pd.DataFrame(index=range(len(self.said))))
+        answers = CachedPredictions(_Said(self.said), pd.DataFrame(index=range(len(self.said))))
         found = influence(METRIC, answers, self.truth, rows)
         assert found is not None  # noqa: S101 - a script's own condition
         score, moved = found[1]
         used, of, sizes = np.unique(np.concatenate(blocks), return_inverse=True, return_counts=True)
         spread = np.bincount(of, weights=moved)
-        return Measured(score, spread, used, sizes, len(rows), resampled=False, method="", pieces="blocks")
+        return ScoreEstimate(score, spread, used, sizes, len(rows), resampled=False, method="", pieces="blocks")
 
 
 class _Said:
@@ -156,7 +156,7 @@ def compare(*, rows: int, tied: bool) -> None:
 def true_loss(error: float) -> float:
     """Tell what the larger error costs, from many rows."""
     rows = drawn(100_000, weeks=BASELINE + 3, error=error, tied=False, chance=np.random.default_rng(0))
-    course = follow(Truths(rows[["at", "prediction", "label"]]), metrics=[METRIC], every="week")
+    course = follow(GroundTruth(rows[["at", "prediction", "label"]]), metrics=[METRIC], every="week")
     scores = [window.scores[METRIC] for window in course.windows]
     return float(np.mean(scores[:BASELINE]) - np.mean(scores[BASELINE:]))
 

@@ -195,7 +195,7 @@ def ours(uri: str, kind: str) -> dict[str, Any]:
     from prefect import flow
 
     from prefect_mlops.flows import challenger as challengers
-    from prefect_mlops.flows.run_summary import Verdict
+    from prefect_mlops.flows.run_summary import RunSummary
     from prefect_mlops.flows.train import train
     from prefect_mlops.tasks import find_model
 
@@ -207,7 +207,7 @@ def ours(uri: str, kind: str) -> dict[str, Any]:
 
     @flow
     def scaled() -> None:
-        told, clock = Verdict("train", spec.name), Clock()
+        told, clock = RunSummary("train", spec.name), Clock()
         with clock.step("prepare"):
             trial = challengers.prepare_trial("train_scale.large", spec, "", told)
         with clock.step("train and evaluate"):
@@ -220,7 +220,7 @@ def ours(uri: str, kind: str) -> dict[str, Any]:
             measured = challengers.measure_challenger(trial, challenger)
             challengers.card_of(trial, challenger, measured, told, registered)
         with clock.step("reference"):
-            challengers.keep_reference_of(trial, challenger, measured, registered[0])
+            challengers.save_profile_of(trial, challenger, measured, registered[0])
         found.update(matrix=sum(map(matrix_bytes, (trial.split.X_train, trial.split.X_test))), steps=clock.steps)
 
     scaled()

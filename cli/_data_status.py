@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prefect_mlops.core.specs.dataset import DatasetSpec
 
 
-class DataStanding(Value):
+class DatasetStatus(Value):
     """How a dataset stands at one moment.
 
     Attributes:
@@ -76,7 +76,7 @@ class DataStanding(Value):
             yield f"Look at what was refused: prefect-mlops quarantine list {self.name}."
 
 
-def find_data_standing(dataset: str) -> DataStanding:
+def find_dataset_status(dataset: str) -> DatasetStatus:
     """Find how a dataset stands; a landing place that cannot be looked at keeps nobody from the rest.
 
     Args:
@@ -91,7 +91,7 @@ def find_data_standing(dataset: str) -> DataStanding:
     ledger, versions = read_ledger(dataset), data_versions(dataset)
     newest = versions[-1] if versions else None
     spec, problem = _spec(dataset)
-    found = DataStanding(
+    found = DatasetStatus(
         name=dataset,
         declared=spec is not None,
         version=newest.version if newest else None,

@@ -49,7 +49,7 @@ def history_uri(model: str) -> str:
     return f"{Settings().lake_uri.rstrip('/')}/history/{name}"
 
 
-def looks_uri(model: str) -> str:
+def monitoring_uri(model: str) -> str:
     """Return the address of a model's looks; the table has the name of its history.
 
     Raises:

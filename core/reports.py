@@ -14,10 +14,10 @@ from prefect_mlops.core.values import Value
 MAX_EXAMPLES = 5  # enough to see the pattern; a report is not a data export
 MAX_ROWS_SHOWN = 100  # passed checks beyond this are counted, not listed; failed ones are always listed first
 
-Kind = Literal["data", "gate", "drift", "performance"]
+ReportKind = Literal["data", "gate", "drift", "performance"]
 Severity = Literal["error", "warning"]
 
-_ERRORS: dict[Kind, type[errors.CheckError]] = {
+_ERRORS: dict[ReportKind, type[errors.CheckError]] = {
     "data": errors.DataCheckError,
     "gate": errors.GateError,
     "drift": errors.DriftError,
@@ -70,7 +70,7 @@ class Report(Value):
         links: label and address of pages that show more; made by us, never of data.
     """
 
-    kind: Kind
+    kind: ReportKind
     subject: str
     checks: tuple[Check, ...] = Field(min_length=1)
     rows: int | None = None

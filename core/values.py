@@ -211,7 +211,7 @@ class Decision(Value):
     url: str | None = None
 
 
-State = Literal["planned", "passed", "refused", "promoted", "failed"]
+BackfillState = Literal["planned", "passed", "refused", "promoted", "failed"]
 
 
 class Backfilled(Value):
@@ -231,7 +231,7 @@ class Backfilled(Value):
 
     data: int
     at: datetime
-    state: State
+    state: BackfillState
     version: int | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     rows: int = 0

@@ -15,10 +15,11 @@ from prefect_mlops.core.errors import CheckError, ConfigError, ConflictError
 from prefect_mlops.core.lake.versions import DataVersion, versions_between
 from prefect_mlops.core.promotion.history import Entry, read_history
 from prefect_mlops.core.specs.model import ModelSpec, is_address, load_spec
-from prefect_mlops.core.values import Backfilled, Decision, State
-from prefect_mlops.flows.challenger import judge_challenger, prepare_trial, register_challenger, train_challenger
-from prefect_mlops.flows.run_summary import Verdict, verdict
+from prefect_mlops.core.values import Backfilled, BackfillState, Decision
+from prefect_mlops.flows.challenger import judge_challenger, register_challenger, train_challenger
+from prefect_mlops.flows.run_summary import RunSummary, summarise_run
 from prefect_mlops.flows.train import train
+from prefect_mlops.flows.training_data import prepare_training_data
 from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import load_model, note_entry
 
@@ -55,7 +56,7 @@ def backfill(
         BackendError: MLflow or storage failed; what was done is kept.
     """
     spec = load_spec(model)
-    with verdict("backfill", spec.name) as told:
+    with summarise_run("backfill", spec.name) as told:
         if is_address(spec.dataset):
             raise ConfigError(f"{spec.name}: dataset {spec.dataset!r} is an address, which keeps no data versions")
         versions = versions_between(spec.dataset, start, end)
@@ -84,9 +85,9 @@ def backfill_version(model: str, data: int) -> Decision:
         The decision, as it would have been.
     """
     spec = load_spec(model)
-    with verdict("backfill-version", spec.name) as told:
+    with summarise_run("backfill-version", spec.name) as told:
         best = _best_before(read_history(spec.name), spec, data)
-        trial = prepare_trial(model, spec, f"@{data}", told)
+        trial = prepare_training_data(model, spec, f"@{data}", told)
         challenger = train_challenger(trial)
         against = load_model(spec.name, version=best) if best else None
         judged = judge_challenger(trial, challenger, against, told)
@@ -108,7 +109,7 @@ def _replayed(model: str, spec: ModelSpec, data: DataVersion, *, promote: bool) 
         return Backfilled(data=data.version, at=data.at, state="failed", reason=str(error))
     if decision.decision == "braked":
         raise ConflictError(f"{spec.name}, data @{data.version}: {decision.reason}")
-    passed: State = "promoted" if promote else "passed"
+    passed: BackfillState = "promoted" if promote else "passed"
     line = Backfilled(
         data=data.version,
         at=data.at,
@@ -140,7 +141,7 @@ def _lines(entries: Sequence[Entry], spec: ModelSpec, *, promote: bool) -> list[
     return [Backfilled.model_validate(one["line"]) for one in mine]
 
 
-def _tell(told: Verdict, done: list[Backfilled]) -> None:
+def _tell(told: RunSummary, done: list[Backfilled]) -> None:
     counts = {state: sum(line.state == state for line in done) for state in dict.fromkeys(line.state for line in done)}
     told.title = ", ".join(f"{count} {state}" for state, count in counts.items())
     known = sum(line.again for line in done)
@@ -154,7 +155,7 @@ def _key(model: str) -> str:
 
 def _table(done: list[Backfilled]) -> str:
     metrics = list(dict.fromkeys(name for line in done for name in line.metrics))
-    headers = ["Data", "Committed", "State", "Version", "Rows", *metrics, "Why"]
+    headers = ["Data", "Committed", "BackfillState", "Version", "Rows", *metrics, "Why"]
     rows = [
         [
             f"@{line.data}",

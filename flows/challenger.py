@@ -17,15 +17,15 @@ from prefect_mlops.core.promotion.lock import give_up
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.values import Decision, Evaluation, LoadedModel, LoggedRun, ModelVersion
-from prefect_mlops.flows.run_summary import Verdict
-from prefect_mlops.flows.training_data import Trial, judging_rows, prepare_trial, with_columns_of
+from prefect_mlops.flows.run_summary import RunSummary
+from prefect_mlops.flows.training_data import TrainingData, judging_rows, with_columns_of
 from prefect_mlops.tasks import (
     evaluate_model,
     judge_model,
-    keep_reference,
     log_run,
     measure_model,
     register_model,
+    save_training_profile,
     train_model,
     tune_model,
     write_card,
@@ -36,24 +36,23 @@ if TYPE_CHECKING:
     import pandas as pd
     from prefect.futures import PrefectFuture
 
-    from prefect_mlops.core.drift.training_profile import Reference
+    from prefect_mlops.core.drift.training_profile import TrainingProfile
 
 
 __all__ = [
     "Judged",
     "Registering",
     "Trained",
-    "Trial",
+    "TrainingData",
     "card_of",
     "judge_challenger",
     "judge_on",
-    "keep_reference_of",
     "measure_challenger",
-    "prepare_trial",
     "reason_of",
     "register_challenger",
+    "save_profile_of",
     "train_challenger",
-    "turn",
+    "training_lock",
     "with_checks",
 ]
 
@@ -99,7 +98,7 @@ class Registering:
         return self.run.result(), self.version.result()
 
 
-def train_challenger(trial: Trial) -> Trained:
+def train_challenger(trial: TrainingData) -> Trained:
     """Train on the training rows, after a search for good parameters where the spec asks for one."""
     spec, split = trial.spec, trial.split
     tuned = _tuned(trial) if spec.tune else None
@@ -112,7 +111,7 @@ def train_challenger(trial: Trial) -> Trained:
     return Trained(challenger, scores, tuned)
 
 
-def _tuned(trial: Trial) -> Tuned:
+def _tuned(trial: TrainingData) -> Tuned:
     """Search on the training rows; in time order where the spec has one, for folds that look into the past only."""
     spec, X, y = trial.spec, trial.split.X_train, trial.split.y_train
     assert spec.tune is not None  # noqa: S101 - asked by the caller
@@ -135,7 +134,12 @@ def _tuned(trial: Trial) -> Tuned:
 
 
 def judge_challenger(
-    trial: Trial, challenger: Trained, champion: LoadedModel | None, told: Verdict, *, extra: Sequence[Check] = ()
+    trial: TrainingData,
+    challenger: Trained,
+    champion: LoadedModel | None,
+    told: RunSummary,
+    *,
+    extra: Sequence[Check] = (),
 ) -> Judged:
     """Judge a challenger against the champion.
 
@@ -162,7 +166,7 @@ def judge_challenger(
     return with_checks(Judged(gate, decision), extra, told)
 
 
-def with_checks(judged: Judged, checks: Sequence[Check], told: Verdict) -> Judged:
+def with_checks(judged: Judged, checks: Sequence[Check], told: RunSummary) -> Judged:
     """Let more checks count than the gates, such as those of a rehearsal."""
     gate = judged.gate.model_copy(update={"checks": (*judged.gate.checks, *checks)})
     told.reports[:] = [gate if report is judged.gate else report for report in told.reports]
@@ -170,7 +174,7 @@ def with_checks(judged: Judged, checks: Sequence[Check], told: Verdict) -> Judge
 
 
 def register_challenger(
-    trial: Trial, challenger: Trained, told: Verdict, *, tags: dict[str, str] | None = None
+    trial: TrainingData, challenger: Trained, told: RunSummary, *, tags: dict[str, str] | None = None
 ) -> Registering:
     """Log the challenger to MLflow, with its evidence, and make it a version in the registry.
 
@@ -193,14 +197,18 @@ def register_challenger(
     return Registering(run, register_model.submit(run, trial.spec.name, return_state=False))
 
 
-def measure_challenger(trial: Trial, challenger: Trained) -> Measurements:
+def measure_challenger(trial: TrainingData, challenger: Trained) -> Measurements:
     """Measure what the challenger's card tells, and what its reference weighs columns by."""
     measured: Measurements = measure_model(challenger.estimator, spec=trial.spec, split=trial.split)
     return measured
 
 
 def card_of(
-    trial: Trial, challenger: Trained, measured: Measurements, told: Verdict, registered: tuple[LoggedRun, ModelVersion]
+    trial: TrainingData,
+    challenger: Trained,
+    measured: Measurements,
+    told: RunSummary,
+    registered: tuple[LoggedRun, ModelVersion],
 ) -> Card:
     """Write the challenger's card; its page comes after the verdict and the evidence."""
     run, version = registered
@@ -218,9 +226,11 @@ def card_of(
     return card
 
 
-def keep_reference_of(trial: Trial, challenger: Trained, measured: Measurements, run: LoggedRun) -> Reference:
+def save_profile_of(
+    trial: TrainingData, challenger: Trained, measured: Measurements, run: LoggedRun
+) -> TrainingProfile:
     """Keep what the challenger was trained on, summarised: once it is champion, new data is compared with that."""
-    kept: Reference = keep_reference(
+    kept: TrainingProfile = save_training_profile(
         challenger.estimator,
         spec=trial.spec,
         split=trial.split,
@@ -232,7 +242,7 @@ def keep_reference_of(trial: Trial, challenger: Trained, measured: Measurements,
 
 
 @contextlib.contextmanager
-def turn(lease: Entry) -> Iterator[Entry]:
+def training_lock(lease: Entry) -> Iterator[Entry]:
     """Give the turn at the model back when the block is left by an error or a cancellation, with the reason.
 
     A killed process writes nothing; then the lease runs out. Every other end is written by `promote_model` or

@@ -11,9 +11,9 @@ from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake.ledger import arrivals
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.dataset import load_dataset
-from prefect_mlops.flows.run_summary import verdict
+from prefect_mlops.flows.run_summary import summarise_run
 from prefect_mlops.flows.ui_labels import label
-from prefect_mlops.tasks import announce_late
+from prefect_mlops.tasks import emit_late_event
 
 
 @flow(name="check-freshness", flow_run_name="check-freshness-{dataset}")
@@ -31,7 +31,7 @@ def check_freshness(dataset: Annotated[str, label("Dataset")]) -> Report:
         BackendError: storage failed.
     """
     spec = load_dataset(dataset)
-    with verdict("check-freshness", spec.name) as told:
+    with summarise_run("check-freshness", spec.name) as told:
         if spec.late_after is None:
             raise ConfigError(f"dataset {spec.name!r} promises nothing: give its DatasetSpec a late_after")
         taken = [arrival for arrival in arrivals(spec.name) if arrival.version is not None]
@@ -39,7 +39,7 @@ def check_freshness(dataset: Annotated[str, label("Dataset")]) -> Report:
         told.title = "fresh" if report.passed else "late"
         told.say(*(check.sentence for check in report.checks))
         if not report.passed:
-            announce_late(spec.name, report)
+            emit_late_event(spec.name, report)
         return report
 
 

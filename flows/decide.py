@@ -15,8 +15,9 @@ from prefect_mlops.core.promotion.lock import decision_of
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.specs.model import ModelSpec, load_spec
 from prefect_mlops.core.values import Decision, LoadedModel, ModelVersion
-from prefect_mlops.flows.challenger import judge_on, prepare_trial, reason_of
-from prefect_mlops.flows.run_summary import Verdict, verdict
+from prefect_mlops.flows.challenger import judge_on, reason_of
+from prefect_mlops.flows.run_summary import RunSummary, summarise_run
+from prefect_mlops.flows.training_data import prepare_training_data
 from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import (
     check_approver,
@@ -27,8 +28,8 @@ from prefect_mlops.tasks import (
     promote_model,
     record_decision,
     refuse_model,
-    rehearse_model,
     repair_alias,
+    smoke_test_model,
 )
 
 
@@ -61,7 +62,7 @@ def decide(
         BackendError: MLflow or storage failed.
     """
     spec = load_spec(model)
-    with verdict("decide", spec.name) as told:
+    with summarise_run("decide", spec.name) as told:
         told.say(*filter(None, [repair_alias(spec.name)]))
         request = _request(spec, version)
         approval = _approval(spec, request, name.strip(), comment)
@@ -123,15 +124,20 @@ def _authenticated() -> str:
 
 
 def _examined(
-    dotted: str, spec: ModelSpec, challenger: LoadedModel, champion: LoadedModel | None, request: Entry, told: Verdict
+    dotted: str,
+    spec: ModelSpec,
+    challenger: LoadedModel,
+    champion: LoadedModel | None,
+    request: Entry,
+    told: RunSummary,
 ) -> Report:
     """Rehearse the challenger, and judge it again where its rival has changed since."""
-    rehearsal: Report = rehearse_model(challenger.version, spec.limits)
+    rehearsal: Report = smoke_test_model(challenger.version, spec.limits)
     now = champion.version.version if champion else None
     if now == request.replaced:
         return rehearsal
     told.say(f"v{now} became champion since v{request.version} was judged: it was judged against that one.")
-    rows = prepare_trial(dotted, spec, _data(spec, challenger), told)
+    rows = prepare_training_data(dotted, spec, _data(spec, challenger), told)
     judging = rows.table if spec.order_by else rows.table.loc[rows.split.X_test.index]
     gate = judge_on(spec, judging, challenger.estimator, champion)
     return gate.model_copy(update={"checks": (*gate.checks, *rehearsal.checks)})

@@ -8,9 +8,9 @@ from prefect import flow
 
 from prefect_mlops.core.lake.ledger import Arrival
 from prefect_mlops.core.specs.dataset import load_dataset
-from prefect_mlops.flows.run_summary import Verdict, verdict
+from prefect_mlops.flows.run_summary import RunSummary, summarise_run
 from prefect_mlops.flows.ui_labels import label
-from prefect_mlops.tasks import announce_data, find_pending, ingest_files
+from prefect_mlops.tasks import emit_data_event, find_pending, ingest_files
 from prefect_mlops.tasks.ingestion import Taken
 
 
@@ -42,7 +42,7 @@ def ingest(
         BackendError: storage failed.
     """
     spec = load_dataset(dataset)
-    with verdict("ingest", spec.name) as told:
+    with summarise_run("ingest", spec.name) as told:
         backlog = find_pending(spec, paths, verify=verify, dry_run=dry_run)
         left = list(backlog.left)
         done: list[Arrival] = []
@@ -52,11 +52,11 @@ def ingest(
             left += taken.left
         _tell(told, done, left, dry_run=dry_run)
         if not dry_run and any(arrival.version is not None and not arrival.again for arrival in done):
-            announce_data(spec.name, done)
+            emit_data_event(spec.name, done)
         return Taken(arrivals=tuple(done), left=tuple(left))
 
 
-def _tell(told: Verdict, done: list[Arrival], left: list[str], *, dry_run: bool) -> None:
+def _tell(told: RunSummary, done: list[Arrival], left: list[str], *, dry_run: bool) -> None:
     new = [arrival for arrival in done if not arrival.again and arrival.state != "duplicate"]
     refused = [arrival for arrival in new if arrival.state == "refused"]
     told.title = f"{len(new):,} new of {len(done):,} files, {len(refused):,} refused"

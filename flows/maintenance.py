@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from prefect import flow
 
-from prefect_mlops.flows.run_summary import verdict
-from prefect_mlops.tasks import crash_dead_runs, sweep_models
+from prefect_mlops.flows.run_summary import summarise_run
+from prefect_mlops.tasks import crash_zombie_runs, sweep_models
 
 FLOWS = ("ingest", "train", "monitor", "check-freshness", "backfill", "replay", "decide", "rollback", "tidy")
 
 
 @flow(name="tidy")
-def tidy() -> list[str]:
+def maintenance() -> list[str]:
     """Mark runs as crashed that give no sign of life, let aliases follow the history, end requests nobody answered.
 
     Returns:
         Names of the runs that were marked.
     """
-    with verdict("tidy", "flow runs and models") as told:
-        dead = crash_dead_runs(FLOWS)
+    with summarise_run("tidy", "flow runs and models") as told:
+        dead = crash_zombie_runs(FLOWS)
         swept = sweep_models()
         told.title = f"{len(dead)} runs dead, {len(swept)} models mended" if dead or swept else "all is well"
         told.say(*(f"{name}: no sign of life; marked as crashed." for name in dead), *swept)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import prefect.runtime
 from prefect import flow, unmapped
 
-from prefect_mlops.core.drift.monitoring import Look, level_of
+from prefect_mlops.core.drift.monitoring import MonitoringRun, level_of
 from prefect_mlops.core.drift.training_profile import profile_digest
 from prefect_mlops.core.drift.verdict import drifted_columns, sizes_of
 from prefect_mlops.core.errors import ConfigError
@@ -20,30 +20,30 @@ from prefect_mlops.core.reports import Report
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.specs.model import ModelSpec, is_address, load_spec
 from prefect_mlops.core.values import LoadedModel, LoggedRun, Split, TableRef
-from prefect_mlops.flows.run_summary import Verdict, verdict
+from prefect_mlops.flows.run_summary import RunSummary, summarise_run
 from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import (
-    announce,
     detect_drift,
+    emit_event,
     find_model,
-    find_reference,
-    keep_reference,
+    find_training_profile,
     load_table,
     merge_profiles,
     note_entry,
-    number_look,
+    number_monitoring_run,
     profile_table,
-    record_look,
+    record_monitoring_run,
     repair_alias,
-    show_history,
+    save_training_profile,
+    show_monitoring,
     split_table,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from prefect_mlops.core.drift.table_profile import Profile
-    from prefect_mlops.core.drift.training_profile import Reference
+    from prefect_mlops.core.drift.table_profile import TableProfile
+    from prefect_mlops.core.drift.training_profile import TrainingProfile
 
 
 @flow(name="monitor", flow_run_name="monitor-{model}")
@@ -69,14 +69,14 @@ def monitor(
         BackendError: MLflow or storage failed.
     """
     spec = load_spec(model)
-    with verdict("monitor", spec.name) as told:
+    with summarise_run("monitor", spec.name) as told:
         told.say(*filter(None, [repair_alias(spec.name)]))
         champion, newest = find_model(spec.name), [] if current else _newest(spec)
         if champion is None or not (current or newest):
             _tell_none(told, spec, champion)
             return None
         report = _look(spec, champion, _recent(spec, current, newest), told, parts)
-    show_history(spec.name)  # after the verdict, which is what a run's page shows first
+    show_monitoring(spec.name)  # after the verdict, which is what a run's page shows first
     return report
 
 
@@ -89,13 +89,13 @@ class _Recent:
     version: int | None = None
 
 
-def _look(spec: ModelSpec, champion: LoadedModel, recent: _Recent, told: Verdict, parts: int) -> Report:
+def _look(spec: ModelSpec, champion: LoadedModel, recent: _Recent, told: RunSummary, parts: int) -> Report:
     """Compare, keep the look, tell others."""
     version = champion.version.version
     reference = _reference(spec, champion, told)
     rows = _profiled(recent.table, spec, [*reference.features, reference.target], parts)
     key = profile_digest(rows)
-    number = number_look(spec.name, kind="drift", champion=version, key=key)
+    number = number_monitoring_run(spec.name, kind="drift", champion=version, key=key)
     level = level_of(number)
     report: Report = detect_drift(
         current=rows,
@@ -108,8 +108,8 @@ def _look(spec: ModelSpec, champion: LoadedModel, recent: _Recent, told: Verdict
         run=_run_of(champion, spec),
     )
     told.show(report)
-    record_look(
-        Look(
+    record_monitoring_run(
+        MonitoringRun(
             model=spec.name,
             kind="drift",
             champion=version,
@@ -129,12 +129,12 @@ def _look(spec: ModelSpec, champion: LoadedModel, recent: _Recent, told: Verdict
     )
     if not report.passed:  # before others are told: whoever is woken finds it in the history
         note_entry(spec.name, "drifted", version=version, reason=report.summary)
-    announce(report, about=spec.name)
+    emit_event(report, about=spec.name)
     _tell(told, report, champion, recent.name)
     return report
 
 
-def _profiled(table: TableRef, spec: ModelSpec, columns: list[str], parts: int) -> Profile:
+def _profiled(table: TableRef, spec: ModelSpec, columns: list[str], parts: int) -> TableProfile:
     """Summarise what is looked at; in parts, each is a task that the flow's task runner may send elsewhere."""
     if parts <= 1:
         return profile_table(table, spec=spec, columns=columns)
@@ -144,16 +144,16 @@ def _profiled(table: TableRef, spec: ModelSpec, columns: list[str], parts: int) 
     return merge_profiles(profiles.result())
 
 
-def _tell_none(told: Verdict, spec: ModelSpec, champion: LoadedModel | None) -> None:
+def _tell_none(told: RunSummary, spec: ModelSpec, champion: LoadedModel | None) -> None:
     """Say what is missing: the first data of a new model wakes this flow before there can be an answer."""
     told.title = "nothing to compare yet"
     missing = f"Nothing has arrived in dataset {spec.dataset!r}"
     told.say(f"{missing}." if champion else f"{spec.name} has no champion yet: start train to make the first one.")
 
 
-def _reference(spec: ModelSpec, champion: LoadedModel, told: Verdict) -> Reference:
+def _reference(spec: ModelSpec, champion: LoadedModel, told: RunSummary) -> TrainingProfile:
     """Find what the champion was trained on, summarised; summarise it now where that was not done or does not fit."""
-    kept = find_reference(champion.version)
+    kept = find_training_profile(champion.version)
     if kept is not None and kept.preparation == spec.preparation:
         return kept
     table, split, exact = _training_rows(spec, champion)
@@ -163,7 +163,7 @@ def _reference(spec: ModelSpec, champion: LoadedModel, told: Verdict) -> Referen
             "preparation has changed since. What is compared with is what today's spec makes of the same data version."
         )
     run = _run_of(champion, spec) if exact else None
-    return keep_reference(champion.estimator, spec=spec, split=split, table=table, run=run)
+    return save_training_profile(champion.estimator, spec=spec, split=split, table=table, run=run)
 
 
 def _training_rows(spec: ModelSpec, champion: LoadedModel) -> tuple[pd.DataFrame, Split, bool]:
@@ -214,7 +214,7 @@ def _run_of(champion: LoadedModel, spec: ModelSpec) -> LoggedRun:
     return LoggedRun(run_id=version.run_id, experiment=spec.experiment, model_uri=version.model_uri, url=version.url)
 
 
-def _tell(told: Verdict, report: Report, champion: LoadedModel, name: str) -> None:
+def _tell(told: RunSummary, report: Report, champion: LoadedModel, name: str) -> None:
     moved = [check for check in report.failures if check.subject]
     version = f"v{champion.version.version}"
     told.title = "no drift" if report.passed else f"{name} has drifted"

@@ -10,9 +10,9 @@ from prefect_mlops.core.lake.ledger import Arrival
 from prefect_mlops.core.lake.replay import Replay
 from prefect_mlops.core.specs.dataset import load_dataset
 from prefect_mlops.core.values import Value
-from prefect_mlops.flows.run_summary import Verdict, verdict
+from prefect_mlops.flows.run_summary import RunSummary, summarise_run
 from prefect_mlops.flows.ui_labels import label
-from prefect_mlops.tasks import announce_data, find_refused, ingest_files, replay_quarantine
+from prefect_mlops.tasks import emit_data_event, find_refused, ingest_files, replay_quarantine
 from prefect_mlops.tasks.ingestion import Backlog
 
 
@@ -78,7 +78,7 @@ def replay(
         BackendError: storage failed.
     """
     spec = load_dataset(dataset)
-    with verdict("replay", spec.name) as told:
+    with summarise_run("replay", spec.name) as told:
         rows = replay_quarantine(spec, paths, dry_run=dry_run)
         refused = find_refused(spec, paths)
         files: list[Arrival] = []
@@ -91,11 +91,11 @@ def replay(
         _tell(told, done)
         if done.changed and not dry_run:
             lines = [replay.arrival for replay in rows if replay.arrival is not None]
-            announce_data(spec.name, [*lines, *done.taken])
+            emit_data_event(spec.name, [*lines, *done.taken])
         return done
 
 
-def _tell(told: Verdict, done: Replayed) -> None:
+def _tell(told: RunSummary, done: Replayed) -> None:
     stay = sum(replay.left for replay in done.rows)
     told.title = f"{done.count:,} rows came in" if done.changed else "nothing changed"
     told.title += " (dry run: nothing was written)" if done.dry_run else ""

@@ -8,7 +8,7 @@ from prefect import flow
 
 from prefect_mlops.core.promotion.history import Entry
 from prefect_mlops.core.specs.model import load_spec
-from prefect_mlops.flows.run_summary import verdict
+from prefect_mlops.flows.run_summary import summarise_run
 from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import roll_back_model
 
@@ -37,7 +37,7 @@ def rollback(
         BackendError: MLflow or storage failed.
     """
     spec = load_spec(model)
-    with verdict("rollback", spec.name) as told:
+    with summarise_run("rollback", spec.name) as told:
         entry: Entry = roll_back_model(spec.name, to=version or None, why=why, by=name)
         told.title = f"v{entry.version} is champion again"
         told.say(f"v{entry.replaced} was taken back by {entry.by}.", f"Why: {entry.reason}")

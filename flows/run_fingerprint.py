@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _NAME, _RECIPE = "known_as", "recipe"
 
 
-class Known(Value):
+class RunFingerprint(Value):
     """The name of a training, before anything is read.
 
     Attributes:
@@ -40,7 +40,7 @@ class Known(Value):
     version: int
 
 
-def known_before(spec: ModelSpec, data: str, code: CodeState) -> Known | None:
+def fingerprint_of(spec: ModelSpec, data: str, code: CodeState) -> RunFingerprint | None:
     """Name a training by what it is going to read and run.
 
     Args:
@@ -63,7 +63,7 @@ def known_before(spec: ModelSpec, data: str, code: CodeState) -> Known | None:
         "packages": [platform.python_version(), version("prefect-mlops"), *installed_packages()],
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-    return Known(name=f"sha256:{digest}", version=table.version())
+    return RunFingerprint(name=f"sha256:{digest}", version=table.version())
 
 
 def _table(spec: ModelSpec, data: str) -> DeltaTable | None:
@@ -76,17 +76,17 @@ def _table(spec: ModelSpec, data: str) -> DeltaTable | None:
         return None
 
 
-def noted(known: Known, recipe: str) -> dict[str, str]:
+def noted(known: RunFingerprint, recipe: str) -> dict[str, str]:
     """Return what a lease notes, so that the training is known again.
 
     Args:
-        known: from `known_before`, when the rows of its version have been read.
+        known: from `fingerprint_of`, when the rows of its version have been read.
         recipe: what the decision is going to rest on.
     """
     return {_NAME: known.name, _RECIPE: recipe}
 
 
-def decided_before(entries: Sequence[Entry], known: Known) -> Entry | None:
+def decided_before(entries: Sequence[Entry], known: RunFingerprint) -> Entry | None:
     """Return the newest decision on a training that was known by this name; None where there was none."""
     lease = next(
         (one for one in reversed(entries) if one.kind == "leased" and one.details.get(_NAME) == known.name), None

@@ -19,7 +19,7 @@ MAX_KEY_LENGTH = 100
 
 
 @dataclass
-class Verdict:
+class RunSummary:
     """What a run will say first; filled in while the flow goes on, published once.
 
     Attributes:
@@ -61,9 +61,9 @@ class Verdict:
 
 
 @contextlib.contextmanager
-def verdict(kind: str, subject: str) -> Iterator[Verdict]:
+def summarise_run(kind: str, subject: str) -> Iterator[RunSummary]:
     """Publish the verdict when the block ends, well or stopped by one of our errors, and its reports after it."""
-    told = Verdict(kind=kind, subject=subject)
+    told = RunSummary(kind=kind, subject=subject)
     try:
         yield told
     except MLOpsError as error:
@@ -74,7 +74,7 @@ def verdict(kind: str, subject: str) -> Iterator[Verdict]:
     _publish(told)
 
 
-def _publish(told: Verdict) -> None:
+def _publish(told: RunSummary) -> None:
     create_markdown_artifact(
         markdown=told.to_markdown(),
         key=_key("verdict", told.kind, told.subject),

@@ -14,7 +14,7 @@ from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import ConflictError
 from prefect_mlops.core.lake.commits import open_table
 from prefect_mlops.core.lineage.environment import covers_loaded_code
-from prefect_mlops.core.promotion.guards import Brake, breaker, find_brake, held_lease
+from prefect_mlops.core.promotion.guards import Guard, breaker, find_guard, held_lock
 from prefect_mlops.core.promotion.history import DECISIONS, Entry, champion_entry, read_history
 from prefect_mlops.core.promotion.lock import decision_of
 from prefect_mlops.core.reports import Check, Report
@@ -22,35 +22,34 @@ from prefect_mlops.core.specs.model import ModelSpec, is_address, load_spec
 from prefect_mlops.core.values import Decision, ModelVersion
 from prefect_mlops.flows.challenger import (
     Judged,
-    Trial,
     card_of,
     judge_challenger,
-    keep_reference_of,
     measure_challenger,
-    prepare_trial,
     register_challenger,
+    save_profile_of,
     train_challenger,
-    turn,
+    training_lock,
     with_checks,
 )
-from prefect_mlops.flows.run_fingerprint import Known, decided_before, known_before, noted
-from prefect_mlops.flows.run_summary import Verdict, verdict
+from prefect_mlops.flows.run_fingerprint import RunFingerprint, decided_before, fingerprint_of, noted
+from prefect_mlops.flows.run_summary import RunSummary, summarise_run
+from prefect_mlops.flows.training_data import TrainingData, prepare_training_data
 from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import (
-    announce,
-    announce_stop,
+    emit_event,
+    emit_stop_event,
     find_decision,
     find_model,
-    free_turn,
+    free_training_lock,
     note_entry,
     open_breaker,
     promote_model,
     record_decision,
     refuse_model,
-    rehearse_model,
     repair_alias,
     request_approval,
-    take_lease,
+    smoke_test_model,
+    take_training_lock,
 )
 from prefect_mlops.tasks._runs import code_of_run
 
@@ -96,43 +95,45 @@ def train(
         BackendError: MLflow or storage failed.
     """
     spec = load_spec(model)
-    with verdict("train", spec.name) as told:
+    with summarise_run("train", spec.name) as told:
         if dry_run:
-            trial = prepare_trial(model, spec, data, told)
+            trial = prepare_training_data(model, spec, data, told)
             judged = judge_challenger(trial, train_challenger(trial), find_model(spec.name), told)
             return _tell(told, judged.decision.model_copy(update={"dry_run": True}))
         entries = _history(spec, told)
         if automatic and (held := _held_back(spec, data, entries, told)):
             return held
         told.say(*filter(None, [repair_alias(spec.name)]))
-        known = known_before(spec, data, code_of_run())
+        known = fingerprint_of(spec, data, code_of_run())
         if known and not force and (decided := decision_of(decided_before(entries, known))):
             return _again(told, spec, decided, entries, automatic=automatic)
-        trial = prepare_trial(model, spec, f"@{known.version}" if known else data, told)
+        trial = prepare_training_data(model, spec, f"@{known.version}" if known else data, told)
         taken = _taken(trial, known, force=force, automatic=automatic)
-        if isinstance(taken, Brake):
+        if isinstance(taken, Guard):
             return _braked(told, spec, taken)
         if isinstance(taken, Decision):
             return _again(told, spec, taken, read_history(spec.name), automatic=automatic)
-        with turn(taken) as lease:
+        with training_lock(taken) as lease:
             return _tell(told, _decide(trial, lease, told))
 
 
-def _taken(trial: Trial, known: Known | None, *, force: bool, automatic: bool) -> Entry | Brake | Decision:
+def _taken(
+    trial: TrainingData, known: RunFingerprint | None, *, force: bool, automatic: bool
+) -> Entry | Guard | Decision:
     """Take the turn at the model, unless the same recipe was decided on the same rows."""
     spec, recipe = trial.spec, trial.recipe
     decision: Decision | None = None if force else find_decision(spec.name, recipe)
     if decision:
         return decision
     details = noted(known, recipe) if known and covers_loaded_code() else None
-    taken: Entry | Brake | Decision = take_lease(
+    taken: Entry | Guard | Decision = take_training_lock(
         spec.name, spec.retrain, automatic=automatic, recipe="" if force else recipe, details=details
     )
     return taken
 
 
-def _decide(trial: Trial, lease: Entry, told: Verdict) -> Decision:
-    """Judge against the champion as it is in our turn, write the decision, tell others."""
+def _decide(trial: TrainingData, lease: Entry, told: RunSummary) -> Decision:
+    """Judge against the champion as it is in our training_lock, write the decision, tell others."""
     name = trial.spec.name
     challenger = train_challenger(trial)
     judged = judge_challenger(trial, challenger, find_model(name), told)
@@ -143,11 +144,11 @@ def _decide(trial: Trial, lease: Entry, told: Verdict) -> Decision:
     while True:
         to_rehearse = judged.gate.passed and not rehearsing
         if to_rehearse:  # in a process of its own, which takes as long as what is done here meanwhile
-            rehearsing = rehearse_model.submit(registering.version, trial.spec.limits, return_state=False)
+            rehearsing = smoke_test_model.submit(registering.version, trial.spec.limits, return_state=False)
         measured = measured or measure_challenger(trial, challenger)
         run, version = registering.result()
         if to_rehearse and rehearsing:
-            keep_reference_of(trial, challenger, measured, run)
+            save_profile_of(trial, challenger, measured, run)
             rehearsed = rehearsing.result().checks
             judged = with_checks(judged, rehearsed, told)
         told.cards.append(card_of(trial, challenger, measured, told, (run, version)))
@@ -160,14 +161,14 @@ def _decide(trial: Trial, lease: Entry, told: Verdict) -> Decision:
             told.say(f"Judged again: {lost}.")
             judged = judge_challenger(trial, challenger, find_model(name), told, extra=rehearsed)
     decision: Decision = record_decision(version, concluded, recipe=trial.recipe, reports=told.reports)
-    announce(judged.gate, about=name)
+    emit_event(judged.gate, about=name)
     if decision.decision == "refused" and (opened := open_breaker(name, trial.spec.retrain)):
         told.say(f"Automatic training of {name} is stopped: {opened.reason}.", opened.advice)
-        announce_stop(name, opened.reason)
+        emit_stop_event(name, opened.reason)
     return decision
 
 
-def _conclude(trial: Trial, judged: Judged, version: ModelVersion, lease: Entry) -> Decision:
+def _conclude(trial: TrainingData, judged: Judged, version: ModelVersion, lease: Entry) -> Decision:
     """Promote, ask for approval, or refuse."""
     spec, decision, recipe = trial.spec, judged.decision, trial.recipe
     if not judged.gate.passed:
@@ -184,23 +185,23 @@ def _conclude(trial: Trial, judged: Judged, version: ModelVersion, lease: Entry)
 
 
 def _still_ours(lease: Entry) -> bool:
-    held = held_lease(read_history(lease.model))
+    held = held_lock(read_history(lease.model))
     return held is not None and held.sequence == lease.sequence
 
 
-def _history(spec: ModelSpec, told: Verdict) -> list[Entry]:
+def _history(spec: ModelSpec, told: RunSummary) -> list[Entry]:
     """Read the history, and ask whether the run that has the turn is alive, where there is one."""
     entries = read_history(spec.name)
-    held = held_lease(entries)
-    freed = free_turn(spec.name) if held and held.flow_run != str(prefect.runtime.flow_run.id or "") else ""
+    held = held_lock(entries)
+    freed = free_training_lock(spec.name) if held and held.flow_run != str(prefect.runtime.flow_run.id or "") else ""
     told.say(*filter(None, [freed]))
     return read_history(spec.name) if freed else entries
 
 
-def _held_back(spec: ModelSpec, data: str, entries: Sequence[Entry], told: Verdict) -> Decision | None:
+def _held_back(spec: ModelSpec, data: str, entries: Sequence[Entry], told: RunSummary) -> Decision | None:
     """Look, before anything is read, whether an automatic run has something to do and may do it."""
     run, now = str(prefect.runtime.flow_run.id or ""), datetime.now(timezone.utc)
-    brake = find_brake(entries, spec.retrain, now, automatic=True, flow_run=run)
+    brake = find_guard(entries, spec.retrain, now, automatic=True, flow_run=run)
     if brake is not None:
         return _braked(told, spec, brake)
     if data or is_address(spec.dataset) or open_table(table_uri("datasets", spec.dataset)) is not None:
@@ -210,7 +211,7 @@ def _held_back(spec: ModelSpec, data: str, entries: Sequence[Entry], told: Verdi
     return Decision(model=spec.name, decision="waiting", reason=f"nothing has arrived in dataset {spec.dataset!r} yet")
 
 
-def _braked(told: Verdict, spec: ModelSpec, brake: Brake) -> Decision:
+def _braked(told: RunSummary, spec: ModelSpec, brake: Guard) -> Decision:
     told.title = f"braked ({brake.kind})"
     told.say("Nothing was trained, and nothing changed.", brake.advice)
     told.say(f"What holds it: {brake.reason}.")
@@ -218,7 +219,7 @@ def _braked(told: Verdict, spec: ModelSpec, brake: Brake) -> Decision:
 
 
 def _again(
-    told: Verdict, spec: ModelSpec, decision: Decision, entries: Sequence[Entry], *, automatic: bool
+    told: RunSummary, spec: ModelSpec, decision: Decision, entries: Sequence[Entry], *, automatic: bool
 ) -> Decision:
     """Say what was decided before, and by which run.
 
@@ -232,7 +233,7 @@ def _again(
     return _tell(told, decision.model_copy(update={"again": True}), champion_entry(entries))
 
 
-def _tell(told: Verdict, decision: Decision, now: Entry | None = None) -> Decision:
+def _tell(told: RunSummary, decision: Decision, now: Entry | None = None) -> Decision:
     """Put the decision into plain words; of one made before, also who is champion now."""
     told.title, outcome = _words(decision, now)
     if decision.dry_run:

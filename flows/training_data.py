@@ -17,7 +17,7 @@ from prefect_mlops.core.tables.read import described, source_of
 from prefect_mlops.core.values import Split, TableRef
 from prefect_mlops.data_checks.engine import columns_of, configurations_of, needs_all_columns
 from prefect_mlops.data_checks.scopes import ABOUT_COLUMNS, is_own
-from prefect_mlops.flows.run_summary import Verdict
+from prefect_mlops.flows.run_summary import RunSummary
 from prefect_mlops.tasks import load_table, split_table, validate_table
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Rows = TypeVar("Rows", "pd.DataFrame", TableRef)
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrainingData:
     """Checked rows, split, and the name of what a decision on them rests on; stays inside the process.
 
     Attributes:
@@ -45,7 +45,7 @@ class Trial:
     recipe: str
 
 
-def prepare_trial(dotted: str, spec: ModelSpec, data: str, told: Verdict) -> Trial:
+def prepare_training_data(dotted: str, spec: ModelSpec, data: str, told: RunSummary) -> TrainingData:
     """Load, check, prepare and split the rows.
 
     Of Parquet and Delta tables only the columns are read that the spec needs (`ModelSpec.reading`), once. A suite that
@@ -63,10 +63,10 @@ def prepare_trial(dotted: str, spec: ModelSpec, data: str, told: Verdict) -> Tri
     source, known = _known(spec.source(data))
     table = spec.prepared(_checked_rows(spec, source, known, told))
     split = split_table(table, spec.target, **spec.split_options, in_place=True)
-    return Trial(dotted, spec, table, split, _recipe(spec, split))
+    return TrainingData(dotted, spec, table, split, _recipe(spec, split))
 
 
-def judging_rows(trial: Trial) -> pd.DataFrame:
+def judging_rows(trial: TrainingData) -> pd.DataFrame:
     """Return the test rows, with all columns that were read."""
     return trial.table.iloc[len(trial.split.X_train) :]
 
@@ -128,7 +128,7 @@ def _known(source: str) -> tuple[str, TableRef | None]:
     return f"{source}{at}", known.model_copy(update={"columns": kept})
 
 
-def _checked_rows(spec: ModelSpec, source: str, known: TableRef | None, told: Verdict) -> pd.DataFrame:
+def _checked_rows(spec: ModelSpec, source: str, known: TableRef | None, told: RunSummary) -> pd.DataFrame:
     """Read the columns that training needs, and ask the suite about those it looks at."""
     columns = spec.reading(known.columns) if known else []
     if known is None or not columns:
@@ -159,7 +159,7 @@ def _with_names(rows: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     return whole
 
 
-def _passed(table: Rows, spec: ModelSpec, told: Verdict) -> Rows:
+def _passed(table: Rows, spec: ModelSpec, told: RunSummary) -> Rows:
     told.show(validate_table(table, spec.suite)).raise_for_failure()
     return table
 

@@ -13,7 +13,7 @@ from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.environment import installed_packages
 from prefect_mlops.core.model_files.contents import READ_FROM, differing_paths, model_content
 from prefect_mlops.core.values import Value
-from prefect_mlops.reproduction.recorded_run import Evidence, versions
+from prefect_mlops.reproduction.recorded_run import RecordedRun, versions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,7 @@ COMPUTING = (
 THREAD_VARIABLES = ("omp_num_threads", "openblas_num_threads", "mkl_num_threads")
 
 
-class Part(Value):
+class DiffPart(Value):
     """One thing a model depends on, or one way to compare two models.
 
     Attributes:
@@ -45,22 +45,22 @@ class Part(Value):
     sentence: str
 
 
-def same(sentence: str) -> Part:
+def same(sentence: str) -> DiffPart:
     """Say that nothing differs."""
-    return Part(state="same", sentence=sentence)
+    return DiffPart(state="same", sentence=sentence)
 
 
-def differs(sentence: str) -> Part:
+def differs(sentence: str) -> DiffPart:
     """Say what differs."""
-    return Part(state="differs", sentence=sentence)
+    return DiffPart(state="differs", sentence=sentence)
 
 
-def unknown(sentence: str) -> Part:
+def unknown(sentence: str) -> DiffPart:
     """Say why it cannot be told."""
-    return Part(state="unknown", sentence=sentence)
+    return DiffPart(state="unknown", sentence=sentence)
 
 
-def data_part(evidence: Evidence, result: Mapping[str, Any]) -> Part:
+def data_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     """Compare the training rows, cell by cell, through their digest."""
     then, now = evidence.tags.get("prefect_mlops.data"), result.get("data")
     source = evidence.source
@@ -78,7 +78,7 @@ def data_part(evidence: Evidence, result: Mapping[str, Any]) -> Part:
     )
 
 
-def code_part(evidence: Evidence, checkout: Checkout, result: Mapping[str, Any]) -> Part:
+def code_part(evidence: RecordedRun, checkout: Checkout, result: Mapping[str, Any]) -> DiffPart:
     """Say whether the code was that of the run."""
     if checkout.lost:
         return unknown(checkout.problem)
@@ -90,7 +90,7 @@ def code_part(evidence: Evidence, checkout: Checkout, result: Mapping[str, Any])
     return same(f"commit {commit}" + (" with what was not committed" if evidence.diff else ""))
 
 
-def _other_code(evidence: Evidence, checkout: Checkout, result: Mapping[str, Any], commit: str) -> str:
+def _other_code(evidence: RecordedRun, checkout: Checkout, result: Mapping[str, Any], commit: str) -> str:
     """Say why the code that ran was not what made the model, although the commit is there; empty where it was."""
     library = str(result.get("library") or "")
     if checkout.library and library and not Path(library).resolve().is_relative_to(checkout.root or "/"):
@@ -104,7 +104,7 @@ def _other_code(evidence: Evidence, checkout: Checkout, result: Mapping[str, Any
     return ""
 
 
-def environment_part(evidence: Evidence, result: Mapping[str, Any], lock: Path | None) -> Part:
+def environment_part(evidence: RecordedRun, result: Mapping[str, Any], lock: Path | None) -> DiffPart:
     """Compare what is installed with what was, or else with the lock; then the lock itself, and Python.
 
     Args:
@@ -161,7 +161,7 @@ def _locked(lock: Path) -> dict[str, str]:
     return pinned
 
 
-def seed_part(evidence: Evidence, result: Mapping[str, Any]) -> Part:
+def seed_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     """Compare the seed of the spec with the recorded one."""
     then, now = evidence.tags.get("prefect_mlops.seed"), result.get("seed")
     if then is None:
@@ -173,7 +173,7 @@ def seed_part(evidence: Evidence, result: Mapping[str, Any]) -> Part:
     return differs(f"the spec says {now}, the model was trained with {then:.20}")
 
 
-def hardware_part(evidence: Evidence, result: Mapping[str, Any]) -> Part:
+def hardware_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     """Compare platform, processor and thread counts, as far as they were recorded."""
     recorded = evidence.environment
     # What the libraries said of their threads counts before variables, which they may not have followed.
@@ -190,7 +190,7 @@ def hardware_part(evidence: Evidence, result: Mapping[str, Any]) -> Part:
     return same(", ".join(f"{name} {value}" for name, value in sorted(then.items())))
 
 
-def predictions_part(evidence: Evidence, result: Mapping[str, Any], out: Path) -> Part:
+def predictions_part(evidence: RecordedRun, result: Mapping[str, Any], out: Path) -> DiffPart:
     """Compare what both models say, bit for bit: about the stored rows, and about every test row."""
     if result["stage"] != "done":
         return unknown(f"the model was not trained again: {result['failed']}")
@@ -209,7 +209,7 @@ def predictions_part(evidence: Evidence, result: Mapping[str, Any], out: Path) -
 Predictions: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"
 
 
-def _pairs(evidence: Evidence, out: Path) -> list[tuple[str, Predictions, Predictions]]:
+def _pairs(evidence: RecordedRun, out: Path) -> list[tuple[str, Predictions, Predictions]]:
     """Return what was said then and now about the stored rows, where there are some, and about the test rows."""
     pairs = [("test rows", _arrays(out / "test_then.npz"), _arrays(out / "test_now.npz"))]
     if "rows" in evidence.files and "predictions" in evidence.files:
@@ -218,7 +218,7 @@ def _pairs(evidence: Evidence, out: Path) -> list[tuple[str, Predictions, Predic
     return pairs
 
 
-def _unstable(evidence: Evidence, wrong: Sequence[str], out: Path) -> str:
+def _unstable(evidence: RecordedRun, wrong: Sequence[str], out: Path) -> str:
     """Say whether the registered model itself no longer says about the stored rows what was kept."""
     if len(wrong) == 1 or wrong[1] or _unlike("", _arrays(out / "stored_then.npz"), _arrays(out / "stored_now.npz")):
         return ""
@@ -267,7 +267,7 @@ def _distance(was: np.ndarray[Any, Any], has: np.ndarray[Any, Any]) -> str:
     return f", by {known.max():.3g} at most" if known.size else ""
 
 
-def content_part(evidence: Evidence, out: Path) -> Part:
+def content_part(evidence: RecordedRun, out: Path) -> DiffPart:
     """Compare the stored models, whatever their files look like."""
     if not (out / "model.skops").exists():
         return unknown("there is no second model to compare with")

@@ -31,7 +31,7 @@ _FILES = {
 
 
 @dataclass(frozen=True)
-class Evidence:
+class RecordedRun:
     """A model version, its file, and what its run says about where it comes from.
 
     Attributes:
@@ -95,7 +95,7 @@ def versions(lines: str) -> dict[str, str]:
     return {name.strip().lower().replace("_", "-"): version.strip() for name, version in pairs}
 
 
-def fetch_evidence(name: str, which: int | str, folder: Path) -> Evidence:
+def fetch_recorded_run(name: str, which: int | str, folder: Path) -> RecordedRun:
     """Download a version's model file and the evidence kept with its run.
 
     Args:
@@ -117,7 +117,7 @@ def fetch_evidence(name: str, which: int | str, folder: Path) -> Evidence:
         files = _download_files(client, version.run_id, folder)
     home = download_model(client, version, folder / "model")
     subject = f"model {name} v{version.version}"
-    return Evidence(version, model_file(home, subject=subject), tags, files)
+    return RecordedRun(version, model_file(home, subject=subject), tags, files)
 
 
 def _version(client: MlflowClient, name: str, which: int | str) -> ModelVersion:

@@ -18,8 +18,8 @@ from prefect_mlops.core.processes import Progress, no_progress, sigterm_as_exit,
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.values import TableRef, Value
 from prefect_mlops.reproduction import _retrain, diff
-from prefect_mlops.reproduction.diff import Part
-from prefect_mlops.reproduction.recorded_run import Evidence, fetch_evidence
+from prefect_mlops.reproduction.diff import DiffPart
+from prefect_mlops.reproduction.recorded_run import RecordedRun, fetch_recorded_run
 from prefect_mlops.reproduction.worktrees import Checkout, checked_out
 
 TIMEOUT_SECONDS = 24 * 3600.0  # a training that takes longer is not what is meant to be repeated on a whim
@@ -56,13 +56,13 @@ class Reproduced(Value):
     model: str
     version: int
     identical: bool
-    data: Part
-    code: Part
-    environment: Part
-    seed: Part
-    hardware: Part
-    predictions: Part
-    content: Part
+    data: DiffPart
+    code: DiffPart
+    environment: DiffPart
+    seed: DiffPart
+    hardware: DiffPart
+    predictions: DiffPart
+    content: DiffPart
     worktree: str | None = None
 
     @property
@@ -140,7 +140,7 @@ def reproduce_model(
     with sigterm_as_exit(), tempfile.TemporaryDirectory(prefix="prefect-mlops-reproduce-") as scratch:
         folder = Path(scratch).resolve()
         tell(f"fetching {name} {f'v{which}' if isinstance(which, int) else which} and what is known about it")
-        evidence = fetch_evidence(name, which, folder)
+        evidence = fetch_recorded_run(name, which, folder)
         dotted = spec or evidence.tags.get("prefect_mlops.spec", "")
         if not dotted:
             raise ConfigError(
@@ -158,7 +158,7 @@ def reproduce_model(
 
 
 def _compared(
-    evidence: Evidence, checkout: Checkout, result: Mapping[str, Any], out: Path, *, keep: bool
+    evidence: RecordedRun, checkout: Checkout, result: Mapping[str, Any], out: Path, *, keep: bool
 ) -> Reproduced:
     predictions = diff.predictions_part(evidence, result, out)
     content = diff.content_part(evidence, out)
@@ -182,7 +182,9 @@ def _lock(folder: Path) -> Path | None:
     return found if found.is_file() else None
 
 
-def _retrained(evidence: Evidence, checkout: Checkout, spec: str, folder: Path, *, timeout: float) -> Mapping[str, Any]:
+def _retrained(
+    evidence: RecordedRun, checkout: Checkout, spec: str, folder: Path, *, timeout: float
+) -> Mapping[str, Any]:
     """Run the program that trains, in a process of its own that ends with this one."""
     order, log = folder / "order.json", folder / "retrain.log"
     order.write_text(json.dumps(_order(evidence, checkout, spec, folder)), encoding="utf-8")
@@ -209,7 +211,7 @@ def _retrained(evidence: Evidence, checkout: Checkout, spec: str, folder: Path, 
     return result
 
 
-def _order(evidence: Evidence, checkout: Checkout, spec: str, folder: Path) -> dict[str, Any]:
+def _order(evidence: RecordedRun, checkout: Checkout, spec: str, folder: Path) -> dict[str, Any]:
     source = evidence.source
     comparable = "rows" in evidence.files and "predictions" in evidence.files
     return {
@@ -239,7 +241,7 @@ def _addresses(source: TableRef, checkout: Checkout) -> Iterator[str]:
         yield source.uri
 
 
-def _environment(evidence: Evidence, checkout: Checkout) -> dict[str, str]:
+def _environment(evidence: RecordedRun, checkout: Checkout) -> dict[str, str]:
     """Give the child as many threads as there were, and the commit's prefect-mlops where it has one."""
     then = evidence.environment
     variables = {name: value for name, value in os.environ.items() if name not in _THREADS}

@@ -3,22 +3,22 @@
 from prefect_mlops.tasks import _plain_logs
 from prefect_mlops.tasks.approvals import check_approver, find_request, request_approval
 from prefect_mlops.tasks.cards import measure_model, write_card
-from prefect_mlops.tasks.data_events import announce_data, announce_late
+from prefect_mlops.tasks.data_events import emit_data_event, emit_late_event
 from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
 from prefect_mlops.tasks.drift import detect_drift
 from prefect_mlops.tasks.evaluation import evaluate_model, judge_model
-from prefect_mlops.tasks.flow_runs import crash_dead_runs
+from prefect_mlops.tasks.flow_runs import crash_zombie_runs
 from prefect_mlops.tasks.history import (
     find_decision,
-    free_turn,
+    free_training_lock,
     note_entry,
     open_breaker,
     record_decision,
     refuse_model,
-    take_lease,
+    take_training_lock,
 )
 from prefect_mlops.tasks.ingestion import find_pending, ingest_files
-from prefect_mlops.tasks.monitoring import number_look, record_look, show_history
+from prefect_mlops.tasks.monitoring import number_monitoring_run, record_monitoring_run, show_monitoring
 from prefect_mlops.tasks.performance import evaluate_live
 from prefect_mlops.tasks.profiles import merge_profiles, profile_table
 from prefect_mlops.tasks.quarantine import find_refused, replay_quarantine
@@ -32,64 +32,64 @@ from prefect_mlops.tasks.registry import (
     roll_back_model,
     sweep_models,
 )
-from prefect_mlops.tasks.reporting import announce, announce_stop, publish_report, require
+from prefect_mlops.tasks.reporting import emit_event, emit_stop_event, publish_report, require
 from prefect_mlops.tasks.run_logging import log_run
-from prefect_mlops.tasks.smoke_test import rehearse_model
+from prefect_mlops.tasks.smoke_test import smoke_test_model
 from prefect_mlops.tasks.splitting import split_table
 from prefect_mlops.tasks.tables import load_table
 from prefect_mlops.tasks.training import train_model
-from prefect_mlops.tasks.training_profile import find_reference, keep_reference
+from prefect_mlops.tasks.training_profile import find_training_profile, save_training_profile
 from prefect_mlops.tasks.tuning import tune_model
 
 _plain_logs.install()
 
 __all__ = [
-    "announce",
-    "announce_data",
-    "announce_late",
-    "announce_stop",
     "check_approver",
-    "crash_dead_runs",
+    "crash_zombie_runs",
     "detect_drift",
+    "emit_data_event",
+    "emit_event",
+    "emit_late_event",
+    "emit_stop_event",
     "evaluate_live",
     "evaluate_model",
     "find_decision",
     "find_model",
     "find_pending",
-    "find_reference",
     "find_refused",
     "find_request",
+    "find_training_profile",
     "find_version",
-    "free_turn",
+    "free_training_lock",
     "ingest_files",
     "judge_model",
-    "keep_reference",
     "load_model",
     "load_table",
     "log_run",
     "measure_model",
     "merge_profiles",
     "note_entry",
-    "number_look",
+    "number_monitoring_run",
     "open_breaker",
     "profile_table",
     "promote_model",
     "publish_report",
     "record_decision",
-    "record_look",
+    "record_monitoring_run",
     "refuse_model",
     "register_model",
-    "rehearse_model",
     "repair_alias",
     "replay_quarantine",
     "request_approval",
     "require",
     "roll_back_model",
-    "show_history",
+    "save_training_profile",
+    "show_monitoring",
+    "smoke_test_model",
     "split_bad_rows",
     "split_table",
     "sweep_models",
-    "take_lease",
+    "take_training_lock",
     "train_model",
     "tune_model",
     "validate_table",

@@ -22,7 +22,7 @@ from prefect_mlops.core.evaluation.scoring import score_model
 from prefect_mlops.core.lineage.training_data import estimator_name
 from prefect_mlops.tasks import _runs, _trials
 from prefect_mlops.tasks._space import combinations, identity, listed
-from prefect_mlops.tasks._trials import Place, Trial
+from prefect_mlops.tasks._trials import SearchStore, Trial
 from prefect_mlops.tracking.client import backend
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Search:
         trials: what has ended, with what was taken over.
     """
 
-    place: Place
+    place: SearchStore
     question: Question
     space: dict[str, BaseDistribution]
     seed: int

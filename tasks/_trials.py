@@ -26,7 +26,7 @@ PAGE = 1000
 
 
 @dataclass(frozen=True)
-class Place:
+class SearchStore:
     """Where the trials of one search are written.
 
     Attributes:
@@ -67,7 +67,7 @@ class Trial:
     seconds: float = 0.0
 
 
-def read_trials(place: Place) -> list[Trial]:
+def read_trials(place: SearchStore) -> list[Trial]:
     """Return the ended trials of a search in their order, from whichever flow run, and end those a kill left behind.
 
     Failed ones count only where another one worked: when all failed, the cause may have gone since.
@@ -82,7 +82,7 @@ def read_trials(place: Place) -> list[Trial]:
     return sorted(trials, key=lambda trial: (trial.number, trial.run_id))
 
 
-def open_trial(place: Place, number: int, params: dict[str, Scalar], parent: str | None) -> str:
+def open_trial(place: SearchStore, number: int, params: dict[str, Scalar], parent: str | None) -> str:
     """Make the run of a trial that starts now; return its id."""
     tags = {
         SEARCH_TAG: place.key,
@@ -97,7 +97,7 @@ def open_trial(place: Place, number: int, params: dict[str, Scalar], parent: str
     return str(place.client.create_run(place.experiment, tags=tags, run_name=f"trial-{number}").info.run_id)
 
 
-def end_trial(place: Place, trial: Trial) -> None:
+def end_trial(place: SearchStore, trial: Trial) -> None:
     """Write what came of a trial and end its run. The status comes last: only a whole trial counts."""
     from mlflow.entities import Metric, Param, RunTag
 
@@ -115,7 +115,7 @@ def end_trial(place: Place, trial: Trial) -> None:
     place.client.set_terminated(trial.run_id, "FINISHED" if trial.score is not None else "FAILED")
 
 
-def _runs(place: Place) -> list[Run]:
+def _runs(place: SearchStore) -> list[Run]:
     found: list[Run] = []
     token = None
     while True:

@@ -39,7 +39,7 @@ def request_approval(
         expires: how long the request waits.
         approvers: who may answer, to be told.
         recipe: names what the decision rests on.
-        lease: from `take_lease`; the turn ends with this.
+        lease: from `take_training_lock`; the turn ends with this.
 
     Returns:
         The request.

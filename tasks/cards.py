@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAX_REASON_LENGTH = 200  # scikit-learn's messages can quote whole arrays
 
-Part = TypeVar("Part")
+CardPart = TypeVar("CardPart")
 
 
 def _run_name(parameters: dict[str, Any]) -> str:
@@ -176,7 +176,7 @@ def measure_model(model: Any, *, spec: ModelSpec, split: Split) -> Measurements:
         split: training rows, which the drift baseline describes, and test rows, which everything else is measured on.
 
     Returns:
-        For `write_card`, and for the weights of `keep_reference`.
+        For `write_card`, and for the weights of `save_training_profile`.
 
     Source: `sklearn.inspection.permutation_importance`, `sklearn.calibration.calibration_curve`.
     """
@@ -206,7 +206,7 @@ class _Parts:
     def __init__(self) -> None:
         self.left_out: list[Fact] = []
 
-    def make(self, name: str, made: Callable[[], Part]) -> Part | None:
+    def make(self, name: str, made: Callable[[], CardPart]) -> CardPart | None:
         try:
             return made()
         except NotMeasurableError as error:

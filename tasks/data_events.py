@@ -16,7 +16,7 @@ MAX_PATHS = 100  # an event is a message, not a ledger
 
 
 @step("announce-{dataset}")
-def announce_data(dataset: str, arrivals: Sequence[Arrival]) -> str:
+def emit_data_event(dataset: str, arrivals: Sequence[Arrival]) -> str:
     """Emit ``prefect-mlops.data.committed``, for automations to act on.
 
     The event's resource is ``prefect-mlops.data.<dataset>``; the payload has the data version, counts and paths.
@@ -41,7 +41,7 @@ def announce_data(dataset: str, arrivals: Sequence[Arrival]) -> str:
 
 
 @step("announce-late-{dataset}")
-def announce_late(dataset: str, report: Report) -> str:
+def emit_late_event(dataset: str, report: Report) -> str:
     """Emit ``prefect-mlops.data.late``: a freshness promise is broken.
 
     The event's resource is ``prefect-mlops.data.<dataset>``.

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from prefect_mlops.core.drift import table_drift
-from prefect_mlops.core.drift.domain_classifier import MAX_CELLS, Separation, measure_separation
-from prefect_mlops.core.drift.table_profile import Profile, profile_chunks
-from prefect_mlops.core.drift.training_profile import PREDICTION, Reference, with_predictions
+from prefect_mlops.core.drift.domain_classifier import MAX_CELLS, DomainClassifier, classify_domains
+from prefect_mlops.core.drift.table_profile import TableProfile, profile_chunks
+from prefect_mlops.core.drift.training_profile import PREDICTION, TrainingProfile, with_predictions
 from prefect_mlops.core.drift.verdict import Judge
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.specs.policies import Drift
@@ -43,8 +43,8 @@ def _run_name(parameters: dict[str, Any]) -> str:
 @step(_run_name, backend=True)
 def detect_drift(  # noqa: PLR0913 - two tables, what decides, and where the page goes
     *,
-    current: Table | Profile,
-    reference: Table | Profile | Reference,
+    current: Table | TableProfile,
+    reference: Table | TableProfile | TrainingProfile,
     spec: ModelSpec | None = None,
     model: Any = None,
     columns: Sequence[str] | None = None,
@@ -68,17 +68,20 @@ def detect_drift(  # noqa: PLR0913 - two tables, what decides, and where the pag
     - what the model says, or its target, drifted;
     - the schema broke: a column missing, of another type, or without any value.
 
-    Rows are taken as independent; a `Reference` knows how much neighbouring rows differ by themselves, and a change has
-    to be larger than that. With too few rows nothing is claimed: the check that decides is a failed warning then, not a
+    Rows are taken as independent; a `TrainingProfile` knows how much neighbouring rows differ by themselves, and a
+    change has to be larger than that. With too few rows nothing is claimed: the check that decides is a failed warning
+    then, not a
     pass. Timestamps are compared by hour and weekday: that time goes on is no drift.
 
     Args:
         current: the new rows, where they are, or their profile. Tables are read in chunks, so memory does not grow.
-        reference: likewise the rows to compare with, usually those the model was trained on; best the `Reference` that
-            was kept with it.
+        reference: likewise the rows to compare with, usually those the model was trained on; best the
+            `TrainingProfile` that was kept with
+            it.
         spec: gives features, target and limits; tables are taken as prepared.
-        model: fitted estimator or `LoadedModel`, to compare what it says of both sides. Without a `Reference` give
-            reference rows it was not trained on: of those it was, it is surer.
+        model: fitted estimator or `LoadedModel`, to compare what it says of both sides. Without a `TrainingProfile`
+            give reference rows it was not trained on: of those it was, it is
+            surer.
         columns: names to compare; by default the features and target of reference or spec, else all columns.
         min_change: smallest distance of two distributions that matters, from 0 to 1; 0.1, a tenth of the rows
             elsewhere, where neither this nor a spec says it. Half of it for shares of missing, unseen or out-of-range
@@ -149,17 +152,17 @@ def _known_columns(spec: ModelSpec | None, columns: Sequence[str] | None) -> lis
 class _Sides:
     """Both tables, summarised, and what the model says of them."""
 
-    current: Profile
-    reference: Reference
+    current: TableProfile
+    reference: TrainingProfile
     unpredictable: str = ""
 
     @classmethod
     def of(cls, current: Any, reference: Any, model: Any, columns: list[str] | None) -> _Sides:
-        known = reference if isinstance(reference, Reference) else None
+        known = reference if isinstance(reference, TrainingProfile) else None
         if known is not None and columns is None:
             columns = [*known.features, known.target] if known.features else None
         now = _profile(current, columns)
-        base = known or Reference(_profile(reference, columns), ())
+        base = known or TrainingProfile(_profile(reference, columns), ())
         sides = cls(now, base)
         return sides if model is None else sides.asked(model.estimator if isinstance(model, LoadedModel) else model)
 
@@ -192,10 +195,10 @@ class _Sides:
         return bool(self.current.columns[name].values)
 
 
-def _profile(table: Any, columns: list[str] | None) -> Profile:
+def _profile(table: Any, columns: list[str] | None) -> TableProfile:
     import pandas as pd
 
-    if isinstance(table, Profile):
+    if isinstance(table, TableProfile):
         return table
     if isinstance(table, pd.DataFrame):  # whatever is wrong with it is a finding, not an error of reading
         return profile_chunks(
@@ -204,14 +207,14 @@ def _profile(table: Any, columns: list[str] | None) -> Profile:
     return profile_chunks(read_chunks(table, columns=columns, absent_ok=True), columns)
 
 
-def _separation(sides: _Sides, found: table_drift.Comparison, wanted: bool | None) -> Separation | None:
+def _separation(sides: _Sides, found: table_drift.TableDrift, wanted: bool | None) -> DomainClassifier | None:
     """Ask a classifier, where it was asked for or costs little."""
     samples = (sides.current.sample, sides.reference.profile.sample)
     kinds = {name: kind for name, kind in found.kinds.items() if name not in (PREDICTION, sides.reference.target)}
     cells = sum(map(len, samples)) * len(kinds)
     if wanted is False or (wanted is None and cells > MAX_CELLS):
         return None
-    return measure_separation(current=samples[0], reference=samples[1], kinds=kinds)
+    return classify_domains(current=samples[0], reference=samples[1], kinds=kinds)
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,7 @@ class _Pages:
         return path if path.suffix.lower() in (".html", ".htm") and not path.is_dir() else path / PAGE_NAME
 
 
-def _with_page(report: Report, sides: _Sides, found: table_drift.Comparison, pages: _Pages) -> Report:
+def _with_page(report: Report, sides: _Sides, found: table_drift.TableDrift, pages: _Pages) -> Report:
     """Draw the pages where they are wanted, and note what they show or why there is none."""
     drawn = {
         "current": sides.current,

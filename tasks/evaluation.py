@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from prefect_mlops.core.evaluation.estimates import Rows
-    from prefect_mlops.core.evaluation.predictions import Answers
+    from prefect_mlops.core.evaluation.predictions import CachedPredictions
 
 
 def _evaluate_name(parameters: dict[str, Any]) -> str:
@@ -112,7 +112,7 @@ def judge_model(
 
     Source: `sklearn.metrics.get_scorer`; `influence_functions`, `intervals`, `gates` of `core.evaluation` name theirs.
     """
-    from prefect_mlops.core.evaluation.gates import Contest, judge_gates
+    from prefect_mlops.core.evaluation.gates import Comparison, judge_gates
     from prefect_mlops.core.evaluation.slices import judge_slices
 
     if not gates:
@@ -122,7 +122,7 @@ def judge_model(
     besides = (order_by, group_by)
     ours = _answers(challenger, X, role="challenger", besides=besides)
     theirs = None if champion is None else _answers(champion, X, role="champion", besides=besides)
-    contest = Contest(ours, theirs, rows, X)
+    contest = Comparison(ours, theirs, rows, X)
     checks = (*judge_gates(contest, gates), *judge_slices(contest, gates))
     notes = (rows.units.note,) if rows.units.note else ()
     return Report(kind="gate", subject=_subject(challenger, champion), checks=checks, rows=len(X), notes=notes)
@@ -132,16 +132,16 @@ def _rows(X: pd.DataFrame, y: pd.Series, *, order_by: str | None, group_by: str 
     import pandas as pd
 
     from prefect_mlops.core.evaluation.estimates import Rows
-    from prefect_mlops.core.evaluation.resampling_units import units_of
+    from prefect_mlops.core.evaluation.resampling_units import resampling_units
 
     if len(X) != len(y):
         raise ConfigError(f"{len(X):,} rows but {len(y):,} values of the target: give one for each row")
-    return Rows(pd.Series(y).reset_index(drop=True), units_of(X, order_by=order_by, group_by=group_by), seed)
+    return Rows(pd.Series(y).reset_index(drop=True), resampling_units(X, order_by=order_by, group_by=group_by), seed)
 
 
-def _answers(model: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | None, ...]) -> Answers:
+def _answers(model: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | None, ...]) -> CachedPredictions:
     """Let a model answer on the columns it knows, which need not be all the rows have."""
-    from prefect_mlops.core.evaluation.predictions import Answers
+    from prefect_mlops.core.evaluation.predictions import CachedPredictions
 
     estimator = _estimator(model)
     learned = lineage_of(estimator)
@@ -153,7 +153,7 @@ def _answers(model: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | Non
             "have: judge on rows with the features of both"
         )
     known = X[wanted] if wanted else X.drop(columns=[name for name in besides if name])
-    return Answers(estimator, known)
+    return CachedPredictions(estimator, known)
 
 
 def _estimator(model: Any) -> Any:

@@ -19,7 +19,7 @@ PAGE = 200  # the most rows Prefect's API gives in one answer
 
 
 @step("crash-dead-runs", backend=True)
-def crash_dead_runs(flows: Sequence[str], *, silent_for: timedelta | None = None) -> list[str]:
+def crash_zombie_runs(flows: Sequence[str], *, silent_for: timedelta | None = None) -> list[str]:
     """Mark runs of deployments as crashed whose process gives no sign of life any more.
 
     A killed worker or machine leaves its runs RUNNING or PENDING. A run that works sends heartbeats; one that has sent

@@ -12,7 +12,7 @@ import prefect.runtime
 
 from prefect_mlops.core.errors import BackendError
 from prefect_mlops.core.promotion import history, lock
-from prefect_mlops.core.promotion.guards import Brake, breaker, held_lease, opened
+from prefect_mlops.core.promotion.guards import Guard, breaker, held_lock, opened
 from prefect_mlops.core.promotion.history import AUTOMATIC, Entry
 from prefect_mlops.core.reports import save_reports
 from prefect_mlops.core.values import Decision, ModelVersion
@@ -31,14 +31,14 @@ _RECIPE_TAG = "prefect_mlops.recipe"
 
 
 @step("take-lease-{model}", backend=True)
-def take_lease(
+def take_training_lock(
     model: str,
     retrain: Retrain,
     *,
     automatic: bool = False,
     recipe: str = "",
     details: dict[str, Any] | None = None,
-) -> Entry | Brake | Decision:
+) -> Entry | Guard | Decision:
     """Take the turn at a model: until it is over or its lease runs out, no other run trains it.
 
     Args:
@@ -73,7 +73,7 @@ def refuse_model(
         version: from `register_model`.
         decision: why.
         recipe: names what the decision rests on, for `find_decision`.
-        lease: from `take_lease`; the turn ends with this.
+        lease: from `take_training_lock`; the turn ends with this.
         approval: who refused it, where a person did.
 
     Returns:
@@ -144,7 +144,7 @@ def record_decision(
 
 
 @step("open-breaker-{model}", backend=True)
-def open_breaker(model: str, retrain: Retrain) -> Brake | None:
+def open_breaker(model: str, retrain: Retrain) -> Guard | None:
     """Write into the history that too many challengers in a row were refused; once, until it is closed again.
 
     Args:
@@ -157,7 +157,7 @@ def open_breaker(model: str, retrain: Retrain) -> Brake | None:
     Raises:
         BackendError: storage failed; retried.
     """
-    found: list[Brake] = []
+    found: list[Guard] = []
 
     def opening(entries: Sequence[Entry]) -> Entry | None:
         brake = breaker(entries, retrain)
@@ -172,7 +172,7 @@ def open_breaker(model: str, retrain: Retrain) -> Brake | None:
 @step("note-{kind}-{model}", backend=True)
 def note_entry(
     model: str,
-    kind: history.Kind,
+    kind: history.EntryKind,
     *,
     version: int | None = None,
     reason: str = "",
@@ -209,11 +209,11 @@ def note_entry(
 
 
 @step("free-{model}", backend=True)
-def free_turn(model: str) -> str:
+def free_training_lock(model: str) -> str:
     """Give back the turn of a run that has ended without doing so, as one that was killed.
 
     Without it the model would wait until the lease runs out. That a killed run has ended is noticed by its worker, or
-    by the flow ``tidy``.
+    by the flow ``maintenance``.
 
     Args:
         model: registered model.
@@ -224,7 +224,7 @@ def free_turn(model: str) -> str:
     Raises:
         BackendError: storage or Prefect's API failed; retried.
     """
-    lease = held_lease(history.read_history(model))
+    lease = held_lock(history.read_history(model))
     if lease is None or not lease.flow_run or lease.flow_run == _flow_run():
         return ""
     ended = _ended(lease.flow_run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.lake.completeness import settle
+from prefect_mlops.core.lake.completeness import await_complete
 from prefect_mlops.core.lake.landing import Landed, list_landing, look
 from prefect_mlops.core.lake.ledger import Arrival, read_ledger, write_lines
 from prefect_mlops.core.values import Value
@@ -99,7 +99,7 @@ def find_pending(
         ledger = read_ledger(dataset.name)
         write_lines(dataset.name, [] if dry_run else ledger.unwritten)
         files = [file for file in files if ledger.seen(file.path, file.stamp) is None]
-    complete, unsettled = settle(dataset, files, patience=patience)
+    complete, unsettled = await_complete(dataset, files, patience=patience)
     return Backlog(files=tuple(complete), left=(*left, *unsettled))
 
 

@@ -10,11 +10,11 @@ from prefect_mlops.tasks._events import slug
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.drift.monitoring import Kind, Look
+    from prefect_mlops.core.drift.monitoring import MonitoringKind, MonitoringRun
 
 
 @step("number-{kind}-look-{model}", backend=True)
-def number_look(model: str, *, kind: Kind, champion: int, key: str) -> int:
+def number_monitoring_run(model: str, *, kind: MonitoringKind, champion: int, key: str) -> int:
     """Return the number a look has or would get, which sets the level of its test: `core.drift.monitoring.level_of`.
 
     Args:
@@ -29,15 +29,15 @@ def number_look(model: str, *, kind: Kind, champion: int, key: str) -> int:
     Raises:
         BackendError: storage failed; retried.
     """
-    return monitoring.look_number(model, kind=kind, champion=champion, key=key)
+    return monitoring.monitoring_run_number(model, kind=kind, champion=champion, key=key)
 
 
 @step("record-{look.kind}-look-{look.model}", backend=True)
-def record_look(look: Look) -> Look:
+def record_monitoring_run(look: MonitoringRun) -> MonitoringRun:
     """Keep a look, once for each key.
 
     Args:
-        look: as it was judged, with the number from `number_look`.
+        look: as it was judged, with the number from `number_monitoring_run`.
 
     Returns:
         The look as it is kept: the first one of its key, or this one, with the next number when another run took its
@@ -46,11 +46,11 @@ def record_look(look: Look) -> Look:
     Raises:
         BackendError: storage failed; retried.
     """
-    return monitoring.record_look(look)
+    return monitoring.write_monitoring_run(look)
 
 
 @step("show-looks-{model}", backend=True)
-def show_history(model: str, looks: Sequence[Look] | None = None) -> str:
+def show_monitoring(model: str, looks: Sequence[MonitoringRun] | None = None) -> str:
     """Show the looks at a model as a markdown artifact: a picture of what changed, and tables of the last looks.
 
     Its key is ``drift-history-<model>``, so that Prefect keeps all of them in one place. When the picture cannot be
@@ -68,11 +68,11 @@ def show_history(model: str, looks: Sequence[Look] | None = None) -> str:
     """
     from prefect.artifacts import create_markdown_artifact
 
-    from prefect_mlops.core.drift.monitoring_page import looks_page
+    from prefect_mlops.core.drift.monitoring_page import history_page
 
-    shown = monitoring.read_looks(model) if looks is None else list(looks)
+    shown = monitoring.read_monitoring_runs(model) if looks is None else list(looks)
     failed = sum(not look.passed for look in shown)
-    page = looks_page(model, shown)
+    page = history_page(model, shown)
     told = f"{len(shown)} {'look' if len(shown) == 1 else 'looks'} at {model}, {failed} failed"
     # In a synchronous task the call returns the id itself; its declared type also covers coroutines.
     return str(create_markdown_artifact(markdown=page, key=slug(f"drift-history-{model}"), description=told[:200]))

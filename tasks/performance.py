@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.live.degradation import BASELINE_WINDOWS, Baseline, Margins, judge_decay, looks_a_year
-from prefect_mlops.core.live.labels import Names, Truths, match_truths
+from prefect_mlops.core.live.degradation import BASELINE_WINDOWS, Baseline, Margins, judge_decay, monitoring_runs_a_year
+from prefect_mlops.core.live.labels import GroundTruth, LabelColumns, match_labels
 from prefect_mlops.core.live.windows import MIN_LABELLED, Course, follow
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.tables.read import as_frame, table_name
@@ -80,7 +80,9 @@ def evaluate_live(  # noqa: PLR0913 - two tables that others wrote need their co
 
     Source: scikit-learn's scorers and our intervals (`core.evaluation`); decided by `core.live.degradation`.
     """
-    truths = match_truths(as_frame(predictions), as_frame(labels), names=Names.of(columns), version=version, now=now)
+    truths = match_labels(
+        as_frame(predictions), as_frame(labels), names=LabelColumns.of(columns), version=version, now=now
+    )
     course = follow(truths, metrics=metrics, every=every, min_labelled=min_labelled, positive=positive, now=now)
     checks = judge_decay(course, baseline=baseline, may_lose=may_lose, confidence=confidence)
     decided, shown = checks[: len(course.measured)], checks[len(course.measured) :]
@@ -99,11 +101,11 @@ def _subject(parameters: dict[str, Any]) -> str:
     return name if version is None or parameters.get("subject") else f"{name}, version {version}"
 
 
-def _notes(truths: Truths, course: Course, baseline: Baseline, confidence: float) -> tuple[str, ...]:
+def _notes(truths: GroundTruth, course: Course, baseline: Baseline, confidence: float) -> tuple[str, ...]:
     notes = [*truths.notes, *course.notes]
     if course.windows:
         notes.append(
-            f"Intervals are of 95 %. Alarms are corrected for {looks_a_year(course):,} looks, "
+            f"Intervals are of 95 %. Alarms are corrected for {monitoring_runs_a_year(course):,} looks, "
             f"which are a year's: {confidence:.0%} of years without decay are to be without one."
         )
     if isinstance(baseline, Evaluation):

@@ -15,7 +15,7 @@ from prefect_mlops.tasks._step import step
 if TYPE_CHECKING:
     import pandas as pd
 
-    from prefect_mlops.core.drift.table_profile import Profile
+    from prefect_mlops.core.drift.table_profile import TableProfile
     from prefect_mlops.core.specs.model import ModelSpec
     from prefect_mlops.core.values import Table
 
@@ -35,7 +35,7 @@ def profile_table(
     columns: Sequence[str] | None = None,
     part: int = 0,
     parts: int = 1,
-) -> Profile:
+) -> TableProfile:
     """Summarise a table, for `detect_drift` to compare.
 
     Memory does not grow with the rows, unless the spec's ``prepare`` needs the whole table: then that is what is held
@@ -100,7 +100,7 @@ def _prepared(spec: ModelSpec, table: Table, rows: pd.DataFrame) -> pd.DataFrame
 
 
 @step("merge-profiles")
-def merge_profiles(parts: Sequence[Profile]) -> Profile:
+def merge_profiles(parts: Sequence[TableProfile]) -> TableProfile:
     """Make the profile of a table from those of its parts.
 
     Args:

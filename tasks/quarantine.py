@@ -13,7 +13,7 @@ from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
 from prefect_mlops.core.lake import quarantine
 from prefect_mlops.core.lake.landing import Landed
 from prefect_mlops.core.lake.ledger import read_ledger
-from prefect_mlops.core.lake.replay import Judged, Replay, replay_rows
+from prefect_mlops.core.lake.replay import JudgedRows, Replay, replay_rows
 from prefect_mlops.core.lake.rows import without_marks
 from prefect_mlops.core.values import Value
 from prefect_mlops.tasks._step import run_logger, step
@@ -70,7 +70,7 @@ def replay_quarantine(
     """
     quarantine.require_arrived(dataset.name, read_ledger(dataset.name), paths)
 
-    def judge(path: str, accepted: pa.Table, candidates: pa.Table) -> Judged:
+    def judge(path: str, accepted: pa.Table, candidates: pa.Table) -> JudgedRows:
         run_logger().info("%r: checking %d of its rows again", path, len(candidates))
         return _judged(dataset.suite, path, accepted, candidates)
 
@@ -107,12 +107,12 @@ def find_refused(dataset: DatasetSpec, paths: Sequence[str] | None = None) -> Re
     return Refused(files=tuple(files.values()), left=tuple(left))
 
 
-def _judged(suite: Any, path: str, accepted: pa.Table, candidates: pa.Table) -> Judged:
+def _judged(suite: Any, path: str, accepted: pa.Table, candidates: pa.Table) -> JudgedRows:
     try:
         passing, reasons = _passing(suite, path, accepted, candidates)
     except DataCheckError as error:
-        return Judged(frozenset(), str(error))
-    return Judged(passing, _counted(reasons))
+        return JudgedRows(frozenset(), str(error))
+    return JudgedRows(passing, _counted(reasons))
 
 
 def _passing(suite: Any, path: str, accepted: pa.Table, candidates: pa.Table) -> tuple[frozenset[int], list[str]]:

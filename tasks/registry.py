@@ -120,7 +120,7 @@ def promote_model(
         alias: which role it takes; only ``champion`` has a history.
         decision: why; None where nothing was judged.
         recipe: names what the decision rests on, for `find_decision`.
-        lease: from `take_lease`; the turn ends with this.
+        lease: from `take_training_lock`; the turn ends with this.
         replaces: champion it was judged against, None for none; left out, whoever is champion is replaced.
         approval: who agreed, and to which request.
 

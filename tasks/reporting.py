@@ -29,7 +29,7 @@ def require(report: Report) -> Report:
 
 
 @step("announce-{report.kind}")
-def announce(report: Report, about: str = "") -> str:
+def emit_event(report: Report, about: str = "") -> str:
     """Emit the event ``prefect-mlops.<kind>.<passed|failed>``, for automations to act on.
 
     The event's resource is ``prefect-mlops.<kind>.<about>``, in lower case and dashes.
@@ -47,7 +47,7 @@ def announce(report: Report, about: str = "") -> str:
 
 
 @step("announce-stop-{model}")
-def announce_stop(model: str, reason: str) -> str:
+def emit_stop_event(model: str, reason: str) -> str:
     """Emit the event ``prefect-mlops.loop.stopped``: nothing is retrained by itself until a person has looked.
 
     The event's resource is ``prefect-mlops.loop.<model>``, in lower case and dashes.

@@ -68,7 +68,7 @@ def log_run(
         experiment: MLflow experiment; made when it is new.
         example: a few rows of features; gives the model its signature. Without it no signature is kept.
         rehearsal: up to 200 rows of features that are kept as they are, with what the model predicts for them, so that
-            `rehearse_model` can ask it again before it is promoted; None keeps those of ``example``.
+            `smoke_test_model` can ask it again before it is promoted; None keeps those of ``example``.
         reports: verdicts to keep with the run, as JSON and markdown.
         params: more parameters than the estimator's own.
         tags: more tags.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.model_files import isolated, smoke_test
 from prefect_mlops.core.model_files.loading import files_size
-from prefect_mlops.core.model_files.smoke_test import Rehearsal
+from prefect_mlops.core.model_files.smoke_test import SmokeTest
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.policies import Limits
 from prefect_mlops.tasks._step import step
@@ -27,7 +27,7 @@ _FILES = tuple(f"{smoke_test.FOLDER}/{name}" for name in (smoke_test.ROWS_FILE, 
 
 
 @step("rehearse-{version.name}-v{version.version}", backend=True)
-def rehearse_model(version: ModelVersion, limits: Limits | None = None) -> Report:
+def smoke_test_model(version: ModelVersion, limits: Limits | None = None) -> Report:
     """Load a version from the registry in a clean process, and ask it again for what it predicted at training.
 
     The process has the path of this one and none of its secrets; it takes the model with the safe loader only. What it
@@ -54,13 +54,13 @@ def rehearse_model(version: ModelVersion, limits: Limits | None = None) -> Repor
         except ConfigError as error:
             return Report(kind="gate", subject=subject, checks=(Check(name=LOADS, passed=False, observed=str(error)),))
         kept, missing = _download_rows(client, version, Path(scratch, "kept"))
-        seen = isolated.rehearse_apart(model=folder, kept=kept, subject="the model")
+        seen = isolated.smoke_test_isolated(model=folder, kept=kept, subject="the model")
         costs, notes = _costs(seen, files_size(folder) / 1e6, limits or Limits())
     return Report(
         kind="gate",
         subject=subject,
         checks=(*_answers(seen, missing), *costs),
-        rows=seen.rows or None if isinstance(seen, Rehearsal) else None,
+        rows=seen.rows or None if isinstance(seen, SmokeTest) else None,
         notes=notes,
     )
 
@@ -89,7 +89,7 @@ def _download_rows(client: MlflowClient, version: ModelVersion, folder: Path) ->
     return folder, ""
 
 
-def _answers(seen: Rehearsal | str, missing: str) -> list[Check]:
+def _answers(seen: SmokeTest | str, missing: str) -> list[Check]:
     """Say what became of the questions, up to the first that could not be asked."""
     if isinstance(seen, str):
         return [Check(name=LOADS, passed=False, observed=seen)]
@@ -104,17 +104,17 @@ def _answers(seen: Rehearsal | str, missing: str) -> list[Check]:
     return [loads, _same(seen)]
 
 
-def _same(seen: Rehearsal) -> Check:
+def _same(seen: SmokeTest) -> Check:
     if not seen.difference:
         return Check(name=SAME, passed=True, observed=f"{seen.predictions:,} predictions, bit for bit")
     observed = f"{seen.different:,} of {seen.predictions:,} predictions differ ({seen.difference})"
     return Check(name=SAME, passed=False, observed=observed, expected=f"the same {seen.predictions:,}, bit for bit")
 
 
-def _costs(seen: Rehearsal | str, size_mb: float, limits: Limits) -> tuple[list[Check], tuple[str, ...]]:
+def _costs(seen: SmokeTest | str, size_mb: float, limits: Limits) -> tuple[list[Check], tuple[str, ...]]:
     """Hold what was measured against the limits, and note what has none."""
     measured: dict[str, float | None] = {"size_mb": size_mb}
-    if isinstance(seen, Rehearsal) and seen.stage == "done":
+    if isinstance(seen, SmokeTest) and seen.stage == "done":
         measured |= {"seconds_per_1000_rows": seen.seconds_per_1000_rows, "memory_mb": seen.memory_mb}
     words = {
         "size_mb": ("size on disk", "MB"),

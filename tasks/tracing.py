@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.promotion.decisions import Approval
-from prefect_mlops.core.promotion.history import CROWNS, DECISIONS, Entry, champion_entry, read_history
-from prefect_mlops.core.promotion.periods import reigns
+from prefect_mlops.core.promotion.history import DECISIONS, PROMOTING, Entry, champion_entry, read_history
+from prefect_mlops.core.promotion.periods import champion_periods
 from prefect_mlops.core.trace.traces import Trace
 from prefect_mlops.tracking import anchors
 from prefect_mlops.tracking.client import backend, missing, mlflow_client, page
@@ -77,7 +77,7 @@ def trace_version(name: str, which: int | str | None = None) -> Trace:
         **describe_run(traced, found.tags or {} if found else {}),
         decisions=tuple(about),
         champion=champion is not None and champion.version == number,
-        reigns=tuple(reign for reign in reigns(entries) if reign.version == number),
+        reigns=tuple(reign for reign in champion_periods(entries) if reign.version == number),
         **_decided(about),
         unknown=(*traced.unknown, *(problem or _undecided(about, champion))),
     )
@@ -136,7 +136,7 @@ def _decided(about: list[Entry]) -> dict[str, Any]:
     """Return the fields of a trace that the history tells: the last decision, and the last answer of a person."""
     decision = about[-1] if about else None
     answers = [entry.details["approval"] for entry in about if isinstance(entry.details.get("approval"), dict)]
-    crown = next((entry for entry in reversed(about) if entry.kind in CROWNS), None)
+    crown = next((entry for entry in reversed(about) if entry.kind in PROMOTING), None)
     try:
         approval = Approval.model_validate(answers[-1]) if answers else None
     except ValidationError:  # of a newer version of this library

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from prefect_mlops.core.drift.training_profile import Reference
+    from prefect_mlops.core.drift.training_profile import TrainingProfile
     from prefect_mlops.core.evaluation.importance import Importances
     from prefect_mlops.core.specs.model import ModelSpec
     from prefect_mlops.core.values import LoggedRun, ModelVersion, Split
@@ -27,7 +27,7 @@ _FILES = tuple(
 
 
 @step("keep-reference-of-{spec.name}", backend=True)
-def keep_reference(
+def save_training_profile(
     model: Any,
     *,
     spec: ModelSpec,
@@ -35,7 +35,7 @@ def keep_reference(
     table: pd.DataFrame | None = None,
     run: LoggedRun | None = None,
     importances: Importances | None = None,
-) -> Reference:
+) -> TrainingProfile:
     """Summarise what a model was trained on, and keep it with the model's run.
 
     Ten thousand of the training rows go with it, for pages and predictions: who may read the run may read them.
@@ -59,7 +59,7 @@ def keep_reference(
     """
     times = table[spec.order_by] if table is not None and spec.order_by else None
     unseen = _order(split.X_test, times)
-    reference = training_profile.make_reference(
+    reference = training_profile.make_training_profile(
         split.X_train,
         split.y_train,
         order=_order(split.X_train, times),
@@ -70,7 +70,7 @@ def keep_reference(
     )
     if run is not None:
         with tempfile.TemporaryDirectory() as scratch:
-            training_profile.save_reference(reference, Path(scratch, training_profile.FOLDER))
+            training_profile.write_training_profile(reference, Path(scratch, training_profile.FOLDER))
             client = mlflow_client()
             with backend(f"keeping the reference with run {run.run_id}"):
                 client.log_artifacts(run.run_id, scratch)
@@ -96,7 +96,7 @@ def _importances(model: Any, spec: ModelSpec, split: Split) -> Importances | Non
 
 
 @step("find-reference-of-{version.name}-v{version.version}", backend=True)
-def find_reference(version: ModelVersion) -> Reference | None:
+def find_training_profile(version: ModelVersion) -> TrainingProfile | None:
     """Find what was kept of a version's training data.
 
     Args:
@@ -111,7 +111,7 @@ def find_reference(version: ModelVersion) -> Reference | None:
     try:
         with tempfile.TemporaryDirectory() as scratch:
             folder = _downloaded(version, Path(scratch))
-            return training_profile.load_reference(folder) if folder else None
+            return training_profile.read_training_profile(folder) if folder else None
     except ConfigError as error:
         run_logger().warning("The reference of %s v%s is not used: %s", version.name, version.version, error)
         return None

@@ -29,7 +29,7 @@ from prefect_mlops.tasks._progress import Progress
 from prefect_mlops.tasks._search import Question, Search, told
 from prefect_mlops.tasks._space import distributions_of
 from prefect_mlops.tasks._step import run_logger, step
-from prefect_mlops.tasks._trials import Place
+from prefect_mlops.tasks._trials import SearchStore
 from prefect_mlops.tracking.client import backend, mlflow_client, page
 
 if TYPE_CHECKING:
@@ -207,10 +207,10 @@ def _key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _place(experiment: str, key: str, metric: str) -> Place:
+def _place(experiment: str, key: str, metric: str) -> SearchStore:
     client = mlflow_client()
     with backend(f"opening experiment {experiment!r}"):
-        return Place(client, _runs.experiment_id(client, experiment), key, metric, _runs.caller())
+        return SearchStore(client, _runs.experiment_id(client, experiment), key, metric, _runs.caller())
 
 
 def _tuned(search: Search, known: int, seconds: float) -> Tuned:

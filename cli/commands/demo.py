@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 
 @dataclass
-class Outcome:
+class DemoOutcome:
     """What the story came to; filled in while it is told."""
 
     files: list[Arrival] = field(default_factory=list)
@@ -79,7 +79,7 @@ def _progress(started: float) -> Say:
     return say
 
 
-def _live(home: Path, say: Say) -> Outcome:
+def _live(home: Path, say: Say) -> DemoOutcome:
     from prefect_mlops.deployments.local.stack import embedded_environment, local_stack
 
     os.environ.update(embedded_environment(home))
@@ -111,7 +111,7 @@ def _send_what_is_left() -> None:
     EventsWorker.drain_all(timeout=10)
 
 
-def _tell(home: Path, say: Say) -> Outcome:
+def _tell(home: Path, say: Say) -> DemoOutcome:
     from prefect_mlops.examples.flights import arrivals as files
     from prefect_mlops.flows.ingest import ingest
     from prefect_mlops.flows.monitor import monitor
@@ -119,7 +119,7 @@ def _tell(home: Path, say: Say) -> Outcome:
     from prefect_mlops.tasks import load_model
 
     landing = home / "landing" / "flights"
-    outcome = Outcome()
+    outcome = DemoOutcome()
 
     def arrive(*paths: Path) -> int:
         names = [path.name for path in paths]
@@ -166,7 +166,7 @@ def _decided(decision: Decision) -> str:
     return decision.decision + (" (decided before, nothing done)" if decision.again else "")
 
 
-def _as_json(outcome: Outcome, home: Path, seconds: float) -> dict[str, Any]:
+def _as_json(outcome: DemoOutcome, home: Path, seconds: float) -> dict[str, Any]:
     drift = outcome.drift
     assert drift is not None  # noqa: S101 - the story ends with it or with an error
     return {
@@ -210,7 +210,7 @@ def _show_command(home: Path) -> str:
     return f"{command} up --home {shlex.quote(str(home))}"
 
 
-def _show(outcome: Outcome, home: Path, seconds: float) -> None:
+def _show(outcome: DemoOutcome, home: Path, seconds: float) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

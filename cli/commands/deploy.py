@@ -14,7 +14,7 @@ from prefect_mlops.cli._terminal import escaped
 from prefect_mlops.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from prefect_mlops.deployments.rollout.plan import DeploymentPlan, Part, Plan
+    from prefect_mlops.deployments.rollout.plan import DeploymentPlan, Plan, PlanPart
 
 MAX_SHOWN = 60  # characters of a value; the whole one is in --json
 SIGNS = {"create": "+", "change": "~", "adopt": "~", "remove": "-", "left": "?", "kept": "=", "same": "="}
@@ -99,7 +99,7 @@ def _remark(deployment: DeploymentPlan) -> str:
     return remarks.get(deployment.verb, "")
 
 
-def _part_lines(part: Part, *, new: bool) -> Iterator[str]:
+def _part_lines(part: PlanPart, *, new: bool) -> Iterator[str]:
     what = f"{SIGNS[part.verb]} {part.kind} {escaped(part.name)}"
     if part.verb == "same" or (new and part.kind == "field"):
         return
@@ -138,7 +138,7 @@ def _as_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _differences(part: Part) -> dict[str, dict[str, str]]:
+def _differences(part: PlanPart) -> dict[str, dict[str, str]]:
     from prefect_mlops.deployments.rollout.plan import ABSENT
 
     def value(of: Any) -> Any:

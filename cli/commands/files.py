@@ -16,7 +16,7 @@ from prefect_mlops.core.errors import ConfigError
 if TYPE_CHECKING:
     from prefect_mlops.core.lake.landing import Landed
     from prefect_mlops.core.lake.ledger import Arrival
-    from prefect_mlops.core.lake.pending import Backlog
+    from prefect_mlops.core.lake.pending import DatasetBacklog
     from prefect_mlops.core.specs.dataset import DatasetSpec
 
 HEADERS = ("STATE", "ROWS>", "REFUSED>", "VERSION>", "WHEN", "DIGEST", "RUN", "FILE")
@@ -77,11 +77,11 @@ def files(
         typer.echo("\n".join([*_top(spec, backlog, problem), *_lines(shown, more=len(found) - len(shown))]))
 
 
-def _by_time(backlog: Backlog) -> list[Landed]:
+def _by_time(backlog: DatasetBacklog) -> list[Landed]:
     return sorted(backlog.pending, key=lambda file: file.modified)
 
 
-def _backlog(spec: DatasetSpec, ledger: Any) -> tuple[Backlog | None, str]:
+def _backlog(spec: DatasetSpec, ledger: Any) -> tuple[DatasetBacklog | None, str]:
     """Find what waits; a landing place that cannot be read keeps nobody from the ledger."""
     from prefect_mlops.core.errors import BackendError
     from prefect_mlops.core.lake.pending import find_backlog
@@ -93,7 +93,7 @@ def _backlog(spec: DatasetSpec, ledger: Any) -> tuple[Backlog | None, str]:
         return None, str(error)
 
 
-def _top(spec: DatasetSpec, backlog: Backlog | None, problem: str) -> Iterator[str]:
+def _top(spec: DatasetSpec, backlog: DatasetBacklog | None, problem: str) -> Iterator[str]:
     from prefect_mlops.core.tables.errors import masked
 
     yield f"{spec.name}: files arrive in {escaped(masked(spec.landing_place))}"
@@ -131,7 +131,7 @@ def _cells(file: Arrival | Landed) -> tuple[str, ...]:
 
 
 def _as_json(
-    spec: DatasetSpec, backlog: Backlog | None, problem: str, shown: list[Arrival | Landed], *, more: int
+    spec: DatasetSpec, backlog: DatasetBacklog | None, problem: str, shown: list[Arrival | Landed], *, more: int
 ) -> dict[str, Any]:
     from prefect_mlops.core.tables.errors import masked
 

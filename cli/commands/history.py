@@ -16,7 +16,7 @@ from prefect_mlops.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from prefect_mlops.core.promotion.history import Entry
-    from prefect_mlops.core.promotion.periods import Reign
+    from prefect_mlops.core.promotion.periods import ChampionPeriod
 
 MAX_OTHERS = 20  # decisions beside the champions on one screen; all of them are in --json
 INDENT = 4
@@ -48,13 +48,13 @@ def history(
         prefect-mlops history flights-late --at 2026-03-01T12:00+00:00
     """
     from prefect_mlops.cli._names import find_history
-    from prefect_mlops.core.promotion.periods import other_decisions, reigns, reigns_between
+    from prefect_mlops.core.promotion.periods import champion_periods, other_decisions, periods_between
 
     span = _span(at) if at else None
     name, entries = find_history(model)
-    found = reigns(entries)
+    found = champion_periods(entries)
     if span is not None:
-        then = reigns_between(found, span.start, span.end)
+        then = periods_between(found, span.start, span.end)
         answer = {"model": name, "from": _utc(span.start), "to": _utc(span.end), "champions": _dumped(then)}
         typer.echo(json.dumps(answer) if as_json else "\n".join(_then(name, span, then, found)))
         return
@@ -86,7 +86,7 @@ def _span(text: str) -> Span:
     return span
 
 
-def _then(name: str, span: Span, then: Sequence[Reign], found: Sequence[Reign]) -> Iterator[str]:
+def _then(name: str, span: Span, then: Sequence[ChampionPeriod], found: Sequence[ChampionPeriod]) -> Iterator[str]:
     when = f"at {_exact(span.start)}" if span.start == span.end else f"on {span.start:%Y-%m-%d}"
     when = f"{when} (local time, {_zone(span.start)})"
     if not then:
@@ -103,7 +103,7 @@ def _then(name: str, span: Span, then: Sequence[Reign], found: Sequence[Reign]) 
         yield from _why(reign.reason, reign.comment)
 
 
-def _lines(name: str, found: Sequence[Reign], others: Sequence[Entry]) -> Iterator[str]:
+def _lines(name: str, found: Sequence[ChampionPeriod], others: Sequence[Entry]) -> Iterator[str]:
     from prefect_mlops.core.promotion.periods import comment_on
 
     now = f"v{found[-1].version} is champion, for {age(found[-1].since)}" if found else "there is no champion yet"
@@ -142,7 +142,7 @@ def _why(reason: str, comment: str) -> Iterator[str]:
         yield from paragraph(f"Comment: {comment}", indent=INDENT)
 
 
-def _from_to(one: Reign) -> tuple[str, str]:
+def _from_to(one: ChampionPeriod) -> tuple[str, str]:
     return _clock(one.since), _clock(one.until) if one.until else "now"
 
 
@@ -158,5 +158,5 @@ def _utc(time: datetime) -> str:
     return time.astimezone(timezone.utc).isoformat()
 
 
-def _dumped(found: Sequence[Reign] | Sequence[Entry]) -> list[dict[str, Any]]:
+def _dumped(found: Sequence[ChampionPeriod] | Sequence[Entry]) -> list[dict[str, Any]]:
     return [one.model_dump(mode="json") for one in found]

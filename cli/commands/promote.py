@@ -111,10 +111,10 @@ def _finished(chosen: ModelVersion, champion: Entry, *, dry_run: bool) -> str:
 
 
 def _rehearsed(chosen: ModelVersion, limits: Limits | None) -> Report:
-    from prefect_mlops.tasks.smoke_test import HAS_ROWS, rehearse_model
+    from prefect_mlops.tasks.smoke_test import HAS_ROWS, smoke_test_model
 
     say(f"rehearsing {chosen.name} v{chosen.version} in a clean process")
-    report = rehearse_model.fn(chosen, limits)
+    report = smoke_test_model.fn(chosen, limits)
     if [check.name for check in report.failures] == [HAS_ROWS]:
         say("to promote a version that is older than stored rows, without trying it: --without-rehearsal")
     report.raise_for_failure()

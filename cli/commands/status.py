@@ -15,9 +15,9 @@ from prefect_mlops.cli._terminal import age, escaped, say, shortened
 from prefect_mlops.core.errors import BackendError, ConfigError, MLOpsError
 
 if TYPE_CHECKING:
-    from prefect_mlops.cli._data_status import DataStanding
+    from prefect_mlops.cli._data_status import DatasetStatus
     from prefect_mlops.core.promotion.history import Entry
-    from prefect_mlops.core.promotion.status import Standing
+    from prefect_mlops.core.promotion.status import ModelStatus
     from prefect_mlops.core.specs.model import ModelSpec
 
 LABEL = 14
@@ -35,8 +35,8 @@ class Status:
     """
 
     dotted: str
-    model: Standing
-    data: DataStanding | None
+    model: ModelStatus
+    data: DatasetStatus | None
     source: str
 
     @property
@@ -109,13 +109,13 @@ def _specs(model: str | None) -> tuple[dict[str, ModelSpec], list[str]]:
 
 
 def _status(dotted: str, spec: ModelSpec, *, asked: bool) -> Status:
-    from prefect_mlops.cli._data_status import find_data_standing
+    from prefect_mlops.cli._data_status import find_dataset_status
     from prefect_mlops.core.promotion.history import read_history
-    from prefect_mlops.core.promotion.status import find_standing
+    from prefect_mlops.core.promotion.status import find_status
     from prefect_mlops.core.specs.model import is_address
 
     alias, known = _alias(spec.name) if asked else (None, False)
-    standing = find_standing(
+    standing = find_status(
         spec.name,
         read_history(spec.name),
         spec.retrain,
@@ -123,7 +123,7 @@ def _status(dotted: str, spec: ModelSpec, *, asked: bool) -> Status:
         alias=alias,
         alias_known=known,
     )
-    data = None if is_address(spec.dataset) else find_data_standing(spec.dataset)
+    data = None if is_address(spec.dataset) else find_dataset_status(spec.dataset)
     return Status(dotted, standing, data, spec.dataset)
 
 
@@ -171,7 +171,7 @@ def _line(name: str, text: str) -> str:
     return f"  {name:<{LABEL}}{shortened(text)}"
 
 
-def _champion(standing: Standing) -> str:
+def _champion(standing: ModelStatus) -> str:
     if standing.champion is None:
         return f"v{standing.alias}, says MLflow; the history knows none" if standing.alias else "none yet"
     entry = standing.champion

@@ -42,10 +42,10 @@ def watch(
     """
     import asyncio
 
-    from prefect_mlops.deployments.watch.addresses import find_places
+    from prefect_mlops.deployments.watch.addresses import find_landing_addresses
     from prefect_mlops.deployments.watch.watcher import watch as watch_places
 
-    places = find_places(datasets or (), project.expanduser().absolute())
+    places = find_landing_addresses(datasets or (), project.expanduser().absolute())
 
     def done(announcement: Announcement) -> None:
         _say(f"{announcement.dataset}: announced {announcement.count} {'file' if announcement.count == 1 else 'files'}")

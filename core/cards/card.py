@@ -119,7 +119,7 @@ class Share(Value):
     share: float
 
 
-class Baseline(Value):
+class ColumnBaseline(Value):
     """What a column looked like in training; what drift is seen against.
 
     Attributes:
@@ -185,7 +185,7 @@ class Measurements(Value):
     residuals: Residuals | None = None
     confusion: Confusion | None = None
     target: Target | None = None
-    baseline: tuple[Baseline, ...] = ()
+    baseline: tuple[ColumnBaseline, ...] = ()
     left_out: tuple[Fact, ...] = ()
 
 

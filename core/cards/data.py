@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core._text import plain
-from prefect_mlops.core.cards.card import MAX_CLASSES, Baseline, Calibration, Fact, Share, Target, TargetLine
+from prefect_mlops.core.cards.card import MAX_CLASSES, Calibration, ColumnBaseline, Fact, Share, Target, TargetLine
 from prefect_mlops.core.drift.column_drift import joint_kind
-from prefect_mlops.core.drift.column_profile import Summary, summarise
+from prefect_mlops.core.drift.column_profile import ColumnProfile, profile_column
 from prefect_mlops.core.evaluation.importance import MAX_COLUMNS, Importances
 from prefect_mlops.core.tables.columns import Column, read_column
 
@@ -67,7 +67,7 @@ def describe_target(y_train: pd.Series, y_test: pd.Series, *, classes: bool) -> 
     return Target(name=name, classes=True, lines=tuple(lines), distinct=len(shares[0]))
 
 
-def describe_columns(X: pd.DataFrame, *, first: Sequence[str] = ()) -> tuple[Baseline, ...]:
+def describe_columns(X: pd.DataFrame, *, first: Sequence[str] = ()) -> tuple[ColumnBaseline, ...]:
     """Describe up to `MAX_COLUMNS` columns of the training rows, those named in ``first`` before the others."""
     rank = {name: place for place, name in enumerate(first)}
     names = [plain(name) for name in X.columns]
@@ -75,21 +75,21 @@ def describe_columns(X: pd.DataFrame, *, first: Sequence[str] = ()) -> tuple[Bas
     return tuple(_baseline(names[place], X.iloc[:, place]) for place in order[:MAX_COLUMNS])
 
 
-def _baseline(name: str, cells: pd.Series) -> Baseline:
+def _baseline(name: str, cells: pd.Series) -> ColumnBaseline:
     column = read_column(cells)
-    kind = joint_kind(summarise(cells), Summary())
+    kind = joint_kind(profile_column(cells), ColumnProfile())
     found = {"column": name, "kind": kind, "missing": column.nulls / column.rows if column.rows else 0.0}
     if kind == "numeric":
-        return Baseline.model_validate(found | {"numbers": _numbers(column.values.to_numpy(dtype="float64"))})
+        return ColumnBaseline.model_validate(found | {"numbers": _numbers(column.values.to_numpy(dtype="float64"))})
     if kind == "text":
-        return Baseline.model_validate(found | {"numbers": _numbers(column.lengths().to_numpy())})
+        return ColumnBaseline.model_validate(found | {"numbers": _numbers(column.lengths().to_numpy())})
     if kind == "datetime":
-        return Baseline.model_validate(found | dict(zip(("first", "last"), _span(column), strict=False)))
+        return ColumnBaseline.model_validate(found | dict(zip(("first", "last"), _span(column), strict=False)))
     if kind == "empty":
-        return Baseline.model_validate(found)
+        return ColumnBaseline.model_validate(found)
     counts = column.counts()
     top = [Share(value=plain(value), share=count / len(column.values)) for value, count in counts.head(TOP).items()]
-    return Baseline.model_validate(found | {"distinct": len(counts), "top": tuple(top)})
+    return ColumnBaseline.model_validate(found | {"distinct": len(counts), "top": tuple(top)})
 
 
 def _numbers(values: NDArray[Any]) -> dict[str, float]:
@@ -125,7 +125,7 @@ def find_limits(
     ordered: bool,
     rows_tested: int,
     target: Target | None,
-    baseline: Sequence[Baseline],
+    baseline: Sequence[ColumnBaseline],
     importances: Importances | None,
     calibration: Calibration | None,
     checks: Sequence[Check],
@@ -151,7 +151,7 @@ def _in_time(lineage: Lineage | None, *, ordered: bool) -> Iterator[str]:
         yield "Test rows are not later than training rows, so the scores do not tell how it ages."
 
 
-def _seen(baseline: Sequence[Baseline]) -> Iterator[str]:
+def _seen(baseline: Sequence[ColumnBaseline]) -> Iterator[str]:
     categories = [f"{each.column} ({each.distinct:,})" for each in baseline if each.distinct and each.kind != "boolean"]
     if categories:
         yield f"Values seen in training: {_listed(categories)}. Any other value is new to it."
@@ -162,7 +162,7 @@ def _seen(baseline: Sequence[Baseline]) -> Iterator[str]:
         yield f"Without any value in training: {_listed(empty)}."
 
 
-def _gaps(baseline: Sequence[Baseline]) -> Iterator[str]:
+def _gaps(baseline: Sequence[ColumnBaseline]) -> Iterator[str]:
     gaps = [each for each in baseline if each.missing and each.kind != "empty"]
     if gaps:
         listed = _listed([f"{each.column} ({percent(each.missing)})" for each in gaps])

@@ -10,7 +10,7 @@ from prefect_mlops.core import _text
 from prefect_mlops.core.cards.data import percent
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.cards.card import Baseline, Card, Confusion
+    from prefect_mlops.core.cards.card import Card, ColumnBaseline, Confusion
     from prefect_mlops.core.reports import Check
 
 BAR_WIDTH = 20  # characters of the longest text bar
@@ -260,13 +260,13 @@ def _baseline(card: Card) -> Iterator[Section]:
     yield Section("Drift baseline", text, tables=tables)
 
 
-def _typical(each: Baseline) -> str:
+def _typical(each: ColumnBaseline) -> str:
     if each.first:
         return f"{each.first} to {each.last}"
     return ", ".join(f"{top.value} {percent(top.share)}" for top in each.top)
 
 
-def _distinct(each: Baseline) -> str:
+def _distinct(each: ColumnBaseline) -> str:
     return "" if each.distinct is None else f"{each.distinct:,}"
 
 

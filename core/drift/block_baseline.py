@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.drift.column_drift import joint_kind
-from prefect_mlops.core.drift.column_profile import Summary, summarise
+from prefect_mlops.core.drift.column_profile import ColumnProfile, profile_column
 from prefect_mlops.core.drift.statistical_tests import MIN_ROWS, as_texts, counts_distance, numbers_distance
 from prefect_mlops.core.drift.table_profile import in_order
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from prefect_mlops.core.drift.column_drift import Aspect
-    from prefect_mlops.core.drift.table_profile import Profile
+    from prefect_mlops.core.drift.table_profile import TableProfile
 
 SMALLEST_BLOCK = 250
 LARGEST_BLOCK = 64_000  # larger ones differ less, as their root says
@@ -31,7 +31,7 @@ LEAST_IN_WHOLE = 4  # blocks that cover more of the table say little about anoth
 
 
 @dataclass(frozen=True)
-class Usual:
+class BlockBaseline:
     """Changes that are usual between blocks of neighbouring rows.
 
     Attributes:
@@ -62,9 +62,9 @@ def _size_at(rows: int, seen: Sequence[tuple[int, float]]) -> float:
     return size * math.sqrt(block / half) if len(known) == len(seen) and half > block else size
 
 
-def measure_usual(
-    table: pd.DataFrame, whole: Profile, *, scale: float = 1.0, order: NDArray[Any] | None = None
-) -> Usual:
+def measure_block_baseline(
+    table: pd.DataFrame, whole: TableProfile, *, scale: float = 1.0, order: NDArray[Any] | None = None
+) -> BlockBaseline:
     """Compare blocks of neighbouring rows with all rows.
 
     Args:
@@ -83,15 +83,15 @@ def measure_usual(
         for start in _starts(len(table), taken):
             for name, cells in in_order(table, order, slice(start, start + taken)).items():
                 known = whole.columns.get(str(name))  # a name that stands twice has none
-                for aspect, size in _sizes(summarise(cells), known) if known else ():
+                for aspect, size in _sizes(profile_column(cells), known) if known else ():
                     key = (str(name), aspect)
                     largest[key] = max(largest.get(key, 0.0), min(size / (1 - inside), 1.0))
         for (name, of), size in largest.items():
             sizes.setdefault(name, {}).setdefault(of, []).append((block, size))
-    return Usual(sizes)
+    return BlockBaseline(sizes)
 
 
-def _sizes(block: Summary, whole: Summary) -> Iterator[tuple[Aspect, float]]:
+def _sizes(block: ColumnProfile, whole: ColumnProfile) -> Iterator[tuple[Aspect, float]]:
     """Measure how far a block is from the whole, as `core.drift.column_drift` does; it holds nothing new."""
     yield "missing values", abs(block.nulls / block.rows - whole.nulls / whole.rows)
     kind = joint_kind(block, whole)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from prefect_mlops.core.drift.column_profile import Summary
+    from prefect_mlops.core.drift.column_profile import ColumnProfile
     from prefect_mlops.core.drift.quantiles import Distribution
-    from prefect_mlops.core.drift.table_profile import Profile
+    from prefect_mlops.core.drift.table_profile import TableProfile
 
 _WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 _KINDS: dict[str, ColumnKind] = {
@@ -98,7 +98,7 @@ class Finding:
 
 
 @dataclass
-class Outcome:
+class ColumnOutcome:
     """What one column adds to a comparison.
 
     Attributes:
@@ -114,7 +114,7 @@ class Outcome:
     remark: str = ""
 
 
-def compare_column(name: str, current: Profile, reference: Profile, min_change: float) -> Outcome:
+def compare_column(name: str, current: TableProfile, reference: TableProfile, min_change: float) -> ColumnOutcome:
     """Ask everything that can be asked of one column.
 
     Args:
@@ -129,13 +129,13 @@ def compare_column(name: str, current: Profile, reference: Profile, min_change: 
     if name in current.repeated or name in reference.repeated:
         times = [side.repeated.get(name, int(name in side.columns)) for side in (current, reference)]
         seen = f"{times[0]} columns now, {times[1]} in the reference"
-        return Outcome(findings=[Finding(name, "one column for one name", True, seen, "one on each side")])
+        return ColumnOutcome(findings=[Finding(name, "one column for one name", True, seen, "one on each side")])
     now, before = current.columns.get(name), reference.columns.get(name)
     if now is None or before is None:
-        return Outcome(findings=[_absent(name, now, before)])
+        return ColumnOutcome(findings=[_absent(name, now, before)])
     if finding := _retyped(name, now, before):
-        return Outcome(findings=[finding])
-    outcome = Outcome(kind=joint_kind(now, before))
+        return ColumnOutcome(findings=[finding])
+    outcome = ColumnOutcome(kind=joint_kind(now, before))
     outcome.findings = list(_certain(name, now, before))
     if not any(finding.broken for finding in outcome.findings):
         outcome.changes = list(_tested(name, outcome.kind or "empty", now, before, min_change))
@@ -147,7 +147,7 @@ def compare_column(name: str, current: Profile, reference: Profile, min_change: 
     return outcome
 
 
-def joint_kind(now: Summary, before: Summary) -> ColumnKind:
+def joint_kind(now: ColumnProfile, before: ColumnProfile) -> ColumnKind:
     """Say how to compare two columns of one type.
 
     Args:
@@ -169,14 +169,14 @@ def joint_kind(now: Summary, before: Summary) -> ColumnKind:
     return "text" if distinct > min(MAX_CATEGORIES, UNIQUE_SHARE * (now.values + before.values)) else "categorical"
 
 
-def _absent(name: str, now: Summary | None, before: Summary | None) -> Finding:
+def _absent(name: str, now: ColumnProfile | None, before: ColumnProfile | None) -> Finding:
     if before is not None:
         return Finding(name, "column is there", True, "missing", f"{before.type_words}, as in the reference")
     words = now.type_words if now is not None else "there"
     return Finding(name, "column is known", False, f"{words}, not in the reference", "not there")
 
 
-def _retyped(name: str, now: Summary, before: Summary) -> Finding | None:
+def _retyped(name: str, now: ColumnProfile, before: ColumnProfile) -> Finding | None:
     torn = "torn" in (now.kind, before.kind)
     if not torn and (now.kind == before.kind or "empty" in (now.kind, before.kind)):
         return None
@@ -185,7 +185,7 @@ def _retyped(name: str, now: Summary, before: Summary) -> Finding | None:
     return Finding(name, "type is unchanged", True, now.type_words, before.type_words, examples)
 
 
-def _certain(name: str, now: Summary, before: Summary) -> Iterator[Finding]:
+def _certain(name: str, now: ColumnProfile, before: ColumnProfile) -> Iterator[Finding]:
     enough = now.rows >= statistical_tests.MIN_ROWS
     chance = ((before.nulls + 1) / (before.rows + 2)) ** now.rows  # Laplace's estimate, all rows missing by chance
     if now.kind == "empty" and before.kind != "empty" and enough and chance < CERTAIN:
@@ -208,7 +208,9 @@ def _certain(name: str, now: Summary, before: Summary) -> Iterator[Finding]:
         )
 
 
-def _tested(name: str, kind: ColumnKind, now: Summary, before: Summary, min_change: float) -> Iterator[Change]:
+def _tested(
+    name: str, kind: ColumnKind, now: ColumnProfile, before: ColumnProfile, min_change: float
+) -> Iterator[Change]:
     """Ask every question that can be asked of a column, whether or not the answer is interesting: all are counted."""
     if min(now.rows, before.rows) >= statistical_tests.MIN_ROWS and now.nulls + before.nulls:
         nulls = statistical_tests.measure_share(
@@ -229,7 +231,7 @@ def _tested(name: str, kind: ColumnKind, now: Summary, before: Summary, min_chan
         yield Change(name, kind, "distribution", nothing, min_change)
 
 
-def _tested_numbers(name: str, now: Summary, before: Summary, min_change: float) -> Iterator[Change]:
+def _tested_numbers(name: str, now: ColumnProfile, before: ColumnProfile, min_change: float) -> Iterator[Change]:
     sides = [side.numbers.distribution() for side in (now, before)]
     measure = statistical_tests.measure_numbers(current=sides[0], reference=sides[1])
     if measure.p_value is None:
@@ -244,7 +246,9 @@ def _tested_numbers(name: str, now: Summary, before: Summary, min_change: float)
     yield _out_of_range(name, sides[0], now, before, min_change)
 
 
-def _out_of_range(name: str, points: Distribution, now: Summary, before: Summary, min_change: float) -> Change:
+def _out_of_range(
+    name: str, points: Distribution, now: ColumnProfile, before: ColumnProfile, min_change: float
+) -> Change:
     low, high = before.numbers.low, before.numbers.high
     ends = [end for end in (now.numbers.low, now.numbers.high) if not low <= end <= high]
     count = max(round(points.outside(low, high)), len(ends))  # of a summary the ends are exact, the share nearly
@@ -262,7 +266,7 @@ def _out_of_range(name: str, points: Distribution, now: Summary, before: Summary
     )
 
 
-def _tested_text(name: str, now: Summary, before: Summary, min_change: float) -> Iterator[Change]:
+def _tested_text(name: str, now: ColumnProfile, before: ColumnProfile, min_change: float) -> Iterator[Change]:
     sides = [side.lengths() for side in (now, before)]
     lengths = statistical_tests.measure_numbers(current=sides[0], reference=sides[1])
     if lengths.p_value is None:
@@ -277,7 +281,7 @@ def _tested_text(name: str, now: Summary, before: Summary, min_change: float) ->
     yield Change(name, "text", "vocabulary", vocabulary, min_change)
 
 
-def _tested_times(name: str, now: Summary, before: Summary, min_change: float) -> Iterator[Change]:
+def _tested_times(name: str, now: ColumnProfile, before: ColumnProfile, min_change: float) -> Iterator[Change]:
     """Compare what repeats; that time goes on is no change."""
     days = min(now.times.days, before.times.days)
     hours = [_named(side.times.hours, [f"{hour:02}h" for hour in range(24)]) for side in (now, before)]
@@ -297,7 +301,7 @@ def _named(rows: NDArray[Any], names: list[str]) -> pd.Series:
     return counts[counts > 0]
 
 
-def _counts(side: Summary) -> pd.Series:
+def _counts(side: ColumnProfile) -> pd.Series:
     """Return rows by value, most frequent first; names are objects, so that strings of different storage meet."""
     import pandas as pd
 
@@ -306,7 +310,7 @@ def _counts(side: Summary) -> pd.Series:
 
 
 def _tested_categories(
-    name: str, kind: ColumnKind, now: Summary, before: Summary, min_change: float
+    name: str, kind: ColumnKind, now: ColumnProfile, before: ColumnProfile, min_change: float
 ) -> Iterator[Change]:
     counts, known = _counts(now), _counts(before)
     measure = statistical_tests.measure_categories(current=counts, reference=known)
@@ -332,7 +336,7 @@ def _tested_categories(
         )
 
 
-def constant(change: Change, now: Summary) -> Iterator[Finding]:
+def constant(change: Change, now: ColumnProfile) -> Iterator[Finding]:
     """Say that a column that drifted has one value left; a rare second value missing by chance has not drifted."""
     if change.drifted and change.aspect == "distribution" and (left := now.only_value) is not None:
         yield Finding(change.column, "has more than one value", False, "constant now", "several", (show(left),))

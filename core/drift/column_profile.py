@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefect_mlops.core.drift.quantiles import Distribution, Quantiles, weighted
-from prefect_mlops.core.tables.columns import Kind, read_column
+from prefect_mlops.core.tables.columns import CellKind, read_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ BUCKETS = 1 << 14  # words fall into so many, by a hash; two that share one coun
 HOURS, WEEKDAYS = 24, 7
 _DAY = 86_400
 
-SummaryKind = Literal[Kind, "torn"]
+ColumnProfileKind = Literal[CellKind, "torn"]
 
 
 @dataclass
@@ -133,7 +133,7 @@ class Times:
 
 
 @dataclass
-class Summary:
+class ColumnProfile:
     """One column, summarised.
 
     Attributes:
@@ -149,7 +149,7 @@ class Summary:
         text: for strings that are not counted any more.
     """
 
-    kind: SummaryKind = "empty"
+    kind: ColumnProfileKind = "empty"
     rows: int = 0
     nulls: int = 0
     nominal: bool = False
@@ -196,7 +196,7 @@ class Summary:
         if column.kind != "numeric" or column.nominal:
             self._add_names(column)
 
-    def merge(self, other: Summary) -> None:
+    def merge(self, other: ColumnProfile) -> None:
         """Take in the summary of other rows; ``other`` is not to be used afterwards."""
         self.rows += other.rows
         self.nulls += other.nulls
@@ -224,7 +224,7 @@ class Summary:
         """Return the words by bucket, shape (BUCKETS,)."""
         return (self.text or _text_of(self.counts or {})).words
 
-    def _agree(self, kind: SummaryKind, *, nominal: bool) -> None:
+    def _agree(self, kind: ColumnProfileKind, *, nominal: bool) -> None:
         """Find one kind for what there is and what comes."""
         if self.kind == "empty":
             self.kind, self.nominal = kind, nominal
@@ -267,9 +267,9 @@ class Summary:
         return self.text
 
 
-def summarise(cells: pd.Series) -> Summary:
+def profile_column(cells: pd.Series) -> ColumnProfile:
     """Summarise one column in one go."""
-    summary = Summary()
+    summary = ColumnProfile()
     summary.add(cells)
     return summary
 

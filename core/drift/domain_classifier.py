@@ -26,7 +26,7 @@ _LARGEST = 1e150
 
 
 @dataclass(frozen=True)
-class Separation:
+class DomainClassifier:
     """How well a classifier told current rows from those of the reference.
 
     Attributes:
@@ -42,9 +42,9 @@ class Separation:
     rows: int
 
 
-def measure_separation(
+def classify_domains(
     *, current: pd.DataFrame, reference: pd.DataFrame, kinds: Mapping[str, ColumnKind], seed: int = 0
-) -> Separation | None:
+) -> DomainClassifier | None:
     """Train a classifier to tell two samples apart, and measure how well it does.
 
     Args:
@@ -78,10 +78,10 @@ def measure_separation(
     auc, moved = auc_influence(truth, said)
     error = float(np.sqrt(len(moved) / (len(moved) - 1) * (moved**2).sum()))
     margin = _NORMAL_95 * error
-    return Separation(auc, max(0.0, auc - margin), min(1.0, auc + margin), len(said))
+    return DomainClassifier(auc, max(0.0, auc - margin), min(1.0, auc + margin), len(said))
 
 
-def usual_separation(
+def baseline_separation(
     table: pd.DataFrame, kinds: Mapping[str, ColumnKind], *, order: NDArray[Any] | None = None
 ) -> float:
     """Return how well a classifier tells the first and the last quarter of a table from the rest; the larger AUC.
@@ -101,7 +101,7 @@ def usual_separation(
     for block in (slice(0, quarter), slice(last, len(table))) if quarter else ():
         rest = slice(quarter, len(table)) if block.start == 0 else slice(0, last)
         current, reference = (in_order(table, order, _thinned(part)) for part in (block, rest))
-        found = measure_separation(current=current, reference=reference, kinds=kinds)
+        found = classify_domains(current=current, reference=reference, kinds=kinds)
         seen = max(seen, found.auc if found else 0.5)
     return seen
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
-from prefect_mlops.core.addresses import looks_uri
+from prefect_mlops.core.addresses import monitoring_uri
 from prefect_mlops.core.errors import BackendError, ConfigError
-from prefect_mlops.core.lake.commits import append_next, attempts, open_or_make, open_table, read_small, storage
+from prefect_mlops.core.lake.commits import append_next, open_or_make, open_table, read_small, retry_commits, storage
 from prefect_mlops.core.lake.compaction import compact
 from prefect_mlops.core.values import Value
 
@@ -31,10 +31,10 @@ _TOTAL = 2.109742801236892  # of 1 / (n ln² n) over n = 2, 3, 4, ...
 
 _logger = logging.getLogger(__name__)
 
-Kind = Literal["drift", "performance"]
+MonitoringKind = Literal["drift", "performance"]
 
 
-class Look(Value):
+class MonitoringRun(Value):
     """One look at new data: what was compared or scored, how strictly, and what was seen.
 
     Numbers that are not finite are left out of sizes, scores and intervals: nothing was measured there.
@@ -43,7 +43,7 @@ class Look(Value):
         model: registered model.
         kind: ``drift`` compares rows with the training data, ``performance`` scores the champion on them.
         champion: version looked at.
-        number: counted from 1 for each model, kind and champion, by `record_look`.
+        number: counted from 1 for each model, kind and champion, by `write_monitoring_run`.
         key: what makes it the same look: a retried run, or the same data looked at again, gets its old number back.
         at: when, in UTC.
         subject: what was looked at, e.g. the name of a file.
@@ -59,7 +59,7 @@ class Look(Value):
     """
 
     model: str
-    kind: Kind
+    kind: MonitoringKind
     champion: int = Field(ge=1)
     number: int = Field(ge=1)
     key: str = Field(min_length=1)
@@ -121,7 +121,9 @@ def level_of(number: int, alpha: float = ALPHA) -> float:
     return alpha / (_TOTAL * (number + 1) * math.log(number + 1) ** 2)
 
 
-def read_looks(model: str, *, kind: Kind | None = None, champion: int | None = None) -> list[Look]:
+def read_monitoring_runs(
+    model: str, *, kind: MonitoringKind | None = None, champion: int | None = None
+) -> list[MonitoringRun]:
     """Return the looks at a model, oldest first; empty where there were none.
 
     Rows that cannot be read, damaged ones or kinds of a newer version of this library, are left out and logged.
@@ -134,11 +136,11 @@ def read_looks(model: str, *, kind: Kind | None = None, champion: int | None = N
     Raises:
         BackendError: storage failed.
     """
-    looks = _looks(_rows(open_table(looks_uri(model))))
+    looks = _looks(_rows(open_table(monitoring_uri(model))))
     return [look for look in looks if kind in (None, look.kind) and champion in (None, look.champion)]
 
 
-def look_number(model: str, *, kind: Kind, champion: int, key: str) -> int:
+def monitoring_run_number(model: str, *, kind: MonitoringKind, champion: int, key: str) -> int:
     """Return the number a look has, or would get.
 
     Args:
@@ -150,16 +152,16 @@ def look_number(model: str, *, kind: Kind, champion: int, key: str) -> int:
     Raises:
         BackendError: storage failed.
     """
-    rows = _rows(open_table(looks_uri(model)))
+    rows = _rows(open_table(monitoring_uri(model)))
     known = _find(_looks(rows), kind=kind, champion=champion, key=key)
     return known.number if known else _next_number(rows, kind=kind, champion=champion)
 
 
-def record_look(look: Look) -> Look:
+def write_monitoring_run(look: MonitoringRun) -> MonitoringRun:
     """Keep a look, once for each key.
 
     Args:
-        look: as it was judged, with the number from `look_number`.
+        look: as it was judged, with the number from `monitoring_run_number`.
 
     Returns:
         The look as it is kept: the first one of its key; or this one, with the next number when another look took its
@@ -168,8 +170,8 @@ def record_look(look: Look) -> Look:
     Raises:
         BackendError: storage failed.
     """
-    uri = looks_uri(look.model)
-    for lost in attempts(uri):
+    uri = monitoring_uri(look.model)
+    for lost in retry_commits(uri):
         with lost:
             table = open_or_make(uri, _schema())
             rows = _rows(table)
@@ -183,7 +185,7 @@ def record_look(look: Look) -> Look:
     raise AssertionError("attempts end with a look or an error")
 
 
-def _find(looks: Sequence[Look], *, kind: str, champion: int, key: str) -> Look | None:
+def _find(looks: Sequence[MonitoringRun], *, kind: str, champion: int, key: str) -> MonitoringRun | None:
     return next((look for look in looks if (look.kind, look.champion, look.key) == (kind, champion, key)), None)
 
 
@@ -201,12 +203,14 @@ def _rows(table: DeltaTable | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _looks(rows: Sequence[dict[str, Any]]) -> list[Look]:
+def _looks(rows: Sequence[dict[str, Any]]) -> list[MonitoringRun]:
     looks = []
     for row in rows:
         try:
             looks.append(
-                Look.model_validate({name: row[name] for name in Look.model_fields if row.get(name) is not None})
+                MonitoringRun.model_validate(
+                    {name: row[name] for name in MonitoringRun.model_fields if row.get(name) is not None}
+                )
             )
         except ValidationError as error:
             seen = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:2])
@@ -224,7 +228,7 @@ def _compact(uri: str) -> None:
             compact(table)
 
 
-def _as_table(look: Look) -> pa.Table:
+def _as_table(look: MonitoringRun) -> pa.Table:
     import pyarrow as pa
 
     row = look.model_dump()
@@ -240,4 +244,4 @@ def _schema() -> pa.Schema:
         "passed": pa.bool_(),
         "level": pa.float64(),
     }
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in Look.model_fields])
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in MonitoringRun.model_fields])

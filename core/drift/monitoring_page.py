@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from prefect_mlops.core import _text
 from prefect_mlops.core._drawing import DRAWING, METADATA, cut
-from prefect_mlops.core.drift.monitoring import ALPHA, Look
+from prefect_mlops.core.drift.monitoring import ALPHA, MonitoringRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_LOOKS = 30  # rows of the table, and places in the picture: a month of daily looks
+MAX_RUNS = 30  # rows of the table, and places in the picture: a month of daily looks
 MAX_COLUMNS = 8  # in the picture; those that changed most
 MAX_NAMES = 3  # columns or metrics named in a cell of the table
 _SHADES = 8
@@ -35,7 +35,7 @@ _logger = logging.getLogger(__name__)
 _Place = tuple[int, int | None, str, int]  # champion, data version, subject, and how often its kind looked at it before
 
 
-def plot_looks(looks: Sequence[Look]) -> str:
+def plot_history(looks: Sequence[MonitoringRun]) -> str:
     """Draw the last looks: how much each column had changed and where it drifted, and the score with its interval.
 
     A drift look and a performance look at the same data stand in one place. Without a performance look the share of
@@ -73,7 +73,7 @@ def plot_looks(looks: Sequence[Look]) -> str:
     return re.sub(r' d="[^"]*"', _rounded, drawn[drawn.index("<svg") :])
 
 
-def looks_page(model: str, looks: Sequence[Look]) -> str:
+def history_page(model: str, looks: Sequence[MonitoringRun]) -> str:
     """Write the history of looks as markdown: the picture, and a table of the last looks, newest first.
 
     Args:
@@ -86,7 +86,7 @@ def looks_page(model: str, looks: Sequence[Look]) -> str:
     title = f"## Looks at {_text.escape(model)}"
     if not looks:
         return f"{title}\n\nNothing was looked at yet.\n"
-    shown = looks[-MAX_LOOKS:][::-1]
+    shown = looks[-MAX_RUNS:][::-1]
     parts = [title, _told(looks[-1])]
     if picture := _picture(looks):
         uri = base64.b64encode(picture.encode()).decode()
@@ -95,20 +95,20 @@ def looks_page(model: str, looks: Sequence[Look]) -> str:
     for kind, last in (("drift", "Largest sizes (• drifted)"), ("performance", "Score")):
         if rows := [look for look in shown if look.kind == kind]:
             parts.append(f"### {kind.capitalize()}, newest look first\n\n{_table(rows, last)}")
-    if len(looks) > MAX_LOOKS:
-        parts.append(f"{len(looks) - MAX_LOOKS} older looks are not shown.")
+    if len(looks) > MAX_RUNS:
+        parts.append(f"{len(looks) - MAX_RUNS} older looks are not shown.")
     return "\n\n".join(parts) + "\n"
 
 
-def _picture(looks: Sequence[Look]) -> str:
+def _picture(looks: Sequence[MonitoringRun]) -> str:
     try:
-        return plot_looks(looks)
+        return plot_history(looks)
     except Exception:  # the picture is for looking at: whatever matplotlib trips over, the tables say it too
         _logger.warning("the picture of the looks could not be drawn", exc_info=True)
         return ""
 
 
-def _told(look: Look) -> str:
+def _told(look: MonitoringRun) -> str:
     answer = "found nothing" if look.passed else "failed"
     return (
         f"The last look, {look.kind} look {look.number} at v{look.champion}, {answer}. It was at "
@@ -117,15 +117,15 @@ def _told(look: Look) -> str:
     )
 
 
-def _alt(looks: Sequence[Look]) -> str:
+def _alt(looks: Sequence[MonitoringRun]) -> str:
     failed = sum(not look.passed for look in looks)
     return f"Changes by column and scores over the last looks, oldest left; {failed} of {len(looks)} looks failed."
 
 
-def _table(looks: Sequence[Look], last: str) -> str:
+def _table(looks: Sequence[MonitoringRun], last: str) -> str:
     """Render looks of one kind, leaving out the columns that would be empty from top to bottom."""
     columns = {
-        "Look": [f"{look.number} at v{look.champion}" for look in looks],
+        "MonitoringRun": [f"{look.number} at v{look.champion}" for look in looks],
         "Data": ["" if look.data is None else str(look.data) for look in looks],
         "Verdict": ["passed" if look.passed else "failed" for look in looks],
         "Drifted": [_drifted(look) for look in looks],
@@ -137,18 +137,18 @@ def _table(looks: Sequence[Look], last: str) -> str:
     return _text.table(list(filled), zip(*filled.values(), strict=True))
 
 
-def _drifted(look: Look) -> str:
+def _drifted(look: MonitoringRun) -> str:
     return f"{len(look.drifted)} of {len(look.sizes)}" if look.sizes else f"{len(look.drifted) or ''}"
 
 
-def _sizes(look: Look) -> list[str]:
+def _sizes(look: MonitoringRun) -> list[str]:
     """Name every column that drifted, then the others, each from the largest size on."""
     sizes = {**dict.fromkeys(look.drifted, math.nan), **look.sizes}
     order = sorted(sizes, key=lambda name: (name not in look.drifted, -look.sizes.get(name, 0)))
     return [f"{'• ' * (name in look.drifted)}{cut(name)} {sizes[name]:.2f}".removesuffix(" nan") for name in order]
 
 
-def _scores(look: Look) -> list[str]:
+def _scores(look: MonitoringRun) -> list[str]:
     found = []
     for name, score in look.scores.items():
         ends = look.intervals.get(name)
@@ -156,22 +156,22 @@ def _scores(look: Look) -> list[str]:
     return found
 
 
-def _placed(looks: Sequence[Look]) -> dict[_Place, list[Look]]:
+def _placed(looks: Sequence[MonitoringRun]) -> dict[_Place, list[MonitoringRun]]:
     """Put looks of different kinds at the same data side by side, the last places only."""
-    placed: dict[_Place, list[Look]] = {}
+    placed: dict[_Place, list[MonitoringRun]] = {}
     for look in looks:
         again = 0
         while any(other.kind == look.kind for other in placed.get(_place(look, again), [])):
             again += 1
         placed.setdefault(_place(look, again), []).append(look)
-    return dict(list(placed.items())[-MAX_LOOKS:])
+    return dict(list(placed.items())[-MAX_RUNS:])
 
 
-def _place(look: Look, again: int) -> _Place:
+def _place(look: MonitoringRun, again: int) -> _Place:
     return look.champion, look.data, look.subject, again
 
 
-def _most_changed(looks: Iterable[Look]) -> list[str]:
+def _most_changed(looks: Iterable[MonitoringRun]) -> list[str]:
     """Return the columns to draw: those that drifted most often first, then those with the largest size."""
     weights: dict[str, tuple[int, float]] = {}
     for look in looks:
@@ -181,7 +181,7 @@ def _most_changed(looks: Iterable[Look]) -> list[str]:
     return sorted(weights, key=lambda name: weights[name], reverse=True)[:MAX_COLUMNS]
 
 
-def _draw_sizes(figure: Figure, axes: Axes, placed: dict[_Place, list[Look]], columns: list[str]) -> None:
+def _draw_sizes(figure: Figure, axes: Axes, placed: dict[_Place, list[MonitoringRun]], columns: list[str]) -> None:
     """Draw a cell for each column and place, the darker the larger the change, with a dot where it drifted."""
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -206,11 +206,11 @@ def _draw_sizes(figure: Figure, axes: Axes, placed: dict[_Place, list[Look]], co
     scale.ax.tick_params(length=0, labelsize=8, labelcolor=_MUTED)
 
 
-def _size(looks: Sequence[Look], name: str) -> float:
+def _size(looks: Sequence[MonitoringRun], name: str) -> float:
     return next((look.sizes[name] for look in looks if name in look.sizes), math.nan)
 
 
-def _points(placed: dict[_Place, list[Look]]) -> tuple[str, list[tuple[float, Look]]]:
+def _points(placed: dict[_Place, list[MonitoringRun]]) -> tuple[str, list[tuple[float, MonitoringRun]]]:
     """Return the score to draw, the first one of the newest performance look, and at which places there is one."""
     newest = [look for looks in reversed(placed.values()) for look in looks if look.kind == "performance"]
     name = next((next(iter(look.scores)) for look in newest if look.scores), _SHARE)
@@ -219,7 +219,7 @@ def _points(placed: dict[_Place, list[Look]]) -> tuple[str, list[tuple[float, Lo
     return name, [(x, look) for x, look in found if name in look.scores]
 
 
-def _draw_scores(axes: Axes, name: str, points: list[tuple[float, Look]]) -> None:
+def _draw_scores(axes: Axes, name: str, points: list[tuple[float, MonitoringRun]]) -> None:
     """Draw a score with its interval; red where the look failed."""
     axes.plot([x for x, _ in points], [look.scores[name] for _, look in points], color=_ACCENT, linewidth=1.2)
     for x, look in points:
@@ -238,7 +238,7 @@ def _draw_scores(axes: Axes, name: str, points: list[tuple[float, Look]]) -> Non
     axes.locator_params(axis="y", nbins=5)
 
 
-def _draw_places(grid: Sequence[Axes], placed: dict[_Place, list[Look]]) -> None:
+def _draw_places(grid: Sequence[Axes], placed: dict[_Place, list[MonitoringRun]]) -> None:
     """Name the places below the picture, and the champions above it where they change."""
     numbered = all(data is not None for _, data, _, _ in placed)
     labels = [str(data) if numbered else _short(subject) for _, data, subject, _ in placed]

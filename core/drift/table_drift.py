@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prefect_mlops.core.drift import statistical_tests
 from prefect_mlops.core.drift.column_drift import Change, Finding, compare_column, constant
-from prefect_mlops.core.drift.table_profile import Profile, profile_chunks
+from prefect_mlops.core.drift.table_profile import TableProfile, profile_chunks
 from prefect_mlops.core.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ MIN_CHANGE = 0.1  # a tenth of the rows elsewhere: below this, models rarely not
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TableDrift:
     """What came out of comparing two tables.
 
     Attributes:
@@ -65,7 +65,7 @@ def compare_tables(
     columns: Sequence[str] | None = None,
     alpha: float = ALPHA,
     min_change: float = MIN_CHANGE,
-) -> Comparison:
+) -> TableDrift:
     """Compare two tables that are in memory; see `compare_profiles`."""
     return compare_profiles(
         current=profile_chunks([current]),
@@ -78,13 +78,13 @@ def compare_tables(
 
 def compare_profiles(
     *,
-    current: Profile,
-    reference: Profile,
+    current: TableProfile,
+    reference: TableProfile,
     columns: Sequence[str] | None = None,
     alpha: float = ALPHA,
     min_change: float = MIN_CHANGE,
     usual: Mapping[tuple[str, str], float] | None = None,
-) -> Comparison:
+) -> TableDrift:
     """Compare a table with the one it should look like.
 
     A column drifted when a change is larger than `min_change` *and* its p-value, corrected for all tests of all
@@ -123,7 +123,7 @@ def compare_profiles(
     ]
     judged = _decide(changes, alpha)
     left = [finding for change in judged for finding in constant(change, current.columns[change.column])]
-    return Comparison(
+    return TableDrift(
         changes=tuple(judged),
         findings=(*(finding for outcome in outcomes.values() for finding in outcome.findings), *left),
         kinds={name: outcome.kind for name, outcome in outcomes.items() if outcome.kind},

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.drift.column_profile import Summary
+from prefect_mlops.core.drift.column_profile import ColumnProfile
 from prefect_mlops.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Profile:
+class TableProfile:
     """A table, summarised.
 
     Attributes:
@@ -80,7 +80,7 @@ class Profile:
         draws: the random numbers of the sampled rows, by which samples merge; None where they were not kept.
     """
 
-    columns: dict[str, Summary]
+    columns: dict[str, ColumnProfile]
     rows: int
     sample: pd.DataFrame
     repeated: dict[str, int] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class ProfileBuilder:
         import numpy as np
 
         self.wanted = None if columns is None else set(columns)
-        self.summaries: dict[str, Summary] = {}
+        self.summaries: dict[str, ColumnProfile] = {}
         self.repeated: dict[str, int] = {}
         self.rows = 0
         self.sample = Sample()
@@ -126,7 +126,7 @@ class ProfileBuilder:
         kept = chunk.iloc[:, [found[0] for found in places.values() if len(found) == 1]]
         self.sample.add(kept.set_axis([str(label) for label in kept.columns], axis=1), self._random.random(len(chunk)))
 
-    def merge(self, part: Profile) -> None:
+    def merge(self, part: TableProfile) -> None:
         """Take in another part of the table, made with another number of part."""
         for name, summary in part.columns.items():
             self._summary(name).merge(summary)
@@ -136,17 +136,19 @@ class ProfileBuilder:
             raise ConfigError("the sample of a stored profile cannot be merged: profile the rows again")
         self.sample.add(part.sample, part.draws)
 
-    def profile(self) -> Profile:
+    def profile(self) -> TableProfile:
         """Return what was found."""
         columns = {name: one for name, one in self.summaries.items() if name not in self.repeated}
         rows, draws = self.sample.rows()
-        return Profile(columns, self.rows, rows, self.repeated, draws)
+        return TableProfile(columns, self.rows, rows, self.repeated, draws)
 
-    def _summary(self, name: str) -> Summary:
-        return self.summaries.setdefault(name, Summary())
+    def _summary(self, name: str) -> ColumnProfile:
+        return self.summaries.setdefault(name, ColumnProfile())
 
 
-def profile_chunks(chunks: Iterable[pd.DataFrame], columns: Sequence[str] | None = None, *, part: int = 0) -> Profile:
+def profile_chunks(
+    chunks: Iterable[pd.DataFrame], columns: Sequence[str] | None = None, *, part: int = 0
+) -> TableProfile:
     """Summarise a table that comes in chunks.
 
     Args:
@@ -171,7 +173,7 @@ def in_order(table: pd.DataFrame, order: NDArray[Any] | None, part: slice) -> pd
     return table.iloc[part if order is None else order[part]]
 
 
-def merge_profiles(parts: Iterable[Profile]) -> Profile:
+def merge_profiles(parts: Iterable[TableProfile]) -> TableProfile:
     """Make the profile of a table from those of its parts, in their order.
 
     Raises:

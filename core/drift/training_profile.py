@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.drift.block_baseline import Usual, measure_usual
+from prefect_mlops.core.drift.block_baseline import BlockBaseline, measure_block_baseline
 from prefect_mlops.core.drift.column_drift import joint_kind
-from prefect_mlops.core.drift.column_profile import BUCKETS, LONGEST, Summary, Text, Times, summarise
-from prefect_mlops.core.drift.domain_classifier import usual_separation
+from prefect_mlops.core.drift.column_profile import BUCKETS, LONGEST, ColumnProfile, Text, Times, profile_column
+from prefect_mlops.core.drift.domain_classifier import baseline_separation
 from prefect_mlops.core.drift.quantiles import Distribution, Quantiles
-from prefect_mlops.core.drift.table_profile import SAMPLE_ROWS, SAMPLE_SEED, Profile, in_order, profile_chunks
+from prefect_mlops.core.drift.table_profile import SAMPLE_ROWS, SAMPLE_SEED, TableProfile, in_order, profile_chunks
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.model_files.smoke_test import predictions_of, questions_for
 from prefect_mlops.core.tables.chunks import CHUNK_ROWS
@@ -38,7 +38,7 @@ _TWO = 2
 
 
 @dataclass(frozen=True)
-class Reference:
+class TrainingProfile:
     """What a model is compared with.
 
     Attributes:
@@ -50,15 +50,15 @@ class Reference:
         usual: changes between blocks of its own rows.
     """
 
-    profile: Profile
+    profile: TableProfile
     features: tuple[str, ...]
     target: str = ""
     weights: Mapping[str, float] = field(default_factory=dict)
     preparation: str = ""
-    usual: Usual = field(default_factory=Usual)
+    usual: BlockBaseline = field(default_factory=BlockBaseline)
 
 
-def make_reference(
+def make_training_profile(
     X: pd.DataFrame,
     y: pd.Series | None = None,
     *,
@@ -67,7 +67,7 @@ def make_reference(
     importances: Importances | None = None,
     preparation: str = "",
     order: NDArray[Any] | None = None,
-) -> Reference:
+) -> TrainingProfile:
     """Summarise what a model was trained on.
 
     Args:
@@ -86,22 +86,24 @@ def make_reference(
     starts = range(0, max(1, len(table)), CHUNK_ROWS)
     profile = compacted(profile_chunks(in_order(table, order, slice(start, start + CHUNK_ROWS)) for start in starts))
     kinds = {name: joint_kind(one, one) for name, one in profile.columns.items() if name in features}
-    usual = replace(measure_usual(table, profile, order=order), auc=usual_separation(table, kinds, order=order))
+    usual = replace(
+        measure_block_baseline(table, profile, order=order), auc=baseline_separation(table, kinds, order=order)
+    )
     if model is not None and unseen is not None and len(unseen):
         profile, said = with_predictions(profile, model, unseen)
-        seen = measure_usual(said, profile, scale=len(said) / len(unseen))
+        seen = measure_block_baseline(said, profile, scale=len(said) / len(unseen))
         usual = replace(usual, sizes={**usual.sizes, **seen.sizes})
     weights = weights_of(importances, features) if importances else {}
-    return Reference(profile, features, target, weights, preparation, usual)
+    return TrainingProfile(profile, features, target, weights, preparation, usual)
 
 
-def compacted(profile: Profile) -> Profile:
+def compacted(profile: TableProfile) -> TableProfile:
     """Make a profile small enough to be kept: of long columns as many points as a file gets."""
     columns = {name: replace(one, numbers=one.numbers.compacted()) for name, one in profile.columns.items()}
     return replace(profile, columns=columns)
 
 
-def with_predictions(profile: Profile, model: Any, rows: pd.DataFrame) -> tuple[Profile, pd.DataFrame]:
+def with_predictions(profile: TableProfile, model: Any, rows: pd.DataFrame) -> tuple[TableProfile, pd.DataFrame]:
     """Add what a model says of rows as one more column.
 
     Args:
@@ -122,7 +124,7 @@ def with_predictions(profile: Profile, model: Any, rows: pd.DataFrame) -> tuple[
         rows = rows.iloc[np.sort(np.random.default_rng(SAMPLE_SEED).choice(len(rows), SAMPLE_ROWS, replace=False))]
     said = scores_of(model, rows)
     sample = profile.sample.assign(**{PREDICTION: said.reindex(range(len(profile.sample)))})
-    columns = profile.columns | {PREDICTION: summarise(pd.Series(said))}
+    columns = profile.columns | {PREDICTION: profile_column(pd.Series(said))}
     return replace(profile, columns=columns, sample=sample), pd.DataFrame({PREDICTION: said})
 
 
@@ -167,7 +169,7 @@ def weights_of(importances: Importances, features: Sequence[str]) -> dict[str, f
     return weights if any(weights.values()) else {}
 
 
-def save_reference(reference: Reference, folder: Path) -> None:
+def write_training_profile(reference: TrainingProfile, folder: Path) -> None:
     """Write a reference as JSON and Parquet; nothing in it is ever unpickled."""
     folder.mkdir(parents=True, exist_ok=True)
     profile = reference.profile
@@ -187,7 +189,7 @@ def save_reference(reference: Reference, folder: Path) -> None:
     _save_sample(profile.sample, folder / SAMPLE_FILE)
 
 
-def load_reference(folder: Path) -> Reference:
+def read_training_profile(folder: Path) -> TrainingProfile:
     """Read a reference back.
 
     Raises:
@@ -202,11 +204,13 @@ def load_reference(folder: Path) -> Reference:
         if kept["format"] != FORMAT:
             raise ConfigError(f"{PROFILE_FILE} has format {kept['format']!r}, and this version reads {FORMAT}")
         columns = {str(name): _unpacked(summary) for name, summary in kept["columns"].items()}
-        profile = Profile(columns, int(kept["rows"]), _load_sample(folder / SAMPLE_FILE), dict(kept["repeated"]))
+        profile = TableProfile(columns, int(kept["rows"]), _load_sample(folder / SAMPLE_FILE), dict(kept["repeated"]))
         weights = {str(name): float(weight) for name, weight in kept["weights"].items()}
         features = tuple(map(str, kept["features"]))
-        usual = Usual({str(name): _pairs(aspects) for name, aspects in kept["usual"].items()}, float(kept["usual_auc"]))
-        return Reference(profile, features, str(kept["target"]), weights, str(kept["preparation"]), usual)
+        usual = BlockBaseline(
+            {str(name): _pairs(aspects) for name, aspects in kept["usual"].items()}, float(kept["usual_auc"])
+        )
+        return TrainingProfile(profile, features, str(kept["target"]), weights, str(kept["preparation"]), usual)
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -217,14 +221,14 @@ def _pairs(aspects: Mapping[str, Iterable[Sequence[float]]]) -> dict[str, list[t
     return {aspect: [(int(rows), float(size)) for rows, size in seen] for aspect, seen in aspects.items()}
 
 
-def profile_digest(profile: Profile) -> str:
+def profile_digest(profile: TableProfile) -> str:
     """Name what a profile holds: the same rows, read in the same way, have the same one."""
     columns = {name: _packed(summary) for name, summary in sorted(profile.columns.items())}
     text = json.dumps({"rows": profile.rows, "columns": columns}, sort_keys=True)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def _packed(summary: Summary) -> dict[str, Any]:
+def _packed(summary: ColumnProfile) -> dict[str, Any]:
     """Turn a summary into JSON; what it does not use is left out."""
     kept: dict[str, Any] = {"kind": summary.kind, "rows": summary.rows, "nulls": summary.nulls}
     kept |= {"nominal": True} if summary.nominal else {}
@@ -253,10 +257,10 @@ def _packed(summary: Summary) -> dict[str, Any]:
     return kept
 
 
-def _unpacked(kept: Mapping[str, Any]) -> Summary:
+def _unpacked(kept: Mapping[str, Any]) -> ColumnProfile:
     import numpy as np
 
-    summary = Summary(kept["kind"], int(kept["rows"]), int(kept["nulls"]), bool(kept.get("nominal")))
+    summary = ColumnProfile(kept["kind"], int(kept["rows"]), int(kept["nulls"]), bool(kept.get("nominal")))
     summary.infinite = int(kept.get("infinite", 0))
     if numbers := kept.get("numbers"):
         points = np.asarray(numbers["points"], "float64")

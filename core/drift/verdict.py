@@ -12,8 +12,8 @@ from prefect_mlops.core.reports import MAX_EXAMPLES, Check, Report
 
 if TYPE_CHECKING:
     from prefect_mlops.core.drift.column_drift import Change
-    from prefect_mlops.core.drift.domain_classifier import Separation
-    from prefect_mlops.core.drift.table_drift import Comparison
+    from prefect_mlops.core.drift.domain_classifier import DomainClassifier
+    from prefect_mlops.core.drift.table_drift import TableDrift
 
 SHARE = "share of drifted columns"
 WEIGHT = "weight of drifted columns"
@@ -41,10 +41,10 @@ class Judge:
     weights: Mapping[str, float] = field(default_factory=dict)
     target: str = ""
     unpredictable: str = ""
-    separation: Separation | None = None
+    separation: DomainClassifier | None = None
     usual_auc: float = 0.5
 
-    def report(self, found: Comparison, subject: str) -> Report:
+    def report(self, found: TableDrift, subject: str) -> Report:
         """Judge a comparison."""
         return Report(
             kind="drift",
@@ -54,7 +54,7 @@ class Judge:
             notes=tuple(self._notes(found)),
         )
 
-    def drifted_share(self, found: Comparison) -> float | None:
+    def drifted_share(self, found: TableDrift) -> float | None:
         """Return the share of the columns that drifted, or of their weight; None where no column could be judged."""
         weighed = {name: self._weight(name) for name in found.judged_columns if not self._an_outcome(name)}
         total = sum(weighed.values())
@@ -67,7 +67,7 @@ class Judge:
     def _weight(self, column: str) -> float:
         return self.weights.get(column, 0.0) if self.weights else 1.0
 
-    def _checks(self, found: Comparison) -> Iterator[Check]:
+    def _checks(self, found: TableDrift) -> Iterator[Check]:
         yield self._decision(found)
         if self.unpredictable:
             yield Check(name=PREDICTS, passed=False, observed=self.unpredictable, expected="a prediction for each")
@@ -89,7 +89,7 @@ class Judge:
             if change.measure.size > 0 or change.aspect in (*_MOVES, "missing values"):
                 yield self._column(change, found.alpha)
 
-    def _decision(self, found: Comparison) -> Check:
+    def _decision(self, found: TableDrift) -> Check:
         """Make the one check that decides about columns; without a judged one it is no error, and no pass either."""
         share = self.drifted_share(found)
         expected = f"at most {self.max_drifted_share:.0%}"
@@ -139,7 +139,7 @@ class Judge:
         weight = self._weight(change.column)
         return f"; {weight:.0%} of the model's importance" if weight else "; the model does not use it"
 
-    def _separated(self, seen: Separation) -> Check:
+    def _separated(self, seen: DomainClassifier) -> Check:
         # What a tenth of the rows elsewhere give a perfect classifier, or what is usual.
         limit = max(0.5 + self.min_change / 2, self.usual_auc)
         return Check(
@@ -151,7 +151,7 @@ class Judge:
             value=seen.auc,
         )
 
-    def _notes(self, found: Comparison) -> Iterator[str]:
+    def _notes(self, found: TableDrift) -> Iterator[str]:
         if found.tests:
             seen = f"{found.rows:,} now, {found.reference_rows:,} in the reference"
             within = f", sizes within {found.error:.4f}" if found.error else ""

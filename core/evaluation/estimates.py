@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from prefect_mlops.core.evaluation.predictions import Answers
-    from prefect_mlops.core.evaluation.resampling_units import Units
+    from prefect_mlops.core.evaluation.predictions import CachedPredictions
+    from prefect_mlops.core.evaluation.resampling_units import ResamplingUnits
 
 DRAWS = 200  # only the standard error is read from them, which 200 give within 5 %; the rest is Student's t
 
@@ -40,7 +40,7 @@ class Rows:
     """
 
     y: pd.Series
-    units: Units
+    units: ResamplingUnits
     seed: int = 0
 
     @functools.cached_property
@@ -55,7 +55,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ScoreEstimate:
     """One model's score on some rows, and its spread.
 
     Attributes:
@@ -89,8 +89,13 @@ class Measured:
 
 
 def measure(
-    metric: Metric, answers: Answers, rows: Rows, chosen: NDArray[Any] | None = None, *, resample: bool = False
-) -> Measured:
+    metric: Metric,
+    answers: CachedPredictions,
+    rows: Rows,
+    chosen: NDArray[Any] | None = None,
+    *,
+    resample: bool = False,
+) -> ScoreEstimate:
     """Score a model and tell how the score varies with the units.
 
     What is not known by `core.evaluation.influence_functions` is scored again without each of the up to 50 blocks, or,
@@ -114,7 +119,7 @@ def measure(
     used, of, sizes = np.unique(rows.units.of[places], return_inverse=True, return_counts=True)
     known = None if resample or callable(metric) else influence(metric, answers, rows.truth, places)
     score = _checked(metric, answers, rows, places, known=known)
-    kept = functools.partial(Measured, score, used=used, sizes=sizes, rows=len(places), pieces=rows.units.kind)
+    kept = functools.partial(ScoreEstimate, score, used=used, sizes=sizes, rows=len(places), pieces=rows.units.kind)
     if known is None or metric not in answers.understood:
         if rows.units.kind == "blocks" and not resample:
             left_out = _without_each(metric, answers, rows, places, of=of)
@@ -133,7 +138,7 @@ def measure(
 
 
 def _checked(
-    metric: Metric, answers: Answers, rows: Rows, places: NDArray[Any], *, known: tuple[str, Influence] | None
+    metric: Metric, answers: CachedPredictions, rows: Rows, places: NDArray[Any], *, known: tuple[str, Influence] | None
 ) -> float:
     """Return the scorer's own score, and once it agrees with ours on some rows, ours on others.
 
@@ -152,8 +157,8 @@ def _checked(
 
 
 def measure_both(
-    metric: Metric, first: Answers, second: Answers, rows: Rows, chosen: NDArray[Any] | None = None
-) -> tuple[Measured, Measured]:
+    metric: Metric, first: CachedPredictions, second: CachedPredictions, rows: Rows, chosen: NDArray[Any] | None = None
+) -> tuple[ScoreEstimate, ScoreEstimate]:
     """Measure two models so that their spreads can be compared; see `measure`."""
     one, two = measure(metric, first, rows, chosen), measure(metric, second, rows, chosen)
     if one.resampled and not two.resampled:
@@ -164,7 +169,7 @@ def measure_both(
 
 
 def _without_each(
-    metric: Metric, answers: Answers, rows: Rows, places: NDArray[Any], *, of: NDArray[Any]
+    metric: Metric, answers: CachedPredictions, rows: Rows, places: NDArray[Any], *, of: NDArray[Any]
 ) -> NDArray[Any]:
     """Score the rows without each of the units; NaN where the metric is then undefined.
 
@@ -181,7 +186,9 @@ def _without_each(
     return scores
 
 
-def _resampled(metric: Metric, answers: Answers, rows: Rows, places: NDArray[Any], *, of: NDArray[Any]) -> NDArray[Any]:
+def _resampled(
+    metric: Metric, answers: CachedPredictions, rows: Rows, places: NDArray[Any], *, of: NDArray[Any]
+) -> NDArray[Any]:
     """Score resamples of the units; two models measured on the same rows get the same resamples."""
     import numpy as np
 
@@ -200,7 +207,7 @@ def _resampled(metric: Metric, answers: Answers, rows: Rows, places: NDArray[Any
     return scores
 
 
-def _score(metric: Metric, answers: Answers, rows: Rows, places: NDArray[Any]) -> float:
+def _score(metric: Metric, answers: CachedPredictions, rows: Rows, places: NDArray[Any]) -> float:
     """Score a model on some of the rows."""
     import pandas as pd
 
@@ -211,7 +218,7 @@ def _score(metric: Metric, answers: Answers, rows: Rows, places: NDArray[Any]) -
     return score_model(model, answers.features.iloc[places], y, metrics=[metric])[name]
 
 
-def _kept_answers_do(metric: Metric, answers: Answers, rows: Rows) -> bool:
+def _kept_answers_do(metric: Metric, answers: CachedPredictions, rows: Rows) -> bool:
     """Tell whether a function can live with kept answers: not when it changes the features before it asks."""
     name = metric_name(metric)
     if name not in answers.enough_for:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.evaluation.estimates import Measured, Rows, measure, measure_both
+from prefect_mlops.core.evaluation.estimates import Rows, ScoreEstimate, measure, measure_both
 from prefect_mlops.core.evaluation.intervals import SHOWN, Estimate, alone, difference, shown
 from prefect_mlops.core.reports import Check
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from prefect_mlops.core.evaluation.predictions import Answers
+    from prefect_mlops.core.evaluation.predictions import CachedPredictions
     from prefect_mlops.core.values import Gate
 
 
 @dataclass(frozen=True)
-class Contest:
+class Comparison:
     """Two models on the same rows.
 
     Attributes:
@@ -38,19 +38,19 @@ class Contest:
         table: the judging rows with all their columns, in the same order.
     """
 
-    challenger: Answers
-    champion: Answers | None
+    challenger: CachedPredictions
+    champion: CachedPredictions | None
     rows: Rows
     table: pd.DataFrame
 
-    def measure(self, gate: Gate, chosen: NDArray[Any] | None = None) -> tuple[Measured, Measured | None]:
+    def measure(self, gate: Gate, chosen: NDArray[Any] | None = None) -> tuple[ScoreEstimate, ScoreEstimate | None]:
         """Measure both models by a gate's metric, on all rows or on some."""
         if self.champion is None:
             return measure(gate.scorer, self.challenger, self.rows, chosen), None
         return measure_both(gate.scorer, self.challenger, self.champion, self.rows, chosen)
 
 
-def judge_gates(contest: Contest, gates: Sequence[Gate]) -> list[Check]:
+def judge_gates(contest: Comparison, gates: Sequence[Gate]) -> list[Check]:
     """Answer each condition on all rows.
 
     Args:
@@ -64,7 +64,7 @@ def judge_gates(contest: Contest, gates: Sequence[Gate]) -> list[Check]:
         ConfigError: a metric that does not fit the models or the target.
         DataCheckError: a score that is not defined on these rows.
     """
-    measured: dict[str, tuple[Measured, Measured | None]] = {}
+    measured: dict[str, tuple[ScoreEstimate, ScoreEstimate | None]] = {}
     checks: list[Check] = []
     for gate in gates:
         if gate.metric not in measured:
@@ -74,7 +74,7 @@ def judge_gates(contest: Contest, gates: Sequence[Gate]) -> list[Check]:
     return checks
 
 
-def _conditions(gate: Gate, ours: Measured, theirs: Measured | None) -> list[Check]:
+def _conditions(gate: Gate, ours: ScoreEstimate, theirs: ScoreEstimate | None) -> list[Check]:
     checks = [_floor(gate, ours)] if gate.at_least is not None else []
     if theirs is None:
         if gate.at_least is None and (gate.may_lose is not None or gate.must_gain is not None):
@@ -95,7 +95,7 @@ def _conditions(gate: Gate, ours: Measured, theirs: Measured | None) -> list[Che
     return checks
 
 
-def _floor(gate: Gate, ours: Measured) -> Check:
+def _floor(gate: Gate, ours: ScoreEstimate) -> Check:
     """Hold the score itself against the floor; the interval is shown, and does not decide."""
     floor, estimate = gate.at_least or 0.0, alone(ours)
     interval = shown(ours)
@@ -120,7 +120,7 @@ def _not_worse(gate: Gate, margin: float, seen: str, apart: Estimate) -> Check:
     )
 
 
-def seen_both(ours: Measured, theirs: Measured) -> str:
+def seen_both(ours: ScoreEstimate, theirs: ScoreEstimate) -> str:
     """Begin the sentence of a comparison: both scores and their difference."""
     return f"{ours.score:.4f}, champion {theirs.score:.4f}, difference {ours.score - theirs.score:+.4f}"
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from prefect_mlops.core.evaluation.predictions import Answers
+    from prefect_mlops.core.evaluation.predictions import CachedPredictions
 
 Influence = tuple[float, "NDArray[Any]"]
 """The score, and its derivative by the weight of each row, (rows,); the derivatives add up to about 0."""
@@ -28,7 +28,9 @@ _NOISE = 1e-8  # what is left by rounding where a row moves nothing, times the n
 _CLASSES_LEAST = 2
 
 
-def influence(metric: str, answers: Answers, y: NDArray[Any], rows: NDArray[Any]) -> tuple[str, Influence] | None:
+def influence(
+    metric: str, answers: CachedPredictions, y: NDArray[Any], rows: NDArray[Any]
+) -> tuple[str, Influence] | None:
     """Tell how much each row moves a score.
 
     Args:
@@ -56,7 +58,7 @@ def influence(metric: str, answers: Answers, y: NDArray[Any], rows: NDArray[Any]
     return None
 
 
-def _ranks(answers: Answers) -> NDArray[Any]:
+def _ranks(answers: CachedPredictions) -> NDArray[Any]:
     """Return what binary scorers rank by: the decision function, or the probabilities where there is none."""
     return answers.all("decision_function" if hasattr(answers, "decision_function") else "predict_proba")
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.evaluation.estimates import DRAWS, Measured
+from prefect_mlops.core.evaluation.estimates import DRAWS, ScoreEstimate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class Estimate:
         return self.value + side * float(special.stdtrit(self.freedom, confidence)) * self.error
 
 
-def difference(first: Measured, second: Measured) -> Estimate:
+def difference(first: ScoreEstimate, second: ScoreEstimate) -> Estimate:
     """Estimate how far the first model is above the second, from what `measure_both` gave."""
     import numpy as np
 
@@ -87,13 +87,13 @@ def difference(first: Measured, second: Measured) -> Estimate:
     return replace(plain, method="Newcombe", pairs=pairs)
 
 
-def alone(measured: Measured) -> Estimate:
+def alone(measured: ScoreEstimate) -> Estimate:
     """Estimate one model's score."""
     found = _estimate(measured.score, measured.spread, measured)
     return found if measured.right is None or found.problem else replace(found, share=True)
 
 
-def shown(measured: Measured) -> tuple[float, float] | None:
+def shown(measured: ScoreEstimate) -> tuple[float, float] | None:
     """Return the two-sided interval to show beside a score, or None where chance cannot be judged."""
     found, side = alone(measured), (1 + SHOWN) / 2
     if found.problem or (found.error <= _ROUNDING * abs(found.value) and not found.share):
@@ -101,7 +101,7 @@ def shown(measured: Measured) -> tuple[float, float] | None:
     return found.lower(side), max(found.value, min(found.upper(side), measured.best))
 
 
-def gap(first: Measured, second: Measured) -> Estimate:
+def gap(first: ScoreEstimate, second: ScoreEstimate) -> Estimate:
     """Estimate how far one model's score on a group of rows is above its score on another group.
 
     A unit with rows of both groups, such as a block in time, counts once, with what it does to either. Where only
@@ -132,7 +132,7 @@ def gap(first: Measured, second: Measured) -> Estimate:
     return replace(one, value=value, error=error, freedom=freedom, rows=rows, units=units, share=False)
 
 
-def _estimate(value: float, spread: NDArray[Any], of: Measured) -> Estimate:
+def _estimate(value: float, spread: NDArray[Any], of: ScoreEstimate) -> Estimate:
     """Turn a spread into a standard error with its degrees of freedom.
 
     Source:

@@ -12,7 +12,7 @@ BLOCK_ROWS = 250_000  # asked about at once: what a model makes of them on its w
 _METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 
 
-class Answers:
+class CachedPredictions:
     """Stands in for a fitted estimator wherever it is scored, on the rows it was made for.
 
     Rows are told by their number, which stands in the index of `features`; whatever else a scorer asks for

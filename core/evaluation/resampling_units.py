@@ -20,11 +20,11 @@ MAX_BLOCKS = 50  # more would be shorter, and what lasts for hours or days would
 MIN_BLOCKS = 10
 _ROWS_A_BLOCK = 20  # of few rows fewer blocks are made
 
-Kind = Literal["rows", "groups", "blocks"]
+UnitKind = Literal["rows", "groups", "blocks"]
 
 
 @dataclass(frozen=True)
-class Units:
+class ResamplingUnits:
     """What the rows are drawn in.
 
     Attributes:
@@ -33,12 +33,12 @@ class Units:
         note: how they were made, as a sentence; empty for rows.
     """
 
-    kind: Kind
+    kind: UnitKind
     of: NDArray[Any]
     note: str = ""
 
 
-def units_of(rows: pd.DataFrame, *, order_by: str | None, group_by: str | None) -> Units:
+def resampling_units(rows: pd.DataFrame, *, order_by: str | None, group_by: str | None) -> ResamplingUnits:
     """Tell which rows belong together.
 
     Args:
@@ -56,10 +56,12 @@ def units_of(rows: pd.DataFrame, *, order_by: str | None, group_by: str | None) 
         raise ConfigError("order_by and group_by: rows are put together by time or by group; give one of them")
     if group_by:
         of, names = codes_of(column_of(rows, group_by, "group_by"), group_by)
-        return Units("groups", of, f"Rows of one {group_by} count together: {len(names):,} groups were compared.")
+        return ResamplingUnits(
+            "groups", of, f"Rows of one {group_by} count together: {len(names):,} groups were compared."
+        )
     if order_by:
         return _blocks(rows, order_by)
-    return Units("rows", np.arange(len(rows)))
+    return ResamplingUnits("rows", np.arange(len(rows)))
 
 
 def column_of(rows: pd.DataFrame, name: str, role: str) -> pd.Series:
@@ -98,7 +100,7 @@ def codes_of(column: pd.Series, name: str, *, sort: bool = False) -> tuple[NDArr
     return np.where(missing, len(names), codes), [*names, *([None] if missing.any() else [])]
 
 
-def _blocks(rows: pd.DataFrame, order_by: str) -> Units:
+def _blocks(rows: pd.DataFrame, order_by: str) -> ResamplingUnits:
     """Cut the rows, in order of time, into blocks of about equal size without cutting a time stamp."""
     import numpy as np
 
@@ -110,4 +112,4 @@ def _blocks(rows: pd.DataFrame, order_by: str) -> Units:
     used, of = np.unique(block[place], return_inverse=True)
     few = "" if len(used) >= MAX_BLOCKS else f", fewer than {MAX_BLOCKS} because the rows or their times are few"
     note = f"Rows close in {order_by} depend on each other: {len(used)} blocks in time were compared{few}."
-    return Units("blocks", of, note)
+    return ResamplingUnits("blocks", of, note)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
-from prefect_mlops.core.evaluation.predictions import Answers
+from prefect_mlops.core.evaluation.predictions import CachedPredictions
 from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
 from prefect_mlops.core.reports import Check, Report
 
@@ -65,7 +65,7 @@ def _one(metric: Metric, model: Any, X: pd.DataFrame, y: pd.Series) -> float:
 
 def _kind(model: Any) -> str:
     """Name the model's own class, also where its answers were kept."""
-    return type(model.model if isinstance(model, Answers) else model).__name__
+    return type(model.model if isinstance(model, CachedPredictions) else model).__name__
 
 
 def _finite(name: str, value: float, y: pd.Series) -> float:

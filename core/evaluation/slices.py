@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core._text import show
 from prefect_mlops.core.errors import ConfigError, DataCheckError
-from prefect_mlops.core.evaluation.gates import Contest, counted, seen_both
+from prefect_mlops.core.evaluation.gates import Comparison, counted, seen_both
 from prefect_mlops.core.evaluation.intervals import Estimate, difference, gap
 from prefect_mlops.core.evaluation.resampling_units import codes_of, column_of
 from prefect_mlops.core.reports import Check
@@ -26,7 +26,7 @@ from prefect_mlops.core.reports import Check
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from prefect_mlops.core.evaluation.estimates import Measured
+    from prefect_mlops.core.evaluation.estimates import ScoreEstimate
     from prefect_mlops.core.values import Gate
 
 MIN_ROWS = 50  # of a group; fewer say nothing once corrected for their number
@@ -42,8 +42,8 @@ class _Group:
 
     label: str
     rows: int
-    ours: Measured | None = None
-    theirs: Measured | None = None
+    ours: ScoreEstimate | None = None
+    theirs: ScoreEstimate | None = None
     problem: str = ""
 
     @functools.cached_property
@@ -96,7 +96,7 @@ class _Slice:
         return found
 
 
-def judge_slices(contest: Contest, gates: Sequence[Gate]) -> list[Check]:
+def judge_slices(contest: Comparison, gates: Sequence[Gate]) -> list[Check]:
     """Look for groups the challenger is clearly worse for, and for gaps between groups.
 
     Args:
@@ -123,7 +123,7 @@ def judge_slices(contest: Contest, gates: Sequence[Gate]) -> list[Check]:
     return checks
 
 
-def _places(contest: Contest, name: str) -> dict[str, NDArray[Any]]:
+def _places(contest: Comparison, name: str) -> dict[str, NDArray[Any]]:
     """Return the numbers of the rows of each group, by its label; missing values are a group of their own."""
     import numpy as np
 
@@ -142,7 +142,7 @@ def _places(contest: Contest, name: str) -> dict[str, NDArray[Any]]:
     }
 
 
-def _measured(contest: Contest, gate: Gate, column: str, places: dict[str, NDArray[Any]]) -> _Slice:
+def _measured(contest: Comparison, gate: Gate, column: str, places: dict[str, NDArray[Any]]) -> _Slice:
     classes = contest.rows.y.nunique()
     groups = []
     for label, chosen in places.items():
@@ -157,7 +157,7 @@ def _measured(contest: Contest, gate: Gate, column: str, places: dict[str, NDArr
     return _Slice(gate, column, groups)
 
 
-def _too_few(contest: Contest, chosen: NDArray[Any], *, classes: int) -> str:
+def _too_few(contest: Comparison, chosen: NDArray[Any], *, classes: int) -> str:
     if len(chosen) < MIN_ROWS:
         return "too few rows to judge"
     counts = contest.rows.y.iloc[chosen].value_counts()

@@ -29,7 +29,7 @@ _PROPERTIES = {"delta.logRetentionDuration": _FOR_EVER, "delta.deletedFileRetent
 NOTE = "prefect_mlops.note"
 
 
-class Beaten(Exception):  # noqa: N818 - not an error: somebody was faster, and the caller looks again
+class CommitConflict(Exception):  # noqa: N818 - not an error: somebody was faster, and the caller looks again
     """Somebody else's commit came between."""
 
 
@@ -110,13 +110,13 @@ def append_next(table: DeltaTable, rows: pa.Table, *, note: str = "", new_column
             commit_properties=marks,
         )
     except DeltaError as error:  # delta-rs has one error for a lost race and for storage that failed
-        raise Beaten(f"the lake at {uri} took no commit: {storage_problem(error)}") from error
+        raise CommitConflict(f"the lake at {uri} took no commit: {storage_problem(error)}") from error
     except OSError as error:
         raise BackendError(f"the lake at {uri} cannot be written: {storage_problem(error)}") from error
     return version
 
 
-def attempts(uri: str) -> Iterator[Lost]:
+def retry_commits(uri: str) -> Iterator[Attempt]:
     """Give attempts at a commit, with growing pauses, until one is made.
 
         for lost in attempts(uri):
@@ -126,23 +126,23 @@ def attempts(uri: str) -> Iterator[Lost]:
     Raises:
         BackendError: none was made in `ATTEMPTS`.
     """
-    last: Beaten | None = None
+    last: CommitConflict | None = None
     for attempt in range(ATTEMPTS):
-        lost = Lost()
+        lost = Attempt()
         yield lost
         last = lost.why
         time.sleep(random.uniform(0, PAUSE_SECONDS * min(attempt + 1, 10)))  # noqa: S311 - keeps racers apart
     raise BackendError(str(last or f"the lake at {uri} took no commit"))
 
 
-class Lost(contextlib.AbstractContextManager["Lost"]):
+class Attempt(contextlib.AbstractContextManager["Attempt"]):
     """One attempt: a lost race ends the block instead of the program."""
 
-    why: Beaten | None = None
+    why: CommitConflict | None = None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        """Swallow `Beaten`, remember why."""
-        if isinstance(error, Beaten):
+        """Swallow `CommitConflict`, remember why."""
+        if isinstance(error, CommitConflict):
             self.why = error
             return True
         return False

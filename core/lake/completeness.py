@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 STEP_SECONDS = 0.05  # the clocks of local file systems move in steps of 1 to 10 ms
 
 
-def settle(spec: DatasetSpec, files: list[Landed], *, patience: float) -> tuple[list[Landed], list[str]]:
+def await_complete(spec: DatasetSpec, files: list[Landed], *, patience: float) -> tuple[list[Landed], list[str]]:
     """Wait until files are complete, but not for ever.
 
     A file counts as complete when it has not changed for `DatasetSpec.settle_seconds`: on this machine since its last

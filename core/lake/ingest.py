@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, LAKE_DIGEST, MARKS, table_uri
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.lake.commits import (
-    Beaten,
+    CommitConflict,
     append_next,
-    attempts,
     first_columns,
     open_or_make,
     open_table,
+    retry_commits,
     rows_where,
     schema_of,
 )
@@ -123,7 +123,7 @@ def commit_arrivals(
     """
     wanted = list(files)
     uri = table_uri("datasets", dataset)
-    for lost in attempts(uri):
+    for lost in retry_commits(uri):
         with lost:
             rows = open_table(uri)  # looked at before the ledger: what is committed after it makes the commit fail
             ledger = read_ledger(dataset)
@@ -278,7 +278,7 @@ def _commit(dataset: str, table: DeltaTable | None, files: list[Checked], *, new
         return fitting
     if table is None:
         open_or_make(table_uri("datasets", dataset), columns.have, first=columns.first)
-        raise Beaten("the dataset was only just made, perhaps by somebody else and with other columns")
+        raise CommitConflict("the dataset was only just made, perhaps by somebody else and with other columns")
     version = table.version() + 1
     lines = {id(file): _committed(file, rows, version) for file, rows in good}
     joined = _joined([rows for _, rows in good], columns.have)
@@ -335,7 +335,7 @@ def _keep_refused(dataset: str, tables: list[pa.Table]) -> None:
         return
     uri = table_uri("quarantine", dataset)
     wanted = pa.concat_tables(tables)
-    for lost in attempts(uri):
+    for lost in retry_commits(uri):
         with lost:
             table = open_or_make(uri, quarantine_schema())
             key = ("path", "digest", "number")

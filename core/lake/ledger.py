@@ -18,11 +18,11 @@ from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import BackendError
 from prefect_mlops.core.lake.commits import (
     append_next,
-    attempts,
     notes_since,
     open_or_make,
     open_table,
     read_small,
+    retry_commits,
     rows_where,
     storage,
 )
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
-State = Literal["committed", "partly", "refused", "duplicate"]
+ArrivalState = Literal["committed", "partly", "refused", "duplicate"]
 
 
 class Arrival(Value):
@@ -60,7 +60,7 @@ class Arrival(Value):
     dataset: str
     path: str
     digest: str
-    state: State
+    state: ArrivalState
     rows: int = Field(default=0, ge=0)
     refused: int = Field(default=0, ge=0)
     reason: str = ""
@@ -159,7 +159,7 @@ def write_lines(dataset: str, lines: Iterable[Arrival]) -> None:
     uri = table_uri("arrivals", dataset)
     if not wanted:
         return
-    for lost in attempts(uri):
+    for lost in retry_commits(uri):
         with lost:
             table = open_or_make(uri, _schema())
             there = rows_where(table, "digest", {line.digest for line in wanted}, list(_KEY)).to_pylist()

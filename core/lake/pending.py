@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from prefect_mlops.core.specs.dataset import DatasetSpec
 
 
-class Backlog(Value):
+class DatasetBacklog(Value):
     """What waits in a landing place, as it was at one moment; nothing is waited for.
 
     Attributes:
@@ -32,7 +32,7 @@ class Backlog(Value):
         return min((file.modified for file in self.pending), default=None)
 
 
-def find_backlog(spec: DatasetSpec, ledger: Ledger | None = None) -> Backlog:
+def find_backlog(spec: DatasetSpec, ledger: Ledger | None = None) -> DatasetBacklog:
     """Compare a dataset's landing place with its ledger, without reading a file.
 
     Args:
@@ -49,4 +49,4 @@ def find_backlog(spec: DatasetSpec, ledger: Ledger | None = None) -> Backlog:
     listing = list_landing(spec)  # before the ledger: a file that is taken in between is in it
     known = read_ledger(spec.name) if ledger is None else ledger
     pending = tuple(file for file in listing.files if known.seen(file.path, file.stamp) is None)
-    return Backlog(dataset=spec.name, pending=pending, left=listing.left)
+    return DatasetBacklog(dataset=spec.name, pending=pending, left=listing.left)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, ROW_COLUMN, table_uri
 from prefect_mlops.core.errors import DataCheckError
-from prefect_mlops.core.lake.commits import append_next, attempts, first_columns, open_table, rows_where, schema_of
+from prefect_mlops.core.lake.commits import append_next, first_columns, open_table, retry_commits, rows_where, schema_of
 from prefect_mlops.core.lake.ledger import Arrival, Ledger, lines_note, read_ledger, write_lines
 from prefect_mlops.core.lake.quarantine import Held, find_held, grouped
 from prefect_mlops.core.lake.restore import restored_rows
@@ -26,7 +26,7 @@ MAX_ACCEPTED_ROWS = 500_000  # of the dataset in memory at once; one larger file
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedRows:
     """What today's suite says of a file's rows in quarantine.
 
     Attributes:
@@ -58,7 +58,7 @@ class Replay(Value):
     arrival: Arrival | None = None
 
 
-Judge = Callable[[str, "pa.Table", "pa.Table"], Judged]
+Judge = Callable[[str, "pa.Table", "pa.Table"], JudgedRows]
 """Judges a file by its path, its rows in the dataset, and its rows in quarantine brought into the same columns."""
 
 
@@ -84,7 +84,7 @@ def replay_rows(
     """
     uri = table_uri("datasets", dataset)
     judgements = _Judgements(judge)
-    for lost in attempts(uri):
+    for lost in retry_commits(uri):
         with lost:
             table = open_table(uri)  # looked at before the ledger: what is committed after it makes the commit fail
             if table is None:
@@ -106,7 +106,7 @@ class _Ready:
     """A file that was judged, and its rows that may come in."""
 
     held: Held
-    judged: Judged
+    judged: JudgedRows
     rows: pa.Table
 
 
@@ -115,7 +115,7 @@ class _Judgements:
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
-        self.known: dict[tuple[str, str], tuple[frozenset[int], Judged, pa.Table]] = {}
+        self.known: dict[tuple[str, str], tuple[frozenset[int], JudgedRows, pa.Table]] = {}
 
     def of(self, table: DeltaTable, ledger: Ledger, files: Sequence[Held]) -> list[_Ready]:
         """Judge files, those that were judged before from memory."""
@@ -126,11 +126,11 @@ class _Judgements:
                 self.known[file.key] = (file.numbers, *self._judged(table, file, accepted[file.key]))
         return [_Ready(file, *self.known[file.key][1:]) for file in files]
 
-    def _judged(self, table: DeltaTable, file: Held, accepted: pa.Table) -> tuple[Judged, pa.Table]:
+    def _judged(self, table: DeltaTable, file: Held, accepted: pa.Table) -> tuple[JudgedRows, pa.Table]:
         try:
             rows = restored_rows(file.rows, schema_of(table), path=file.key[0], digest=file.key[1])
         except DataCheckError as error:
-            return Judged(frozenset(), str(error)), file.rows.slice(0, 0)
+            return JudgedRows(frozenset(), str(error)), file.rows.slice(0, 0)
         judged = self.judge(file.arrival.path, accepted, rows)
         return judged, rows.filter(_among(rows[ROW_COLUMN], judged.passing))
 

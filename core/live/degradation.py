@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from prefect_mlops.core.errors import ConfigError, unknown_name
-from prefect_mlops.core.evaluation.estimates import Measured
+from prefect_mlops.core.evaluation.estimates import ScoreEstimate
 from prefect_mlops.core.evaluation.intervals import SHOWN, Estimate, alone, gap
 from prefect_mlops.core.live.stored_predictions import IN_UNITS
 from prefect_mlops.core.reports import Check
@@ -90,12 +90,12 @@ def judge_decay(
     if not 0.5 < confidence < 1:  # noqa: PLR2004 - as of a gate
         raise ConfigError(f"confidence is between 0.5 and 1, got {confidence}")
     margins = _margins(metrics, may_lose)
-    each = 1 - (1 - confidence) / looks_a_year(course)
+    each = 1 - (1 - confidence) / monitoring_runs_a_year(course)
     trials = [_trial(course, metric, baseline, margins[metric], each) for metric in metrics]
     return [*(_decision(trial) for trial in trials), *(check for trial in trials for check in _each_window(trial))]
 
 
-def looks_a_year(course: Course) -> int:
+def monitoring_runs_a_year(course: Course) -> int:
     """Count the looks of a year at all metrics, by the length of the windows there are."""
     lengths = sorted(window.end - window.start for window in course.windows)
     windows = math.ceil(_YEAR / lengths[len(lengths) // 2]) if lengths else 1
@@ -121,7 +121,7 @@ def _margins(metrics: tuple[str, ...], may_lose: Margins) -> dict[str, float]:
 def _trial(course: Course, metric: str, baseline: Baseline, margin: float, each: float) -> _Trial:
     measured = course.measured[metric]
     judged = [number for number, found in enumerate(measured) if found is not None]
-    before: Estimate | Measured | None
+    before: Estimate | ScoreEstimate | None
     start: tuple[int, ...]
     if isinstance(baseline, Evaluation):
         start, before = (), _known(baseline, metric)
@@ -136,7 +136,7 @@ def _trial(course: Course, metric: str, baseline: Baseline, margin: float, each:
         loss = loss_of(before, window) if before is not None and window is not None else None
         if loss is not None and not loss.problem:
             losses[number] = loss
-    score = math.nan if before is None else before.score if isinstance(before, Measured) else before.value
+    score = math.nan if before is None else before.score if isinstance(before, ScoreEstimate) else before.value
     wanted = 0 if isinstance(baseline, Evaluation) else baseline
     return _Trial(metric, course, margin, each, score, wanted, start, losses)
 
@@ -152,7 +152,7 @@ def _known(baseline: Evaluation, metric: str) -> Estimate:
     return Estimate(score, error, math.inf, baseline.rows, baseline.rows, "known")
 
 
-def loss_of(before: Estimate | Measured, window: Measured) -> Estimate:
+def loss_of(before: Estimate | ScoreEstimate, window: ScoreEstimate) -> Estimate:
     """Estimate how far a window is below the baseline.
 
     A small window has few blocks, and how much they vary is itself hardly known: far out, where an alarm is decided,
@@ -160,7 +160,7 @@ def loss_of(before: Estimate | Measured, window: Measured) -> Estimate:
     """
     now = alone(window)
     few = min(now.freedom, max(now.units - 1, 1))
-    if isinstance(before, Measured):
+    if isinstance(before, ScoreEstimate):
         loss = gap(before, window)
         return replace(loss, freedom=min(loss.freedom, few))
     error = math.sqrt(before.error**2 + now.error**2)

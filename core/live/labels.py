@@ -23,7 +23,7 @@ PREDICTIONS, LABELS = "predictions", "labels"
 
 
 @dataclass(frozen=True)
-class Names:
+class LabelColumns:
     """What the columns of both tables are called.
 
     Attributes:
@@ -45,7 +45,7 @@ class Names:
     label_at: str = ""
 
     @classmethod
-    def of(cls, columns: Mapping[str, str] | None) -> Names:
+    def of(cls, columns: Mapping[str, str] | None) -> LabelColumns:
         """Read the names a caller gave.
 
         Raises:
@@ -61,7 +61,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Truths:
+class GroundTruth:
     """Predictions with the truth that is known of them.
 
     Attributes:
@@ -90,14 +90,14 @@ class _Account:
         )
 
 
-def match_truths(
+def match_labels(
     predictions: pd.DataFrame,
     labels: pd.DataFrame,
     *,
-    names: Names | None = None,
+    names: LabelColumns | None = None,
     version: str | int | None = None,
     now: datetime | None = None,
-) -> Truths:
+) -> GroundTruth:
     """Match predictions with their labels.
 
     A label that comes twice with one value counts once; with different values the one known last counts. An id scored
@@ -120,7 +120,7 @@ def match_truths(
     """
     import pandas as pd
 
-    names, account = names or Names(), _Account([], [])
+    names, account = names or LabelColumns(), _Account([], [])
     moment = pd.Timestamp(now or datetime.now().astimezone())
     moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
     said, known = _predictions(predictions, names), _labels(labels, names)
@@ -135,10 +135,10 @@ def match_truths(
     truth = known.drop_duplicates("key", keep="last").set_index("key")["label"].astype(object)
     said["label"] = said["key"].map(truth) if len(truth) else pd.Series(None, index=said.index, dtype=object)
     rows = said.sort_values("at", kind="stable", ignore_index=True)[["at", "prediction", "label"]]
-    return Truths(rows, tuple(account.findings), tuple(account.notes))
+    return GroundTruth(rows, tuple(account.findings), tuple(account.notes))
 
 
-def _predictions(table: pd.DataFrame, names: Names) -> pd.DataFrame:
+def _predictions(table: pd.DataFrame, names: LabelColumns) -> pd.DataFrame:
     import pandas as pd
 
     columns = {"id": names.id, "at": names.at, "prediction": names.prediction}
@@ -147,7 +147,7 @@ def _predictions(table: pd.DataFrame, names: Names) -> pd.DataFrame:
     return pd.DataFrame(found).reset_index(drop=True)
 
 
-def _labels(table: pd.DataFrame, names: Names) -> pd.DataFrame:
+def _labels(table: pd.DataFrame, names: LabelColumns) -> pd.DataFrame:
     """Return id, label and time known; without a column of times, none is known."""
     import pandas as pd
 

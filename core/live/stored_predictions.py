@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core._text import show
 from prefect_mlops.core.errors import ConfigError, unknown_name
-from prefect_mlops.core.evaluation.estimates import Measured, Rows, measure
-from prefect_mlops.core.evaluation.predictions import Answers
+from prefect_mlops.core.evaluation.estimates import Rows, ScoreEstimate, measure
+from prefect_mlops.core.evaluation.predictions import CachedPredictions
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from prefect_mlops.core.evaluation.resampling_units import Units
+    from prefect_mlops.core.evaluation.resampling_units import ResamplingUnits
 
 MAX_CLASSES = 100  # more are numbers, not classes
 MIN_OF_CLASS = 5  # rows of either class of a binary target; fewer say nothing about either
@@ -53,7 +53,7 @@ class Recording:
     """
 
     metric: str
-    answers: Answers
+    answers: CachedPredictions
     y: pd.Series
     both_needed: bool = False
     note: str = ""
@@ -69,7 +69,7 @@ class Recording:
             return f"{counts.min()} rows of one class, at least {MIN_OF_CLASS} are needed"
         return ""
 
-    def measure(self, units: Units, chosen: NDArray[Any]) -> Measured:
+    def measure(self, units: ResamplingUnits, chosen: NDArray[Any]) -> ScoreEstimate:
         """Score some of the rows.
 
         Raises:
@@ -196,7 +196,7 @@ def _recording(metric: str, model: Any, truth: NDArray[Any], *, both_needed: boo
     import pandas as pd
 
     nothing = pd.DataFrame(index=np.arange(len(truth)))
-    return Recording(metric, Answers(model, nothing), pd.Series(truth), both_needed, note)
+    return Recording(metric, CachedPredictions(model, nothing), pd.Series(truth), both_needed, note)
 
 
 def _numbers(cells: pd.Series, role: str, metric: str) -> NDArray[Any]:

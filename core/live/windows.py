@@ -16,7 +16,7 @@ from pydantic import Field
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.intervals import alone, shown
-from prefect_mlops.core.evaluation.resampling_units import MIN_BLOCKS, Units, units_of
+from prefect_mlops.core.evaluation.resampling_units import MIN_BLOCKS, ResamplingUnits, resampling_units
 from prefect_mlops.core.live.stored_predictions import Recording, record, require_working
 from prefect_mlops.core.values import Value
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from prefect_mlops.core.evaluation.estimates import Measured
-    from prefect_mlops.core.live.labels import Truths
+    from prefect_mlops.core.evaluation.estimates import ScoreEstimate
+    from prefect_mlops.core.live.labels import GroundTruth
 
 MIN_ROWS = 50  # labelled rows of a window; fewer say nothing about a score
 ENOUGH_ROWS = 1000  # labelled rows of the middle window, where the length of a window is chosen here
@@ -87,13 +87,13 @@ class Course:
     """
 
     windows: tuple[Window, ...]
-    measured: dict[str, tuple[Measured | None, ...]]
+    measured: dict[str, tuple[ScoreEstimate | None, ...]]
     recordings: dict[str, Recording]
     places: tuple[NDArray[Any], ...]
-    units: Units
+    units: ResamplingUnits
     notes: tuple[str, ...] = ()
 
-    def pooled(self, metric: str, chosen: Sequence[int]) -> Measured:
+    def pooled(self, metric: str, chosen: Sequence[int]) -> ScoreEstimate:
         """Measure some windows together."""
         import numpy as np
 
@@ -101,7 +101,7 @@ class Course:
 
 
 def score_windows(
-    truths: Truths,
+    truths: GroundTruth,
     *,
     metrics: Sequence[str],
     every: str | None = None,
@@ -112,7 +112,7 @@ def score_windows(
     """Score a model over time, from its stored predictions and their labels.
 
     Args:
-        truths: what `core.live.labels.match_truths` made of both tables.
+        truths: what `core.live.labels.match_labels` made of both tables.
         metrics: scikit-learn scorer names, of those in `core.live.stored_predictions.WORKING`; larger is better.
         every: length of a window: ``"day"``, ``"week"``, ``"month"`` or a pandas offset alias such as ``"12h"``; None
             takes the shortest of day, week and month that has `ENOUGH_ROWS` labelled rows in the middle window.
@@ -133,7 +133,7 @@ def score_windows(
 
 
 def follow(
-    truths: Truths,
+    truths: GroundTruth,
     *,
     metrics: Sequence[str],
     every: str | None = None,
@@ -157,7 +157,7 @@ def follow(
     places = tuple(np.flatnonzero(of == number) for number in range(len(cut.spans)))
     recordings = _recordings(wanted, labelled, positive)
     counts = np.bincount(cut.of, minlength=len(cut.spans))
-    measured: dict[str, list[Measured | None]] = {metric: [] for metric in wanted}
+    measured: dict[str, list[ScoreEstimate | None]] = {metric: [] for metric in wanted}
     windows = []
     for number, (start, end) in enumerate(cut.spans):
         window = Window(start=start, end=end, rows=counts[number], labelled=len(places[number]), over=end <= moment)
@@ -185,8 +185,8 @@ def _recordings(metrics: Sequence[str], labelled: pd.DataFrame, positive: object
 
 
 def _measure(
-    recording: Recording | None, units: Units, chosen: NDArray[Any], window: Window, min_labelled: float
-) -> Measured | str:
+    recording: Recording | None, units: ResamplingUnits, chosen: NDArray[Any], window: Window, min_labelled: float
+) -> ScoreEstimate | str:
     """Measure a window, or say why it is not judged."""
     if window.share_labelled < min_labelled:
         return f"{min_labelled:.0%} labelled are needed"
@@ -204,7 +204,7 @@ def _measure(
     return alone(found).problem or found
 
 
-def _filled(window: Window, found: dict[str, Measured | str]) -> Window:
+def _filled(window: Window, found: dict[str, ScoreEstimate | str]) -> Window:
     scores = {metric: one for metric, one in found.items() if not isinstance(one, str)}
     intervals = {metric: shown(one) for metric, one in scores.items()}
     return window.model_copy(
@@ -276,7 +276,7 @@ def _offset(every: str) -> Any:
     return offset
 
 
-def _units(labelled: pd.DataFrame, of: NDArray[Any]) -> tuple[Units, list[str]]:
+def _units(labelled: pd.DataFrame, of: NDArray[Any]) -> tuple[ResamplingUnits, list[str]]:
     """Put the rows of each window into blocks in time, numbered through in order of time.
 
     Scores of one batch share a time stamp; where a window has too few stamps, its rows are taken as they come.
@@ -290,8 +290,8 @@ def _units(labelled: pd.DataFrame, of: NDArray[Any]) -> tuple[Units, list[str]]:
         rows = labelled.iloc[chosen][["at"]]
         if rows["at"].nunique() < MIN_BLOCKS:
             tied, rows = True, pd.DataFrame({"at": np.arange(len(chosen))})
-        found = units_of(rows, order_by="at", group_by=None).of
+        found = resampling_units(rows, order_by="at", group_by=None).of
         blocks[chosen] = next_free + found
         next_free += int(found.max()) + 1
     few = "Some windows have few times of scoring: within one time, rows were taken in the order of the table."
-    return Units("blocks", blocks), [few] if tied else []
+    return ResamplingUnits("blocks", blocks), [few] if tied else []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from prefect_mlops.core.model_files.smoke_test import Rehearsal
+from prefect_mlops.core.model_files.smoke_test import SmokeTest
 
 # Imports take ten seconds on a cold disk, loading a forest of gigabytes a minute, timing at most ten seconds and one
 # prediction more. What takes longer than this hangs.
@@ -37,7 +37,7 @@ _KEPT = frozenset(
 _KEPT_PREFIXES = ("LC_", "OMP_", "OPENBLAS_", "MKL_", "KMP_", "BLIS_", "VECLIB_", "LOKY_")  # threads change last digits
 
 
-def rehearse_apart(*, model: Path, kept: Path | None, subject: str) -> Rehearsal | str:
+def smoke_test_isolated(*, model: Path, kept: Path | None, subject: str) -> SmokeTest | str:
     """Rehearse a model in a process of its own.
 
     Args:
@@ -88,7 +88,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     child.communicate()
 
 
-def _read(answer: bytes, code: int, said: str) -> Rehearsal | str:
+def _read(answer: bytes, code: int, said: str) -> SmokeTest | str:
     also = f"; it said: {said}" if said else ""
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
@@ -97,7 +97,7 @@ def _read(answer: bytes, code: int, said: str) -> Rehearsal | str:
     if code:
         return f"the process ended with exit code {code}{also}"
     try:
-        return Rehearsal.model_validate_json(answer)
+        return SmokeTest.model_validate_json(answer)
     except ValidationError:
         shown = answer[:MAX_SAID_LENGTH].decode(errors="replace").strip()
         return f"the process gave no answer that can be read: {shown!r}{also}"

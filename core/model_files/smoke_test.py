@@ -1,7 +1,7 @@
 """The rehearsal of a model: rows kept with what was predicted for them, asked again in a clean process.
 
-`keep_rows` writes the rows at training; `rehearse` is what the clean process runs. That process knows no Prefect and no
-MLflow, and takes nothing from the files on trust: they come from a store that others can write to.
+`keep_rows` writes the rows at training; `run_smoke_test` is what the clean process runs. That process knows no Prefect
+and no MLflow, and takes nothing from the files on trust: they come from a store that others can write to.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TIMED_SECONDS = 10.0  # no more runs after this: a slow model is known to be slo
 Stage = Literal["model", "rows", "predict", "done"]
 
 
-class Rehearsal(Value):
+class SmokeTest(Value):
     """What a clean process saw of a model.
 
     Attributes:
@@ -166,7 +166,7 @@ def _read_predictions(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def rehearse(*, model: Path, kept: Path | None, subject: str) -> Rehearsal:
+def run_smoke_test(*, model: Path, kept: Path | None, subject: str) -> SmokeTest:
     """Load a model, compare its predictions with the kept ones, and measure what they cost.
 
     Args:
@@ -186,13 +186,13 @@ def rehearse(*, model: Path, kept: Path | None, subject: str) -> Rehearsal:
     try:
         estimator = load_model_files(model, subject=subject)
         if rows is None:
-            return Rehearsal(stage="rows" if unreadable else "done", problem=unreadable, memory_mb=_memory_since(start))
+            return SmokeTest(stage="rows" if unreadable else "done", problem=unreadable, memory_mb=_memory_since(start))
         stage = "predict"
         different, difference = _compared(then, predictions_of(estimator, rows))
         seconds = _seconds(estimator, rows)
     except Exception as error:  # noqa: BLE001 - whatever a model brings is its answer
-        return Rehearsal(stage=stage, problem=_line(error))
-    return Rehearsal(
+        return SmokeTest(stage=stage, problem=_line(error))
+    return SmokeTest(
         stage="done",
         rows=len(rows),
         predictions=sum(array.size for array in then.values()),
@@ -303,7 +303,7 @@ def answer(order: dict[str, str | None]) -> None:
     """Rehearse as ordered and write one line of JSON, the only one: what a model prints goes to standard error."""
     result = os.dup(1)
     os.dup2(2, 1)
-    seen = rehearse(
+    seen = run_smoke_test(
         model=Path(str(order["model"])),
         kept=Path(order["kept"]) if order["kept"] else None,
         subject=str(order["subject"]),

@@ -7,12 +7,12 @@ from datetime import datetime
 
 from prefect_mlops.core._text import moment
 from prefect_mlops.core.errors import ConfigError, ConflictError
-from prefect_mlops.core.promotion.guards import held_lease
+from prefect_mlops.core.promotion.guards import held_lock
 from prefect_mlops.core.promotion.history import (
     AUTOMATIC,
-    CROWNS,
     DECISIONS,
     PERSON,
+    PROMOTING,
     Entry,
     carried_out,
     champion_entry,
@@ -52,7 +52,7 @@ def earlier_champions(entries: Sequence[Entry]) -> list[int]:
     """
     reign: list[int] = []
     for entry in entries:
-        if entry.kind in CROWNS and entry.version is not None:
+        if entry.kind in PROMOTING and entry.version is not None:
             reign = reign[: reign.index(entry.version)] if entry.version in reign else reign
             reign.append(entry.version)
     return reign[-2::-1]
@@ -236,7 +236,7 @@ def under_way(entries: Sequence[Entry], now: datetime, *, flow_run: str = "") ->
         now: the time, with a zone.
         flow_run: the run that asks.
     """
-    champion, lease = champion_entry(entries), held_lease(entries)
+    champion, lease = champion_entry(entries), held_lock(entries)
     if champion is None or lease is None or lease.until is None or carried_out(entries, champion):
         return False
     return lease.flow_run == champion.flow_run != flow_run and lease.until > now
@@ -299,7 +299,7 @@ def rollback_target(model: str, entries: Sequence[Entry], to: int | None) -> int
         return earlier[0]
     if to == champion.version:
         raise ConfigError(f"{model}: v{to} is the champion already, since {moment(champion.at)}")
-    known = sorted({entry.version for entry in entries if entry.kind in CROWNS and entry.version is not None})
+    known = sorted({entry.version for entry in entries if entry.kind in PROMOTING and entry.version is not None})
     if to not in known:
         were = ", ".join(f"v{one}" for one in known)
         raise ConfigError(

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime
 
 from prefect_mlops.core._text import moment
-from prefect_mlops.core.promotion.history import AUTOMATIC, DECISIONS, LEASE_ENDS, Entry, last_decision
+from prefect_mlops.core.promotion.history import AUTOMATIC, DECISIONS, LOCK_ENDS, Entry, last_decision
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:
     from prefect_mlops.core.specs.policies import Retrain
 
 
-class Brake(Value):
+class Guard(Value):
     """What keeps a training from starting.
 
     Attributes:
@@ -36,9 +36,9 @@ class Brake(Value):
     advice: str
 
 
-def find_brake(
+def find_guard(
     entries: Sequence[Entry], retrain: Retrain, now: datetime, *, automatic: bool, flow_run: str = ""
-) -> Brake | None:
+) -> Guard | None:
     """Find what holds a training back.
 
     Args:
@@ -53,21 +53,21 @@ def find_brake(
     """
     if not automatic:
         return busy(entries, now, flow_run=flow_run)
-    return next(iter(find_brakes(entries, retrain, now, flow_run=flow_run)), None)
+    return next(iter(find_guards(entries, retrain, now, flow_run=flow_run)), None)
 
 
-def find_brakes(entries: Sequence[Entry], retrain: Retrain, now: datetime, *, flow_run: str = "") -> list[Brake]:
+def find_guards(entries: Sequence[Entry], retrain: Retrain, now: datetime, *, flow_run: str = "") -> list[Guard]:
     """Find everything that holds an automatic training; what only a person can release first, as waiting is no use."""
     found = (breaker(entries, retrain), busy(entries, now, flow_run=flow_run), cooling(entries, retrain, now))
     return [brake for brake in found if brake is not None]
 
 
-def busy(entries: Sequence[Entry], now: datetime, *, flow_run: str = "") -> Brake | None:
+def busy(entries: Sequence[Entry], now: datetime, *, flow_run: str = "") -> Guard | None:
     """Tell whether another run holds the lease."""
-    lease = held_lease(entries)
+    lease = held_lock(entries)
     if lease is None or lease.until is None or lease.until <= now or (flow_run and lease.flow_run == flow_run):
         return None
-    return Brake(
+    return Guard(
         kind="busy",
         reason=f"flow run {lease.flow_run} has been at work on {lease.model} since {moment(lease.at)}",
         until=lease.until,
@@ -75,13 +75,13 @@ def busy(entries: Sequence[Entry], now: datetime, *, flow_run: str = "") -> Brak
     )
 
 
-def cooling(entries: Sequence[Entry], retrain: Retrain, now: datetime) -> Brake | None:
+def cooling(entries: Sequence[Entry], retrain: Retrain, now: datetime) -> Guard | None:
     """Tell whether the last decision was too short a time ago."""
     last = last_decision(entries)
     if last is None or last.at + retrain.cool_down <= now:
         return None
     until = last.at + retrain.cool_down
-    return Brake(
+    return Guard(
         kind="cool-down",
         reason=f"v{last.version} was {last.kind} at {moment(last.at)}, and {last.model} rests for {retrain.cool_down}",
         until=until,
@@ -89,13 +89,13 @@ def cooling(entries: Sequence[Entry], retrain: Retrain, now: datetime) -> Brake 
     )
 
 
-def breaker(entries: Sequence[Entry], retrain: Retrain) -> Brake | None:
+def breaker(entries: Sequence[Entry], retrain: Retrain) -> Guard | None:
     """Tell whether so many challengers were refused in a row that another one is not worth its time."""
     refused = refused_in_a_row(entries)
     if not retrain.refused_in_a_row or refused < retrain.refused_in_a_row:
         return None
     last = last_decision(entries)
-    return Brake(
+    return Guard(
         kind="breaker",
         reason=f"{refused} challengers in a row were refused, the last one because: {last.reason if last else ''}",
         advice="Look at why they were refused, mend data or spec, then start train by hand: that closes the breaker.",
@@ -114,7 +114,7 @@ def opened(entries: Sequence[Entry]) -> bool:
     return bool(steps) and steps[-1].kind == "opened"
 
 
-def held_lease(entries: Sequence[Entry]) -> Entry | None:
+def held_lock(entries: Sequence[Entry]) -> Entry | None:
     """Return the newest lease when its run has not said that it ended; it may have run out."""
     lease = next((entry for entry in reversed(entries) if entry.kind == "leased"), None)
     if lease is None or any(_ends(entry, lease) for entry in entries):
@@ -127,4 +127,4 @@ def _by_hand(entry: Entry) -> bool:
 
 
 def _ends(entry: Entry, lease: Entry) -> bool:
-    return entry.kind in LEASE_ENDS and entry.sequence > lease.sequence and entry.flow_run == lease.flow_run
+    return entry.kind in LOCK_ENDS and entry.sequence > lease.sequence and entry.flow_run == lease.flow_run

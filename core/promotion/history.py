@@ -19,7 +19,15 @@ from pydantic import AwareDatetime, Field, field_validator
 from prefect_mlops.core._text import moment
 from prefect_mlops.core.addresses import history_uri
 from prefect_mlops.core.errors import BackendError, ConflictError
-from prefect_mlops.core.lake.commits import Beaten, append_next, attempts, open_or_make, open_table, read_small, storage
+from prefect_mlops.core.lake.commits import (
+    CommitConflict,
+    append_next,
+    open_or_make,
+    open_table,
+    read_small,
+    retry_commits,
+    storage,
+)
 from prefect_mlops.core.lake.compaction import compact
 from prefect_mlops.core.values import Value
 
@@ -31,15 +39,15 @@ PERSON = "person"
 AUTOMATIC = "automatic"
 COMPACT_EVERY = 100  # each row is a file of its own; a hundred are read in 30 ms, thousands in seconds
 
-Kind = Literal[
+EntryKind = Literal[
     "leased", "released", "promoted", "rolled_back", "requested", "refused", "denied", "failed", "opened", "closed",
     "repaired", "drifted", "backfilled",
 ]  # fmt: skip
 # These make the version they name the champion.
-CROWNS = ("promoted", "rolled_back")
-DECISIONS = (*CROWNS, "requested", "refused")
+PROMOTING = ("promoted", "rolled_back")
+DECISIONS = (*PROMOTING, "requested", "refused")
 # A promotion does not give the lease back: it is over when the alias has been set, which is written as `released`.
-LEASE_ENDS = ("released", "requested", "refused", "failed", "repaired")
+LOCK_ENDS = ("released", "requested", "refused", "failed", "repaired")
 # These are written once the alias points at the version they name.
 CARRIED_OUT = ("released", "repaired")
 
@@ -120,7 +128,7 @@ def decide(model: str, make: Callable[[list[Entry]], Entry | None]) -> Entry | N
     """
     uri = history_uri(model)
     tried: Entry | None = None
-    for lost in attempts(uri):
+    for lost in retry_commits(uri):
         with lost:
             table = open_table(uri)
             entries = [] if table is None else _entries(table)
@@ -142,7 +150,7 @@ def _first_table(uri: str) -> DeltaTable:
     """Make the table when there is something to write into it: asking about a wrong name leaves nothing behind."""
     table = open_or_make(uri, _schema())
     if table.version() > 0:
-        raise Beaten(f"the history at {uri} was begun by somebody else")
+        raise CommitConflict(f"the history at {uri} was begun by somebody else")
     return table
 
 
@@ -179,7 +187,7 @@ def next_sequence(entries: Sequence[Entry]) -> int:
 
 def champion_entry(entries: Sequence[Entry]) -> Entry | None:
     """Return the entry that made the present champion, a promotion or a rollback; None where there was neither."""
-    return next((entry for entry in reversed(entries) if entry.kind in CROWNS), None)
+    return next((entry for entry in reversed(entries) if entry.kind in PROMOTING), None)
 
 
 def champion_at(entries: Sequence[Entry], moment: datetime) -> Entry | None:

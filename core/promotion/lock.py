@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConflictError
 from prefect_mlops.core.promotion.decisions import open_request
-from prefect_mlops.core.promotion.guards import Brake, find_brake, held_lease
+from prefect_mlops.core.promotion.guards import Guard, find_guard, held_lock
 from prefect_mlops.core.promotion.history import (
     AUTOMATIC,
-    CROWNS,
     DECISIONS,
     PERSON,
+    PROMOTING,
     Entry,
-    Kind,
+    EntryKind,
     carried_out,
     champion_entry,
     decide,
@@ -38,7 +38,7 @@ def take(
     recipe: str = "",
     flow_run: str = "",
     details: Mapping[str, Any] | None = None,
-) -> Entry | Brake | Decision:
+) -> Entry | Guard | Decision:
     """Take the turn at a model.
 
     Args:
@@ -56,11 +56,11 @@ def take(
         BackendError: storage failed.
     """
     now = datetime.now(timezone.utc)
-    answers: list[Brake | Decision] = []
+    answers: list[Guard | Decision] = []
 
     def lease(entries: Sequence[Entry]) -> Entry | None:
         known = decided(entries, recipe) if recipe else None
-        answer = decision_of(known) or find_brake(entries, retrain, now, automatic=automatic, flow_run=flow_run)
+        answer = decision_of(known) or find_guard(entries, retrain, now, automatic=automatic, flow_run=flow_run)
         if answer is not None:
             answers.append(answer)
             return None
@@ -107,10 +107,10 @@ def conclude(made: Entry, *, lease: Entry | None = None, replaces: int | None = 
         if request:
             require_open(entries, made, request)
         if lease is not None:
-            require_turn(entries, lease)
+            require_lock(entries, lease)
         require_champion(entries, made, judged_against if replaces == WHOEVER else replaces)
         before = champion_entry(entries)
-        if before is None or made.kind not in CROWNS:  # a refusal or request names whom it was judged against
+        if before is None or made.kind not in PROMOTING:  # a refusal or request names whom it was judged against
             return made
         return made.model_copy(update={"replaced": before.version})
 
@@ -118,7 +118,7 @@ def conclude(made: Entry, *, lease: Entry | None = None, replaces: int | None = 
 
 
 def conclusion_on(
-    kind: Kind,
+    kind: EntryKind,
     version: ModelVersion,
     decision: Decision | None = None,
     *,
@@ -189,7 +189,7 @@ def give_up(lease: Entry, reason: str) -> Entry | None:
     """Write that a turn ended without a decision, unless it had ended, or another run has it by now."""
 
     def failure(entries: Sequence[Entry]) -> Entry | None:
-        held = held_lease(entries)
+        held = held_lock(entries)
         if held is None or held.sequence != lease.sequence:
             return None
         return Entry(
@@ -204,7 +204,7 @@ def give_up(lease: Entry, reason: str) -> Entry | None:
     return decide(lease.model, failure)
 
 
-def require_turn(entries: Sequence[Entry], lease: Entry) -> None:
+def require_lock(entries: Sequence[Entry], lease: Entry) -> None:
     """Make sure that nobody else took the turn.
 
     Raises:

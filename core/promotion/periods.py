@@ -7,14 +7,14 @@ from datetime import datetime
 
 from pydantic import AwareDatetime
 
-from prefect_mlops.core.promotion.history import CROWNS, Entry
+from prefect_mlops.core.promotion.history import PROMOTING, Entry
 from prefect_mlops.core.values import Value
 
 # What else was decided about a model; turns, drift and backfills are for those who audit.
 DECIDED = ("refused", "requested", "denied", "opened", "closed", "failed", "repaired")
 
 
-class Reign(Value):
+class ChampionPeriod(Value):
     """A time in which one version was champion.
 
     Attributes:
@@ -42,18 +42,18 @@ class Reign(Value):
     sequence: int
 
 
-def reigns(entries: Sequence[Entry]) -> list[Reign]:
+def champion_periods(entries: Sequence[Entry]) -> list[ChampionPeriod]:
     """Return who was champion from when to when, oldest first."""
-    crowns = [entry for entry in entries if entry.kind in CROWNS]
+    crowns = [entry for entry in entries if entry.kind in PROMOTING]
     ends = [entry.at for entry in crowns[1:]]
     return [_reign(entry, until) for entry, until in zip(crowns, [*ends, None], strict=False)]
 
 
-def reigns_between(found: Sequence[Reign], start: datetime, end: datetime) -> list[Reign]:
+def periods_between(found: Sequence[ChampionPeriod], start: datetime, end: datetime) -> list[ChampionPeriod]:
     """Return the reigns that a span of time is part of.
 
     Args:
-        found: from `reigns`.
+        found: from `champion_periods`.
         start: with a zone.
         end: with a zone; the same as `start` for a moment.
     """
@@ -71,8 +71,8 @@ def comment_on(entry: Entry) -> str:
     return str(kept.get("comment") or "") if isinstance(kept, dict) else ""
 
 
-def _reign(entry: Entry, until: datetime | None) -> Reign:
-    return Reign(
+def _reign(entry: Entry, until: datetime | None) -> ChampionPeriod:
+    return ChampionPeriod(
         version=entry.version,
         since=entry.at,
         until=until,

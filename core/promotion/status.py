@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prefect_mlops.core._text import moment
 from prefect_mlops.core.promotion.decisions import difference, open_request
-from prefect_mlops.core.promotion.guards import Brake, find_brakes, held_lease
+from prefect_mlops.core.promotion.guards import Guard, find_guards, held_lock
 from prefect_mlops.core.promotion.history import Entry, champion_entry, last_decision
 from prefect_mlops.core.values import Value
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prefect_mlops.core.specs.policies import Retrain
 
 
-class Standing(Value):
+class ModelStatus(Value):
     """How a model stands at one moment.
 
     Attributes:
@@ -41,14 +41,14 @@ class Standing(Value):
     difference: str = ""
     decision: Entry | None = None
     work: Entry | None = None
-    brakes: tuple[Brake, ...] = ()
+    brakes: tuple[Guard, ...] = ()
     request: Entry | None = None
     drift: Entry | None = None
     failure: Entry | None = None
     todo: tuple[str, ...] = ()
 
 
-def find_standing(
+def find_status(
     model: str,
     entries: Sequence[Entry],
     retrain: Retrain,
@@ -56,7 +56,7 @@ def find_standing(
     *,
     alias: int | None = None,
     alias_known: bool = True,
-) -> Standing:
+) -> ModelStatus:
     """Find how a model stands.
 
     Args:
@@ -67,10 +67,10 @@ def find_standing(
         alias: version MLflow's alias points at; None where there is no alias.
         alias_known: False when MLflow could not be asked.
     """
-    lease, decision = held_lease(entries), last_decision(entries)
+    lease, decision = held_lock(entries), last_decision(entries)
     at_work = lease if lease is not None and lease.until is not None and lease.until > now else None
     failure = _newest(entries, "failed")
-    found = Standing(
+    found = ModelStatus(
         model=model,
         champion=champion_entry(entries),
         alias=alias,
@@ -78,7 +78,7 @@ def find_standing(
         difference=difference(entries, alias) if alias_known else "",
         decision=decision,
         work=at_work,
-        brakes=tuple(find_brakes(entries, retrain, now)),
+        brakes=tuple(find_guards(entries, retrain, now)),
         request=open_request(entries),
         drift=_newest(entries, "drifted"),
         failure=failure if _later(failure, decision) else None,
@@ -86,7 +86,7 @@ def find_standing(
     return found.model_copy(update={"todo": tuple(_todo(found))})
 
 
-def _todo(found: Standing) -> Iterator[str]:
+def _todo(found: ModelStatus) -> Iterator[str]:
     busy = found.work is not None
     if found.champion is None and found.alias is None and found.alias_known and not busy:
         yield "There is no champion: start train to make the first one."
@@ -102,7 +102,7 @@ def _todo(found: Standing) -> Iterator[str]:
         yield _drift_advice(found)
 
 
-def _drift_advice(found: Standing) -> str:
+def _drift_advice(found: ModelStatus) -> str:
     since = f"It has drifted since {moment(found.drift.at)}" if found.drift else ""
     waits = [brake for brake in found.brakes if brake.until is not None]
     if any(brake.until is None for brake in found.brakes):
@@ -112,7 +112,7 @@ def _drift_advice(found: Standing) -> str:
     return f"{since} and was not trained since: start train, or see whether its trigger is switched on."
 
 
-def _until(brakes: Sequence[Brake]) -> list[datetime]:
+def _until(brakes: Sequence[Guard]) -> list[datetime]:
     return [brake.until for brake in brakes if brake.until is not None]
 
 

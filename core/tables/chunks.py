@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 250_000  # ten columns of numbers are 20 MB; smaller chunks cost time, larger ones only memory
 
 
-Part = tuple[int, int]
+TablePart = tuple[int, int]
 """A number from 0, and of how many parts; each file of a table belongs to one of them."""
-_WHOLE: Part = (0, 1)
+_WHOLE: TablePart = (0, 1)
 
 
 def read_chunks(
@@ -37,7 +37,7 @@ def read_chunks(
     columns: Sequence[str] | None = None,
     absent_ok: bool = False,
     rows: int = CHUNK_ROWS,
-    part: Part = _WHOLE,
+    part: TablePart = _WHOLE,
 ) -> Iterator[pd.DataFrame]:
     """Read a table in chunks, in a fixed order; put together they are what `core.tables.read.as_frame` gives.
 
@@ -123,7 +123,7 @@ def _slices(frame: pd.DataFrame, columns: list[str] | None, rows: int, *, uri: s
 
 
 def _streamed(
-    source: read.Source, ref: TableRef, columns: list[str] | None, rows: int, part: Part, *, absent_ok: bool
+    source: read.Source, ref: TableRef, columns: list[str] | None, rows: int, part: TablePart, *, absent_ok: bool
 ) -> Iterator[pd.DataFrame]:
     with ExitStack() as stack:
         if source.kind == "delta":
@@ -158,7 +158,7 @@ class _Pieces:
     dataset: ds.FileSystemDataset
     columns: list[str]
     files: arrow.Files
-    part: Part = _WHOLE
+    part: TablePart = _WHOLE
 
     def chunks(self, rows: int) -> Iterator[pd.DataFrame]:
         """Give frames of so many rows; of the types that all of the rows together have."""

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-Kind = Literal["numeric", "boolean", "datetime", "datetime with time zone", "string", "mixed", "empty"]
+CellKind = Literal["numeric", "boolean", "datetime", "datetime with time zone", "string", "mixed", "empty"]
 
 ColumnKind = Literal["numeric", "boolean", "datetime", "categorical", "text", "empty"]
 
 MAX_CATEGORIES = 1000  # strings with more values than this are names, comments or identifiers: text
 UNIQUE_SHARE = 0.5  # likewise strings of which more than every other one is new
 
-_OBJECT_KINDS: dict[str, Kind] = {  # pandas' names for what an object column holds
+_OBJECT_KINDS: dict[str, CellKind] = {  # pandas' names for what an object column holds
     "string": "string",
     "boolean": "boolean",
     "integer": "numeric",
@@ -47,7 +47,7 @@ class Column:
         nominal: the table declares it categorical, so numbers in it are names.
     """
 
-    kind: Kind
+    kind: CellKind
     values: pd.Series
     rows: int
     nulls: int
@@ -98,7 +98,7 @@ def read_column(cells: pd.Series) -> Column:
     return Column("empty" if empty else kind, values, len(cells), len(cells) - len(values), nominal)
 
 
-def _kind(cells: pd.Series) -> Kind:
+def _kind(cells: pd.Series) -> CellKind:
     """Say what the cells mean from their dtype, and from the cells themselves where it says nothing."""
     from pandas.api import types
 
@@ -121,7 +121,7 @@ def _first_zone(cells: pd.Series) -> object:
     return getattr(there.iloc[0], "tzinfo", None) if len(there) else None
 
 
-def _values(cells: pd.Series, kind: Kind) -> pd.Series:
+def _values(cells: pd.Series, kind: CellKind) -> pd.Series:
     import numpy as np
     import pandas as pd
     from pandas.api import types

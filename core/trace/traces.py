@@ -6,7 +6,7 @@ from pydantic import AwareDatetime, Field
 
 from prefect_mlops.core.promotion.decisions import Approval
 from prefect_mlops.core.promotion.history import Entry
-from prefect_mlops.core.promotion.periods import Reign
+from prefect_mlops.core.promotion.periods import ChampionPeriod
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.values import Value
 
@@ -145,7 +145,7 @@ class Trace(Value):
     approval: Approval | None = None
     replaced: int | None = None
     champion: bool = False
-    reigns: tuple[Reign, ...] = ()
+    reigns: tuple[ChampionPeriod, ...] = ()
     unknown: tuple[str, ...] = ()
 
     @property

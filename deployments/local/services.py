@@ -33,7 +33,7 @@ PAGE = 200  # the most rows Prefect's API gives in one answer
 WORKER_ENVIRONMENT = {
     "PREFECT_WORKER_QUERY_SECONDS": "0.5",
     "PREFECT_DEFAULT_WORK_POOL_NAME": POOL,
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # the least Prefect allows: `tidy` takes silence for death
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # the least Prefect allows: `maintenance` takes silence for death
     "COLUMNS": "400",  # log lines of the Prefect CLI are otherwise broken at 80 characters
 }
 

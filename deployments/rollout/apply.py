@@ -24,7 +24,7 @@ from prefect_mlops.deployments.rollout.plan import ABSENT, DeploymentPlan, Plan,
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-    from prefect_mlops.deployments.rollout.entries import Entry
+    from prefect_mlops.deployments.rollout.entries import DeploymentEntry
 
 
 def plan_rollout(project: Path, *, prune: bool = False, reset: bool = False) -> Plan:
@@ -83,7 +83,7 @@ def carry_out(plan: Plan, *, tell: Callable[[str], None]) -> None:
             tell(f"{name}: done")
 
 
-def _apply(client: SyncPrefectClient, plan: DeploymentPlan, entry: Entry) -> None:
+def _apply(client: SyncPrefectClient, plan: DeploymentPlan, entry: DeploymentEntry) -> None:
     """Write what the file said last: whatever happens before that, the next deploy then finds more to do, not less."""
     flow = client.create_flow_from_name(entry.flow)
     number = plan.present.id or _write(client, plan, entry, flow=flow, labels={})
@@ -93,7 +93,7 @@ def _apply(client: SyncPrefectClient, plan: DeploymentPlan, entry: Entry) -> Non
 
 
 def _write(
-    client: SyncPrefectClient, plan: DeploymentPlan, entry: Entry, *, flow: UUID, labels: dict[str, Any]
+    client: SyncPrefectClient, plan: DeploymentPlan, entry: DeploymentEntry, *, flow: UUID, labels: dict[str, Any]
 ) -> UUID:
     """Write fields, schedules and labels in one request, which is one transaction.
 
@@ -113,7 +113,9 @@ def _write(
     return UUID(client.request("POST", "/deployments/", json=body).json()["id"])
 
 
-def _write_automations(client: SyncPrefectClient, plan: DeploymentPlan, entry: Entry, deployment: UUID) -> None:
+def _write_automations(
+    client: SyncPrefectClient, plan: DeploymentPlan, entry: DeploymentEntry, deployment: UUID
+) -> None:
     for part in plan.parts:
         if part.kind != "automation" or not part.acts:
             continue

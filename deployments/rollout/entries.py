@@ -26,7 +26,7 @@ SETS = ("expect", "after", "for_each")  # order means nothing there, and differs
 
 
 @dataclass(frozen=True)
-class Entry:
+class DeploymentEntry:
     """A deployment as the file wants it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Entry:
         return f"{self.flow}/{self.name}"
 
 
-def read_entries(project: Path) -> tuple[str, tuple[Entry, ...]]:
+def read_entries(project: Path) -> tuple[str, tuple[DeploymentEntry, ...]]:
     """Read a project's deployments; imports its flows, so the project is the current folder and on ``sys.path``.
 
     Args:
@@ -99,7 +99,7 @@ def automation_for(trigger: DeploymentTriggerTypes, deployment: UUID = NOBODY) -
     return trigger.as_automation()
 
 
-def _entry(raw: dict[str, Any], content: dict[str, Any]) -> Entry:
+def _entry(raw: dict[str, Any], content: dict[str, Any]) -> DeploymentEntry:
     where = f"{PROJECT_FILE}: deployment {raw['name']!r}"
     if any(raw.get(steps, content.get(steps)) for steps in ("build", "push")):
         raise ConfigError(
@@ -114,7 +114,7 @@ def _entry(raw: dict[str, Any], content: dict[str, Any]) -> Entry:
     flow = _flow(filled, where)
     pool = filled.get("work_pool") or {}
     schedules = [_schedule(given, where) for given in _listed(filled, "schedules", where)]
-    return Entry(
+    return DeploymentEntry(
         flow=flow.name,
         name=filled["name"],
         pool=str(pool.get("name") or POOL),

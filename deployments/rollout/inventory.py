@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from prefect_mlops.deployments.rollout.entries import Entry, automation_value, schedule_key, schedule_value
+from prefect_mlops.deployments.rollout.entries import DeploymentEntry, automation_value, schedule_key, schedule_value
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -44,7 +44,7 @@ class Present:
     labels: dict[str, Any] = field(default_factory=dict)
 
 
-def find_present(client: SyncPrefectClient, entry: Entry) -> Present:
+def find_present(client: SyncPrefectClient, entry: DeploymentEntry) -> Present:
     """Look up a deployment of the file by its name.
 
     Args:

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from prefect_mlops.deployments.rollout.entries import Entry, automation_for, automation_value
+from prefect_mlops.deployments.rollout.entries import DeploymentEntry, automation_for, automation_value
 
 if TYPE_CHECKING:
     from prefect_mlops.deployments.rollout.inventory import Present
 
-Kind = Literal["field", "schedule", "automation"]
+PartKind = Literal["field", "schedule", "automation"]
 Verb = Literal["same", "create", "change", "kept", "left", "remove"]
 
 DIGEST = 12  # characters; tells one version of an entry from the last one, guards nothing
@@ -41,7 +41,7 @@ ABSENT = _Absent()
 
 
 @dataclass(frozen=True)
-class Part:
+class PlanPart:
     """What becomes of one part of a deployment.
 
     Attributes:
@@ -53,7 +53,7 @@ class Part:
         file: its value in the file.
     """
 
-    kind: Kind
+    kind: PartKind
     name: str
     verb: Verb
     server: Any
@@ -97,9 +97,9 @@ class DeploymentPlan:
         prune: whether it is removed, where the file no longer lists it.
     """
 
-    entry: Entry | None
+    entry: DeploymentEntry | None
     present: Present
-    parts: tuple[Part, ...]
+    parts: tuple[PlanPart, ...]
     digests: Mapping[str, str]
     project: str
     prune: bool = False
@@ -142,7 +142,7 @@ class Plan:
 
 
 def plan_deployment(
-    entry: Entry, present: Present, *, project: str, prune: bool = False, reset: bool = False
+    entry: DeploymentEntry, present: Present, *, project: str, prune: bool = False, reset: bool = False
 ) -> DeploymentPlan:
     """Compare what the file says, what it said the last time and what the server has.
 
@@ -159,12 +159,12 @@ def plan_deployment(
     gone = {key.partition(" ")[2] for key in present.digests if key.startswith("field ")} - entry.fields.keys()
     fields = {**{name: DEFAULTS[name] for name in gone if name in DEFAULTS}, **entry.fields}
     automations = {name: automation_value(automation_for(trigger)) for name, trigger in entry.triggers.items()}
-    sides: tuple[tuple[Kind, Mapping[str, Any], Mapping[str, Any]], ...] = (
+    sides: tuple[tuple[PartKind, Mapping[str, Any], Mapping[str, Any]], ...] = (
         ("field", fields, {name: present.fields[name] for name in fields if name in present.fields}),
         ("schedule", entry.schedules, present.schedules),
         ("automation", automations, present.automations),
     )
-    parts: list[Part] = []
+    parts: list[PlanPart] = []
     for kind, wanted, there in sides:
         for name, value in wanted.items():
             known = None if reset or name in FROM_CODE else present.digests.get(f"{kind} {name}")
@@ -172,19 +172,19 @@ def plan_deployment(
         for name in there.keys() - wanted.keys():
             if f"{kind} {name}" in present.digests:
                 verb: Verb = "remove" if prune or name in entry.replaced else "left"
-                parts.append(Part(kind, name, verb, there[name], ABSENT))
+                parts.append(PlanPart(kind, name, verb, there[name], ABSENT))
     return DeploymentPlan(entry, present, tuple(parts), _digests(parts, entry, present), project)
 
 
-def _settled(kind: Kind, name: str, wanted: Any, there: Any, *, known: str | None) -> Part:
+def _settled(kind: PartKind, name: str, wanted: Any, there: Any, *, known: str | None) -> PlanPart:
     if _canonical(wanted) == _canonical(_comparable(kind, wanted, there)):
-        return Part(kind, name, "same", there, wanted)
+        return PlanPart(kind, name, "same", there, wanted)
     if known == _digest(wanted):
-        return Part(kind, name, "kept", there, wanted)
-    return Part(kind, name, "create" if there is ABSENT else "change", there, wanted)
+        return PlanPart(kind, name, "kept", there, wanted)
+    return PlanPart(kind, name, "create" if there is ABSENT else "change", there, wanted)
 
 
-def _digests(parts: list[Part], entry: Entry, present: Present) -> dict[str, str]:
+def _digests(parts: list[PlanPart], entry: DeploymentEntry, present: Present) -> dict[str, str]:
     """Say what to remember: what the file says now, and that what it no longer has came from it."""
     left = {part.key: present.digests[part.key] for part in parts if part.verb == "left"}
     fields = {f"field {name}" for name in entry.fields if name not in FROM_CODE}
@@ -192,7 +192,7 @@ def _digests(parts: list[Part], entry: Entry, present: Present) -> dict[str, str
     return {**left, **{part.key: _digest(part.file) for part in declared}}
 
 
-def _comparable(kind: Kind, wanted: Any, there: Any) -> Any:
+def _comparable(kind: PartKind, wanted: Any, there: Any) -> Any:
     """Leave out what the server added to a schedule of which the file says nothing, such as where it counts from."""
     if kind != "schedule" or there is ABSENT:
         return there

@@ -21,7 +21,7 @@ LOOKUP_SECONDS = 300.0  # imports scikit-learn and Great Expectations, from a co
 
 
 @dataclass(frozen=True)
-class Place:
+class LandingAddress:
     """Where a dataset's files arrive.
 
     Attributes:
@@ -40,7 +40,7 @@ class Place:
         return None if "://" in self.address else Path(self.address)
 
 
-def find_places(names: Sequence[str], project: Path) -> list[Place]:
+def find_landing_addresses(names: Sequence[str], project: Path) -> list[LandingAddress]:
     """Look up where datasets arrive.
 
     Args:
@@ -70,13 +70,13 @@ def find_places(names: Sequence[str], project: Path) -> list[Place]:
         raise ConfigError(f"looking up {', '.join(wanted)} failed: {done.stderr.strip()[-500:]}") from None
     if "error" in answer:
         raise ConfigError(answer["error"])
-    return list(dict.fromkeys(Place(**place) for place in answer["places"]))
+    return list(dict.fromkeys(LandingAddress(**place) for place in answer["places"]))
 
 
 def _main(project: str, *names: str) -> None:
     try:
         specs = [resolve_dataset(name, Path(project))[1] for name in names]
-        answer = {"places": [asdict(Place(spec.name, spec.landing_place)) for spec in specs]}
+        answer = {"places": [asdict(LandingAddress(spec.name, spec.landing_place)) for spec in specs]}
     except MLOpsError as error:
         print(json.dumps({"error": str(error)}))
     else:

@@ -14,12 +14,14 @@ from prefect_mlops.deployments.watch.announcements import Announcement, Announce
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
-    from prefect_mlops.deployments.watch.addresses import Place
+    from prefect_mlops.deployments.watch.addresses import LandingAddress
 
 LOOK_SECONDS = 1.0  # how soon it is noticed that a folder vanished or came back
 
 
-async def watch(places: Sequence[Place], *, interval: float, done: Callable[[Announcement], None], tell: Tell) -> None:
+async def watch(
+    places: Sequence[LandingAddress], *, interval: float, done: Callable[[Announcement], None], tell: Tell
+) -> None:
     """Announce files that arrive, until cancelled.
 
     Args:
@@ -42,7 +44,7 @@ async def watch(places: Sequence[Place], *, interval: float, done: Callable[[Ann
 
 
 async def _watch(
-    places: Sequence[Place],
+    places: Sequence[LandingAddress],
     client: PrefectClient,
     *,
     interval: float,
@@ -65,7 +67,7 @@ async def _watch(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _notice(place: Place, announcer: Announcer, *, interval: float, tell: Tell) -> None:
+async def _notice(place: LandingAddress, announcer: Announcer, *, interval: float, tell: Tell) -> None:
     """Offer what arrives in one place; what goes wrong is said once, until it works again."""
     said = ""
     while True:

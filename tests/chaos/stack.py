@@ -57,7 +57,7 @@ deployments:
         match: {{prefect.resource.id: {DRIFT_RESOURCE}}}
         parameters: {{automatic: true}}
   - name: tidy
-    entrypoint: prefect_mlops.flows.maintenance.tidy
+    entrypoint: prefect_mlops.flows.maintenance.maintenance
     work_pool: *pool
     schedules:
       - {{slug: often, interval: 120}}

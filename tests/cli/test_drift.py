@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from prefect_mlops.core.drift.monitoring import read_looks
+from prefect_mlops.core.drift.monitoring import read_monitoring_runs
 from prefect_mlops.flows.train import train
 from prefect_mlops.tasks import ingest_files
 
@@ -55,7 +55,7 @@ def test_what_arrived_last_is_compared_and_the_answer_is_in_words_json_and_exit_
     assert told["report"]["passed"] is False
     assert told["page"] == str(page)
     assert {check["subject"] for check in told["report"]["checks"] if not check["passed"]} >= {"price"}
-    assert [look.number for look in read_looks("shop")] == [1, 2], "the same rows again are the same look"
+    assert [look.number for look in read_monitoring_runs("shop")] == [1, 2], "the same rows again are the same look"
 
 
 def test_a_file_can_be_looked_at_before_it_is_delivered(trained: Any, call: Call, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from prefect_mlops.core.promotion.lock import decision_of
 from prefect_mlops.core.promotion.tampering import audit_history
 from prefect_mlops.core.values import Decision, ModelVersion
 from prefect_mlops.flows.decide import decide
-from prefect_mlops.flows.maintenance import tidy
+from prefect_mlops.flows.maintenance import maintenance
 from prefect_mlops.tasks import (
     evaluate_model,
     find_version,
@@ -173,7 +173,7 @@ def test_the_version_somebody_looked_at_has_to_be_the_one_that_waits(specs) -> N
 
 def test_a_request_nobody_answered_in_time_is_refused(specs) -> None:
     ask(registered(specs.asked), expires=timedelta(microseconds=1))
-    tidy()
+    maintenance()
     refused = read_history("cancer")[-1]
     assert (refused.kind, refused.version, refused.by) == ("refused", 1, "automatic")
     assert "nobody answered the request of" in refused.reason

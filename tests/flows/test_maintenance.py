@@ -15,8 +15,8 @@ from prefect.client.schemas.sorting import ArtifactSort
 from prefect.states import Completed, Pending, Running, Scheduled
 
 from prefect_mlops.core.promotion.history import Entry, read_history, record
-from prefect_mlops.flows.maintenance import tidy
-from prefect_mlops.tasks import crash_dead_runs, find_version, promote_model
+from prefect_mlops.flows.maintenance import maintenance
+from prefect_mlops.tasks import crash_zombie_runs, find_version, promote_model
 
 SILENT = timedelta(seconds=1)
 
@@ -56,7 +56,7 @@ def test_only_silent_runs_of_our_deployments_are_dead(prefect_api: None) -> None
         before = {run: client.read_flow_run(run).state_type for run in quiet}
         time.sleep(1.2)
         fresh = start(client, ours, Running())
-        assert len(crash_dead_runs.fn(["ingest"], silent_for=SILENT)) >= len(silent)
+        assert len(crash_zombie_runs.fn(["ingest"], silent_for=SILENT)) >= len(silent)
         states = {run: client.read_flow_run(run).state_name for run in (*silent, fresh)}
         assert [states[run] for run in silent] == ["Crashed", "Crashed"]
         assert states[fresh] == "Running", "it may not have had time for a sign of life"
@@ -77,8 +77,8 @@ def test_a_run_that_sends_heartbeats_lives(prefect_api: None) -> None:
             }
             if client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]:
                 break
-        crash_dead_runs.fn(["ingest"], silent_for=timedelta(seconds=15))
-        crash_dead_runs.fn(["ingest"], silent_for=SILENT)
+        crash_zombie_runs.fn(["ingest"], silent_for=timedelta(seconds=15))
+        crash_zombie_runs.fn(["ingest"], silent_for=SILENT)
         assert client.read_flow_run(alive).state_name == "Running"
 
 
@@ -86,7 +86,7 @@ def test_a_run_that_sends_heartbeats_lives(prefect_api: None) -> None:
 def test_the_flow_waits_for_three_heartbeats_and_leaves_itself_alone(prefect_api: None, state) -> None:
     with get_client(sync_client=True) as client:
         run = start(client, ours, state())
-        assert tidy() == []
+        assert maintenance() == []
         assert client.read_flow_run(run).state_type.value == state().type.value
 
 
@@ -102,14 +102,14 @@ def test_it_lets_aliases_follow_and_ends_requests_and_says_so(
     past = datetime(2020, 1, 1, tzinfo=timezone.utc)
     record(Entry(model="shop", kind="requested", version=2, replaced=1, until=past))
     client.set_registered_model_alias("shop", "champion", "2")
-    tidy()
+    maintenance()
     assert find_version.fn("shop").version == 1
     assert [(entry.kind, entry.version) for entry in read_history("shop")[-2:]] == [("refused", 2), ("repaired", 1)]
     verdict = newest_verdict()
     assert "1 models mended" in verdict
     assert "shop: v2 counts as refused: nobody answered the request" in verdict
     assert "the alias was moved to v2 by hand" in verdict
-    tidy()
+    maintenance()
     assert "shop" not in newest_verdict()
 
 

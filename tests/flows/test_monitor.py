@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 
-from prefect_mlops.core.drift.monitoring import level_of, read_looks
+from prefect_mlops.core.drift.monitoring import level_of, read_monitoring_runs
 from prefect_mlops.core.drift.training_profile import PREDICTION
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.lake.ledger import Arrival
@@ -173,13 +173,13 @@ def test_real_drift_fails_the_report_is_announced_and_completes_the_run(shop, ch
 
 
 def test_looks_are_numbered_and_the_same_rows_are_one_look(shop, champion) -> None:
-    before = len(read_looks("shop"))
+    before = len(read_monitoring_runs("shop"))
     arrive("ninth.csv", shop.sales(9, rows=1000))
     monitor("shop.model")
     monitor("shop.model")
     arrive("tenth.csv", shop.sales(10, rows=1000, price=60.0))
     monitor("shop.model")
-    looks = read_looks("shop")[before:]
+    looks = read_monitoring_runs("shop")[before:]
     assert [(look.number, look.subject, look.passed) for look in looks] == [
         (before + 1, "ninth.csv", True),
         (before + 2, "tenth.csv", False),

@@ -17,7 +17,7 @@ from prefect_mlops.core.promotion import lock
 from prefect_mlops.core.promotion.history import Entry, read_history, record
 from prefect_mlops.core.specs.policies import Retrain
 from prefect_mlops.core.values import Decision
-from prefect_mlops.flows.run_fingerprint import Known, decided_before, known_before, noted
+from prefect_mlops.flows.run_fingerprint import RunFingerprint, decided_before, fingerprint_of, noted
 
 CODE = CodeState(commit="a" * 40)
 
@@ -39,15 +39,15 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def name(spec, data: str = "", code: CodeState = CODE) -> str:
-    known = known_before(spec, data, code)
+    known = fingerprint_of(spec, data, code)
     assert known is not None
     return known.name
 
 
 def test_the_same_version_spec_and_code_have_the_same_name(spec) -> None:
     version = open_table(table_uri("datasets", "shop")).version()
-    assert known_before(spec, "", CODE) == known_before(spec, f"@{version}", CODE)
-    assert known_before(spec, "", CODE).version == version
+    assert fingerprint_of(spec, "", CODE) == fingerprint_of(spec, f"@{version}", CODE)
+    assert fingerprint_of(spec, "", CODE).version == version
 
 
 def test_new_rows_have_another_name_and_the_version_before_keeps_its_own(spec) -> None:
@@ -59,10 +59,10 @@ def test_new_rows_have_another_name_and_the_version_before_keeps_its_own(spec) -
 
 
 def test_a_table_that_was_made_anew_has_another_name_at_the_same_version(spec) -> None:
-    before = known_before(spec, "", CODE)
+    before = fingerprint_of(spec, "", CODE)
     shutil.rmtree(table_uri("datasets", "shop"))
     write(3)
-    after = known_before(spec, "", CODE)
+    after = fingerprint_of(spec, "", CODE)
     assert (after.version, after.name == before.name) == (before.version, False)
 
 
@@ -82,21 +82,21 @@ def test_another_commit_difference_recipe_or_suite_is_another_training(spec) -> 
     "code", [CodeState(), CodeState(commit="a" * 40, dirty=True, diff="diff of 2000000 bytes, too large to keep\n")]
 )
 def test_code_that_is_not_all_known_promises_nothing(spec, code: CodeState) -> None:
-    assert known_before(spec, "", code) is None
+    assert fingerprint_of(spec, "", code) is None
 
 
 @pytest.mark.parametrize("data", ["other.parquet", "s3://bucket/shop", "@x", "@99", "@-1"])
 def test_only_versions_of_the_dataset_that_are_there_have_a_name(spec, data: str) -> None:
-    assert known_before(spec, data, CODE) is None
+    assert fingerprint_of(spec, data, CODE) is None
 
 
 def test_a_dataset_that_is_a_file_or_has_not_arrived_has_no_name(spec, tmp_path: Path) -> None:
     pd.DataFrame({"price": [1]}).to_csv(tmp_path / "shop.csv")
-    assert known_before(dataclasses.replace(spec, dataset=str(tmp_path / "shop.csv")), "", CODE) is None
-    assert known_before(dataclasses.replace(spec, dataset="nothing"), "", CODE) is None
+    assert fingerprint_of(dataclasses.replace(spec, dataset=str(tmp_path / "shop.csv")), "", CODE) is None
+    assert fingerprint_of(dataclasses.replace(spec, dataset="nothing"), "", CODE) is None
 
 
-def decide(recipe: str, known: Known | None, *, kind: str = "refused") -> None:
+def decide(recipe: str, known: RunFingerprint | None, *, kind: str = "refused") -> None:
     lease = lock.take("shop", Retrain(), details=noted(known, recipe) if known else None)
     if kind == "failed":
         lock.give_up(lease, "killed")
@@ -107,16 +107,16 @@ def decide(recipe: str, known: Known | None, *, kind: str = "refused") -> None:
 
 
 def test_a_decision_is_found_by_the_name_its_training_was_known_by(spec) -> None:
-    known = known_before(spec, "", CODE)
+    known = fingerprint_of(spec, "", CODE)
     assert decided_before(read_history("shop"), known) is None
     decide("sha256:rows", known)
     assert decided_before(read_history("shop"), known).kind == "refused"
     write(1)
-    assert decided_before(read_history("shop"), known_before(spec, "", CODE)) is None
+    assert decided_before(read_history("shop"), fingerprint_of(spec, "", CODE)) is None
 
 
 def test_a_training_that_failed_or_noted_no_name_is_not_taken_for_decided(spec) -> None:
-    known = known_before(spec, "", CODE)
+    known = fingerprint_of(spec, "", CODE)
     decide("sha256:rows", known, kind="failed")
     decide("sha256:rows-of-another", None)
     assert decided_before(read_history("shop"), known) is None

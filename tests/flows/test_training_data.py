@@ -26,8 +26,8 @@ from prefect_mlops.core.tables.read import read_table
 from prefect_mlops.core.values import Gate, LoadedModel, ModelVersion
 from prefect_mlops.flows import training_data
 from prefect_mlops.flows.challenger import judge_on, train_challenger
-from prefect_mlops.flows.run_summary import Verdict
-from prefect_mlops.flows.training_data import judging_rows, prepare_trial
+from prefect_mlops.flows.run_summary import RunSummary
+from prefect_mlops.flows.training_data import judging_rows, prepare_training_data
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -86,12 +86,12 @@ def spoil(lake: str, kept: tuple[str, ...]) -> None:
 
 
 def test_only_the_columns_of_the_spec_are_read(lake: str) -> None:
-    whole = prepare_trial("x", spec(lake), "", Verdict("train", "sales"))
+    whole = prepare_training_data("x", spec(lake), "", RunSummary("train", "sales"))
     spoil(lake, NEEDED)
     with pytest.raises(DataCheckError):
         read_table(lake)
-    told = Verdict("train", "sales")
-    trial = prepare_trial("x", spec(lake), "", told)
+    told = RunSummary("train", "sales")
+    trial = prepare_training_data("x", spec(lake), "", told)
     assert set(trial.table) == set(NEEDED)
     assert trial.recipe == whole.recipe
     assert told.reports[0].passed
@@ -101,7 +101,7 @@ def test_only_the_columns_of_the_spec_are_read(lake: str) -> None:
 
 def test_without_features_all_columns_are_read_but_the_marks_of_the_lake(lake: str) -> None:
     spoil(lake, (*NEEDED, "c", "note"))
-    trial = prepare_trial("x", spec(lake, features=None), "", Verdict("train", "sales"))
+    trial = prepare_training_data("x", spec(lake, features=None), "", RunSummary("train", "sales"))
     assert set(trial.split.X_train) == {"a", "b", "c", "shop", "note"}
 
 
@@ -114,7 +114,7 @@ def test_what_prepare_reads_is_read(lake: str) -> None:
         reads=["a", "c", "day", "returned"],
         gates=[Gate("roc_auc", at_least=0.5)],
     )
-    trial = prepare_trial("x", made, "", Verdict("train", "sales"))
+    trial = prepare_training_data("x", made, "", RunSummary("train", "sales"))
     assert set(trial.table) == {"a", "c", "d", "day", "returned"}
 
 
@@ -122,28 +122,28 @@ def test_a_suite_about_names_needs_no_values(lake: str) -> None:
     names = [*sales(0, 1).drop_columns(list(MARKS)).column_names]
     asks = suite(gxe.ExpectTableColumnsToMatchOrderedList(column_list=names), gxe.ExpectColumnToExist(column="note"))
     spoil(lake, NEEDED)
-    told = Verdict("train", "sales")
-    prepare_trial("x", spec(lake, suite=asks), "", told)
+    told = RunSummary("train", "sales")
+    prepare_training_data("x", spec(lake, suite=asks), "", told)
     assert told.reports[0].passed
     wrong = suite(gxe.ExpectTableColumnsToMatchSet(column_set=[*NEEDED]))
     with pytest.raises(DataCheckError, match="columns"):
-        prepare_trial("x", spec(lake, suite=wrong), "", told)
+        prepare_training_data("x", spec(lake, suite=wrong), "", told)
 
 
 @pytest.mark.parametrize("also", [[], [gxe.ExpectColumnToExist(column="c")]], ids=["values", "names too"])
 def test_a_suite_about_other_columns_is_asked_about_them_and_they_are_not_kept(lake: str, also: list) -> None:
     spoil(lake, (*NEEDED, "note", "c"))
-    told = Verdict("train", "sales")
+    told = RunSummary("train", "sales")
     asks = suite(gxe.ExpectColumnValuesToMatchRegex(column="note", regex="^note"), *also)
-    trial = prepare_trial("x", spec(lake, suite=asks), "", told)
+    trial = prepare_training_data("x", spec(lake, suite=asks), "", told)
     assert set(trial.table) == set(NEEDED)
     assert (told.reports[0].passed, told.reports[0].rows, told.reports[0].subject) == (True, 6_000, "sales")
     asks = suite(gxe.ExpectColumnValuesToMatchRegex(column="note", regex="1$"), *also)
     with pytest.raises(DataCheckError, match="note"):
-        prepare_trial("x", spec(lake, suite=asks), "", told)
+        prepare_training_data("x", spec(lake, suite=asks), "", told)
     asks = suite(gxe.ExpectColumnValuesToNotBeNull(column="notes"), *also)
     with pytest.raises(DataCheckError, match="no column 'notes'; did you mean 'note'"):
-        prepare_trial("x", spec(lake, suite=asks), "", told)
+        prepare_training_data("x", spec(lake, suite=asks), "", told)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
@@ -154,7 +154,8 @@ def test_files_of_other_kinds_give_the_same_rows(lake: str, tmp_path: Path, kind
     asks = suite(gxe.ExpectColumnValuesToNotBeNull(column="note"))
     for asked in (spec(lake).suite, asks):
         mine, theirs = (
-            prepare_trial("x", spec(source, suite=asked), "", Verdict("train", "sales")) for source in (lake, str(path))
+            prepare_training_data("x", spec(source, suite=asked), "", RunSummary("train", "sales"))
+            for source in (lake, str(path))
         )
         assert kind == "csv" or mine.recipe == theirs.recipe  # text loses the last digit
         assert_frame_equal(judging_rows(mine)[list(NEEDED)], judging_rows(theirs)[list(NEEDED)])
@@ -162,13 +163,13 @@ def test_files_of_other_kinds_give_the_same_rows(lake: str, tmp_path: Path, kind
 
 @pytest.mark.parametrize("reads", [None, ["a", "b", "shop", "day", "returned"]])
 def test_a_champion_of_another_recipe_gets_the_columns_it_needs(lake: str, reads: list[str] | None) -> None:
-    other = prepare_trial("x", spec(lake, features=["c", "a"]), "", Verdict("train", "sales"))
+    other = prepare_training_data("x", spec(lake, features=["c", "a"]), "", RunSummary("train", "sales"))
     champion = LoadedModel(
         ModelVersion(name="sales", version=1, run_id="r", model_uri="m"), train_challenger(other).estimator
     )
     prepared = {"prepare": pd.DataFrame.copy, "reads": reads} if reads else {}
     recipe = dataclasses.replace(spec(lake), order_by=None, group_by="day", **prepared)
-    trial = prepare_trial("x", recipe, "", Verdict("train", "sales"))
+    trial = prepare_training_data("x", recipe, "", RunSummary("train", "sales"))
     assert "c" not in trial.table
     ours = train_challenger(trial).estimator
     seen = judge_on(recipe, judging_rows(trial), ours, champion)
@@ -195,7 +196,7 @@ def test_each_column_is_read_once(tmp_path: Path) -> None:
     needed = sum(column.total_compressed_size for column in columns if column.path_in_schema in NEEDED)
     read_table(tmp_path / "large", columns=["a"])
     before = bytes_read()
-    trial = prepare_trial("x", spec(f"delta://{tmp_path / 'large'}"), "", Verdict("train", "sales"))
+    trial = prepare_training_data("x", spec(f"delta://{tmp_path / 'large'}"), "", RunSummary("train", "sales"))
     assert len(trial.table) == rows
     assert 0.9 * needed < bytes_read() - before < 1.3 * needed
 

@@ -18,26 +18,26 @@ from prefect_mlops.reproduction.diff import (
     predictions_part,
     seed_part,
 )
-from prefect_mlops.reproduction.recorded_run import Evidence, versions
+from prefect_mlops.reproduction.recorded_run import RecordedRun, versions
 from prefect_mlops.reproduction.worktrees import Checkout
 
 NUMPY = importlib.metadata.version("numpy")
 DONE = {"stage": "done"}
-Make = Callable[..., Evidence]
+Make = Callable[..., RecordedRun]
 
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Make:
     version = ModelVersion(name="shop", version=1, run_id="r", model_uri="models:/m-1")
 
-    def make(*, packages: str | None = None, predictions: Path | None = None, **tags: str) -> Evidence:
+    def make(*, packages: str | None = None, predictions: Path | None = None, **tags: str) -> RecordedRun:
         files = {}
         if packages is not None:
             files["packages"] = tmp_path / "packages.txt"
             files["packages"].write_text(packages)
         if predictions is not None:
             files |= {"predictions": predictions, "rows": tmp_path / "rows.parquet"}
-        return Evidence(
+        return RecordedRun(
             version, tmp_path / "m.skops", {f"prefect_mlops.{name}": tag for name, tag in tags.items()}, files
         )
 

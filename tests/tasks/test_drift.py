@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from prefect_mlops.core.drift.monitoring import level_of
-from prefect_mlops.core.drift.training_profile import PREDICTION, Reference, make_reference
+from prefect_mlops.core.drift.training_profile import PREDICTION, TrainingProfile, make_training_profile
 from prefect_mlops.core.errors import BackendError, ConfigError, DriftError
 from prefect_mlops.core.evaluation.importance import Importance, Importances
 from prefect_mlops.core.specs.model import ModelSpec
@@ -259,7 +259,7 @@ def test_it_runs_as_a_task_of_a_flow(prefect_api: None) -> None:
 # What reaches the model
 
 
-def learned(rows: int = 4000) -> tuple[Reference, LogisticRegression]:
+def learned(rows: int = 4000) -> tuple[TrainingProfile, LogisticRegression]:
     """A model that lives on `c0` and hardly looks at the other numbers, and what it was trained on."""
     table = batch(rows)[["c0", "c2", "c4"]]
     target = pd.Series(table["c0"] + np.random.default_rng(5).normal(0, 0.3, rows) > 0, name="y")
@@ -268,7 +268,7 @@ def learned(rows: int = 4000) -> tuple[Reference, LogisticRegression]:
         Importance(column=name, drop=drop, spread=0.01) for name, drop in (("c0", 0.4), ("c2", 0.0), ("c4", 0.0))
     )
     found = Importances(metric="roc_auc", rows=500, repeats=5, columns=drops, negligible=2, largest_share=1.0)
-    return make_reference(
+    return make_training_profile(
         table, target, model=model, unseen=batch(rows, seed=9)[["c0", "c2", "c4"]], importances=found
     ), model
 

@@ -11,9 +11,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import TaskRun
 
-from prefect_mlops.core.drift.monitoring import Look, level_of, read_looks
+from prefect_mlops.core.drift.monitoring import MonitoringRun, level_of, read_monitoring_runs
 from prefect_mlops.core.errors import BackendError
-from prefect_mlops.tasks.monitoring import number_look, record_look, show_history
+from prefect_mlops.tasks.monitoring import number_monitoring_run, record_monitoring_run, show_monitoring
 
 SHOP = "Shop <b>"
 
@@ -24,8 +24,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "lake"
 
 
-def look(key: str, model: str, number: int) -> Look:
-    return Look(
+def look(key: str, model: str, number: int) -> MonitoringRun:
+    return MonitoringRun(
         model=model,
         kind="drift",
         champion=2,
@@ -40,14 +40,14 @@ def look(key: str, model: str, number: int) -> Look:
 
 
 @flow
-def look_at(key: str, model: str) -> tuple[Look, str]:
-    number = number_look(model, kind="drift", champion=2, key=key)
-    return record_look(look(key, model, number)), show_history(model)
+def look_at(key: str, model: str) -> tuple[MonitoringRun, str]:
+    number = number_monitoring_run(model, kind="drift", champion=2, key=key)
+    return record_monitoring_run(look(key, model, number)), show_monitoring(model)
 
 
 def test_a_flow_numbers_its_look_keeps_it_and_shows_all_of_them(prefect_api: None, home: Path) -> None:
     assert [look_at(key, SHOP)[0].number for key in ("july", "august", "july")] == [1, 2, 1]
-    assert [look.subject for look in read_looks(SHOP)] == ["july.csv", "august.csv"]
+    assert [look.subject for look in read_monitoring_runs(SHOP)] == ["july.csv", "august.csv"]
     identity = look_at("september", SHOP)[1]
     with get_client(sync_client=True) as client:
         key = ArtifactFilterKey(any_=["drift-history-shop-b"])
@@ -63,7 +63,7 @@ def test_a_flow_numbers_its_look_keeps_it_and_shows_all_of_them(prefect_api: Non
 
 def test_storage_that_fails_is_tried_again(recorded: Callable[[UUID], TaskRun], home: Path) -> None:
     home.write_text("a file where the lake should be")
-    state = record_look.with_options(retry_delay_seconds=0)(look("july", "shop", 1), return_state=True)
+    state = record_monitoring_run.with_options(retry_delay_seconds=0)(look("july", "shop", 1), return_state=True)
     with pytest.raises(BackendError, match="the lake at"):
         state.result()
     assert recorded(state.state_details.task_run_id).run_count == 3

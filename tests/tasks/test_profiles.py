@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from prefect_mlops.core.drift.table_drift import compare_profiles
-from prefect_mlops.core.drift.table_profile import Profile
+from prefect_mlops.core.drift.table_profile import TableProfile
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.tables.chunks import read_chunks
 from prefect_mlops.core.values import TableRef
 from prefect_mlops.tasks.profiles import _run_name, merge_profiles, profile_table
 
-profile: Callable[..., Profile] = profile_table.fn
+profile: Callable[..., TableProfile] = profile_table.fn
 
 
 @pytest.fixture

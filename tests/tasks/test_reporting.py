@@ -9,7 +9,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from prefect_mlops.core.errors import DriftError
 from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.tasks import announce, announce_stop, publish_report, require
+from prefect_mlops.tasks import emit_event, emit_stop_event, publish_report, require
 
 BAD = Report(
     kind="drift", subject="Flights of July <b>", checks=(Check(name="share of drifted columns", passed=False),)
@@ -71,7 +71,7 @@ def test_the_report_is_an_artifact_of_the_run(prefect_api: None) -> None:
 def test_a_verdict_is_announced_as_an_event(prefect_api: None) -> None:
     @flow
     def announced() -> list[str]:
-        return [announce(BAD), announce(GOOD)]
+        return [emit_event(BAD), emit_event(GOOD)]
 
     assert announced() == ["prefect-mlops.drift.failed", "prefect-mlops.data.passed"]
     event = _event("prefect-mlops.drift.failed", about="prefect-mlops.drift.flights-of-july-b")
@@ -84,7 +84,7 @@ def test_a_verdict_is_found_by_what_it_is_about(prefect_api: None) -> None:
 
     @flow
     def announced() -> str:
-        return announce(BAD, about="Flights.late")
+        return emit_event(BAD, about="Flights.late")
 
     announced()
     event = _event("prefect-mlops.drift.failed", about="prefect-mlops.drift.flights-late")
@@ -94,7 +94,7 @@ def test_a_verdict_is_found_by_what_it_is_about(prefect_api: None) -> None:
 def test_a_stopped_loop_is_announced(prefect_api: None) -> None:
     @flow
     def announced() -> str:
-        return announce_stop("Flights.late", "3 refused in a row")
+        return emit_stop_event("Flights.late", "3 refused in a row")
 
     assert announced() == "prefect-mlops.loop.stopped"
     event = _event("prefect-mlops.loop.stopped", about="prefect-mlops.loop.flights-late")

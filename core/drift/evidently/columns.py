@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from prefect_mlops.core.drift.column_drift import Change
-    from prefect_mlops.core.drift.table_drift import Comparison
-    from prefect_mlops.core.drift.training_profile import Reference
+    from prefect_mlops.core.drift.table_drift import TableDrift
+    from prefect_mlops.core.drift.training_profile import TrainingProfile
 
 MAX_BARS = 15  # categories shown by name; the others are one bar
 TIME_BINS = 12  # bars for a column of timestamps, which Evidently cannot draw
@@ -44,7 +44,7 @@ class Pair:
 
 
 def ready_pairs(
-    current: pd.DataFrame, reference: pd.DataFrame, comparison: Comparison, *, known: Reference | None, most: int
+    current: pd.DataFrame, reference: pd.DataFrame, comparison: TableDrift, *, known: TrainingProfile | None, most: int
 ) -> tuple[list[Pair], list[str], list[str]]:
     """Prepare the columns that can be drawn.
 
@@ -101,7 +101,7 @@ def largest(changes: Iterable[Change]) -> Change | None:
     return max(judged, key=lambda change: change.measure.size, default=None)
 
 
-def _ranked(comparison: Comparison, known: Reference | None) -> list[str]:
+def _ranked(comparison: TableDrift, known: TrainingProfile | None) -> list[str]:
     """Order columns for a page that has no room for all of them."""
     outcomes = (PREDICTION, known.target if known else "")
     weights = known.weights if known else {}

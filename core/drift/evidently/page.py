@@ -10,9 +10,9 @@ from prefect_mlops.core.drift.evidently.columns import TAIL, readable
 from prefect_mlops.core.drift.evidently.table import draw_table
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.drift.table_drift import Comparison
-    from prefect_mlops.core.drift.table_profile import Profile
-    from prefect_mlops.core.drift.training_profile import Reference
+    from prefect_mlops.core.drift.table_drift import TableDrift
+    from prefect_mlops.core.drift.table_profile import TableProfile
+    from prefect_mlops.core.drift.training_profile import TrainingProfile
     from prefect_mlops.core.reports import Report
 
 MAX_COLUMNS = 100  # a page below 8 MB: a column takes up to 40 kB and a twentieth of a second
@@ -28,11 +28,11 @@ _BANNER_STYLE = "font-family:sans-serif;max-width:1280px;margin:16px auto;paddin
 def write_page(
     path: Path,
     *,
-    current: Profile,
-    reference: Profile,
-    comparison: Comparison,
+    current: TableProfile,
+    reference: TableProfile,
+    comparison: TableDrift,
     report: Report,
-    known: Reference | None = None,
+    known: TrainingProfile | None = None,
 ) -> list[str]:
     """Draw the page and write it.
 

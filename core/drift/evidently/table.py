@@ -18,9 +18,9 @@ from prefect_mlops.core._imports import uncollected
 from prefect_mlops.core.drift.evidently.columns import Pair, ready_pairs
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.drift.table_drift import Comparison
-    from prefect_mlops.core.drift.table_profile import Profile
-    from prefect_mlops.core.drift.training_profile import Reference
+    from prefect_mlops.core.drift.table_drift import TableDrift
+    from prefect_mlops.core.drift.table_profile import TableProfile
+    from prefect_mlops.core.drift.training_profile import TrainingProfile
 
 HISTOGRAM_BINS = 10  # bars of the small histograms, as Evidently draws them
 MAX_TABLE_ROWS = 50  # columns on one page of the table
@@ -49,7 +49,7 @@ class Drawing:
 
 
 def draw_table(
-    *, current: Profile, reference: Profile, comparison: Comparison, known: Reference | None, most: int
+    *, current: TableProfile, reference: TableProfile, comparison: TableDrift, known: TrainingProfile | None, most: int
 ) -> Drawing:
     """Draw the columns of two tables.
 
@@ -85,7 +85,7 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:MAX_NAMED])) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _evidently_table(pairs: Sequence[Pair], comparison: Comparison) -> Any:
+def _evidently_table(pairs: Sequence[Pair], comparison: TableDrift) -> Any:
     """Let Evidently draw the prepared columns; it reports each call to its makers unless told not to."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     with warnings.catch_warnings():
@@ -156,7 +156,7 @@ def _restyle(picture: dict[str, Any]) -> None:
             trace["visible"] = visible
 
 
-def _cells(pair: Pair, comparison: Comparison) -> dict[str, Any]:
+def _cells(pair: Pair, comparison: TableDrift) -> dict[str, Any]:
     """Fill the row of one column: our verdict, and small histograms that share their bins.
 
     Evidently bins each side over its own range, so that a shifted column shows the same picture twice.

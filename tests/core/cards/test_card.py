@@ -19,10 +19,10 @@ from sklearn.tree import DecisionTreeClassifier
 
 from prefect_mlops.core._text import plain
 from prefect_mlops.core.cards.card import (
-    Baseline,
     Calibration,
     CalibrationBin,
     Card,
+    ColumnBaseline,
     Confusion,
     Fact,
     ResidualBin,
@@ -81,8 +81,8 @@ def card(text: str = "late", **parts: object) -> Card:
         "confusion": Confusion(labels=(text, "b"), counts=((3, 1), (0, 5)), note=text),
         "target": Target(name=text, classes=True, lines=(TargetLine(name=text, train=0.4, test=0.5),), distinct=1),
         "baseline": (
-            Baseline(column=text, kind="numeric", missing=0.1, numbers={"mean": 1.5}),
-            Baseline(column=text, kind="categorical", missing=0, distinct=2, top=(Share(value=text, share=0.5),)),
+            ColumnBaseline(column=text, kind="numeric", missing=0.1, numbers={"mean": 1.5}),
+            ColumnBaseline(column=text, kind="categorical", missing=0, distinct=2, top=(Share(value=text, share=0.5),)),
         ),
         "limits": (text,),
         "rollback": "prefect-mlops rollback late",
@@ -373,7 +373,7 @@ def test_limits_name_the_facts_they_come_from() -> None:
     assert "rest on 20 rows only" in limits(rows_tested=20)
     rare = Target(name="y", classes=True, lines=(TargetLine(name="fraud", train=0.004, test=0.01),), distinct=1)
     assert "Rare in training: fraud (0.4%)" in limits(target=rare)
-    gap = Baseline(column="temp", kind="numeric", missing=0.117)
+    gap = ColumnBaseline(column="temp", kind="numeric", missing=0.117)
     assert "temp (11.7%)" in limits(baseline=(gap,))
     leak = importances(["arr_time"]).model_copy(update={"largest_share": 0.93, "metric": "roc_auc", "negligible": 0})
     assert "arr_time carries 93% of all importance" in limits(importances=leak)

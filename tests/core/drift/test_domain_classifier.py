@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prefect_mlops.core.drift.domain_classifier import measure_separation
+from prefect_mlops.core.drift.domain_classifier import classify_domains
 
 KINDS: Any = {"a": "numeric", "b": "numeric", "c": "categorical", "t": "text", "at": "datetime", "e": "empty"}
 
@@ -25,7 +25,7 @@ def pair(rows: int, seed: int, together: float = 0.0) -> pd.DataFrame:
 
 
 def test_a_change_between_columns_is_seen() -> None:
-    found = measure_separation(current=pair(2000, 1, together=0.9), reference=pair(4000, 2), kinds=KINDS)
+    found = classify_domains(current=pair(2000, 1, together=0.9), reference=pair(4000, 2), kinds=KINDS)
     assert found is not None
     assert found.low > 0.7
     assert found.rows == 3000
@@ -33,7 +33,7 @@ def test_a_change_between_columns_is_seen() -> None:
 
 def test_the_interval_holds_one_half_when_nothing_changed() -> None:
     found = [
-        measure_separation(current=pair(300, seed), reference=pair(900, 1000 + seed), kinds=KINDS) for seed in range(60)
+        classify_domains(current=pair(300, seed), reference=pair(900, 1000 + seed), kinds=KINDS) for seed in range(60)
     ]
     outside = sum(one is not None and not one.low <= 0.5 <= one.high for one in found)
     assert outside <= 9  # of 60 at 5 %: more come about once in 1,000 times
@@ -41,18 +41,18 @@ def test_the_interval_holds_one_half_when_nothing_changed() -> None:
 
 def test_the_same_rows_give_the_same_answer_and_dates_tell_nothing() -> None:
     sides = {"current": pair(200, 1), "reference": pair(400, 2)}
-    first, second = (measure_separation(**sides, kinds=KINDS) for _ in range(2))
+    first, second = (classify_domains(**sides, kinds=KINDS) for _ in range(2))
     assert first == second
-    assert measure_separation(**sides, kinds={"at": "datetime", "e": "empty"}) is None
+    assert classify_domains(**sides, kinds={"at": "datetime", "e": "empty"}) is None
 
 
 @pytest.mark.parametrize(("rows", "reference_rows"), [(29, 400), (400, 29), (0, 0)])
 def test_too_few_rows_are_not_told_apart(rows: int, reference_rows: int) -> None:
-    assert measure_separation(current=pair(rows, 1), reference=pair(reference_rows, 2), kinds=KINDS) is None
+    assert classify_domains(current=pair(rows, 1), reference=pair(reference_rows, 2), kinds=KINDS) is None
 
 
 def test_awkward_cells_are_taken_as_they_are() -> None:
     frame = pair(200, 1).assign(
         a=np.inf, b=pd.array([None, 1] * 100, dtype="Int64"), c=pd.Series(["\ud800", True] * 100, dtype=object)
     )
-    assert measure_separation(current=frame, reference=pair(400, 2), kinds=KINDS) is not None
+    assert classify_domains(current=frame, reference=pair(400, 2), kinds=KINDS) is not None

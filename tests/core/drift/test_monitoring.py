@@ -14,12 +14,19 @@ from deltalake import DeltaTable, write_deltalake
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from prefect_mlops.core.addresses import looks_uri
+from prefect_mlops.core.addresses import monitoring_uri
 from prefect_mlops.core.drift import monitoring
-from prefect_mlops.core.drift.monitoring import ALPHA, Look, level_of, look_number, read_looks, record_look
-from prefect_mlops.core.drift.monitoring_page import MAX_COLUMNS, MAX_LOOKS, looks_page, plot_looks
+from prefect_mlops.core.drift.monitoring import (
+    ALPHA,
+    MonitoringRun,
+    level_of,
+    monitoring_run_number,
+    read_monitoring_runs,
+    write_monitoring_run,
+)
+from prefect_mlops.core.drift.monitoring_page import MAX_COLUMNS, MAX_RUNS, history_page, plot_history
 from prefect_mlops.core.errors import BackendError, ConfigError
-from prefect_mlops.core.lake.commits import Beaten
+from prefect_mlops.core.lake.commits import CommitConflict
 
 START = datetime(2026, 10, 1, tzinfo=timezone.utc)
 
@@ -30,8 +37,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "lake"
 
 
-def look(key: str = "a", **given) -> Look:
-    return Look(
+def look(key: str = "a", **given) -> MonitoringRun:
+    return MonitoringRun(
         **{
             "model": "shop",
             "kind": "drift",
@@ -75,7 +82,7 @@ def test_a_level_of_nothing_is_refused(number: int, alpha: float) -> None:
 
 
 def test_a_look_is_read_back_as_it_was_kept(home: Path) -> None:
-    assert read_looks("shop") == []
+    assert read_monitoring_runs("shop") == []
     seen = look(
         data=7,
         rows=20_000,
@@ -86,53 +93,53 @@ def test_a_look_is_read_back_as_it_was_kept(home: Path) -> None:
         intervals={"drifted": (0.4, 0.6)},
         flow_run="run-a",
     )
-    assert record_look(seen) == seen
-    assert read_looks("shop") == [seen]
-    assert Look.model_validate_json(seen.model_dump_json()) == seen
-    kept = DeltaTable(looks_uri("shop")).metadata().configuration
+    assert write_monitoring_run(seen) == seen
+    assert read_monitoring_runs("shop") == [seen]
+    assert MonitoringRun.model_validate_json(seen.model_dump_json()) == seen
+    kept = DeltaTable(monitoring_uri("shop")).metadata().configuration
     assert kept["delta.logRetentionDuration"] == kept["delta.deletedFileRetentionDuration"] == "interval 36500 days"
 
 
 def test_looks_are_counted_for_each_model_kind_and_champion(home: Path) -> None:
     def add(key: str, **given) -> int:
-        return record_look(look(key, **given)).number
+        return write_monitoring_run(look(key, **given)).number
 
     assert [add("a"), add("b"), add("c")] == [1, 2, 3]
     assert add("a", kind="performance") == 1
     assert add("a", champion=2) == 1
     assert add("a", model="other") == 1
     assert add("d") == 4
-    assert look_number("shop", kind="drift", champion=1, key="e") == 5
-    assert look_number("shop", kind="drift", champion=3, key="e") == 1
-    assert look_number("nobody", kind="drift", champion=1, key="e") == 1
+    assert monitoring_run_number("shop", kind="drift", champion=1, key="e") == 5
+    assert monitoring_run_number("shop", kind="drift", champion=3, key="e") == 1
+    assert monitoring_run_number("nobody", kind="drift", champion=1, key="e") == 1
 
 
 def test_the_same_look_again_gets_its_old_number_and_writes_nothing(home: Path) -> None:
-    first = record_look(look("a", flow_run="run-a"))
-    record_look(look("b"))
-    version = DeltaTable(looks_uri("shop")).version()
-    assert look_number("shop", kind="drift", champion=1, key="a") == 1
-    assert record_look(look("a", number=3, flow_run="run-b", passed=False)) == first
-    assert DeltaTable(looks_uri("shop")).version() == version
+    first = write_monitoring_run(look("a", flow_run="run-a"))
+    write_monitoring_run(look("b"))
+    version = DeltaTable(monitoring_uri("shop")).version()
+    assert monitoring_run_number("shop", kind="drift", champion=1, key="a") == 1
+    assert write_monitoring_run(look("a", number=3, flow_run="run-b", passed=False)) == first
+    assert DeltaTable(monitoring_uri("shop")).version() == version
 
 
 def test_a_look_whose_number_was_taken_meanwhile_gets_the_next_and_keeps_its_level(home: Path) -> None:
-    record_look(look("theirs", number=1))
-    mine = record_look(look("mine", number=1))
+    write_monitoring_run(look("theirs", number=1))
+    mine = write_monitoring_run(look("mine", number=1))
     assert (mine.number, mine.level) == (2, level_of(1))
-    assert read_looks("shop")[-1] == mine
+    assert read_monitoring_runs("shop")[-1] == mine
 
 
 def test_numbers_have_no_gaps_whatever_a_look_says(home: Path) -> None:
-    assert record_look(look(number=40)).number == 1
+    assert write_monitoring_run(look(number=40)).number == 1
 
 
 def test_looks_come_oldest_first_and_by_kind_and_champion(home: Path) -> None:
     for day, kind, champion in ((2, "drift", 1), (1, "drift", 1), (3, "performance", 1), (4, "drift", 2)):
-        record_look(look(f"{day}", kind=kind, champion=champion, at=START + timedelta(days=day)))
-    assert [one.key for one in read_looks("shop")] == ["1", "2", "3", "4"]
-    assert [one.key for one in read_looks("shop", kind="drift")] == ["1", "2", "4"]
-    assert [one.key for one in read_looks("shop", kind="drift", champion=1)] == ["1", "2"]
+        write_monitoring_run(look(f"{day}", kind=kind, champion=champion, at=START + timedelta(days=day)))
+    assert [one.key for one in read_monitoring_runs("shop")] == ["1", "2", "3", "4"]
+    assert [one.key for one in read_monitoring_runs("shop", kind="drift")] == ["1", "2", "4"]
+    assert [one.key for one in read_monitoring_runs("shop", kind="drift", champion=1)] == ["1", "2"]
 
 
 def test_what_was_not_measured_is_left_out_of_a_look() -> None:
@@ -148,56 +155,56 @@ def test_a_commit_whose_answer_got_lost_is_not_made_twice(home: Path, monkeypatc
     def unheard(*args, **options) -> int:
         real(*args, **options)
         monkeypatch.setattr(monitoring, "append_next", real)
-        raise Beaten("the connection broke after the commit")
+        raise CommitConflict("the connection broke after the commit")
 
     monkeypatch.setattr(monitoring, "append_next", unheard)
-    kept = record_look(look())
-    assert read_looks("shop") == [kept]
+    kept = write_monitoring_run(look())
+    assert read_monitoring_runs("shop") == [kept]
 
 
 def test_columns_of_a_later_time_are_left_alone(home: Path) -> None:
     import pyarrow as pa
 
-    record_look(look("a"))
+    write_monitoring_run(look("a"))
     wider = monitoring._as_table(look("b", number=2)).append_column("weather", pa.array(["rain"]))
-    write_deltalake(looks_uri("shop"), wider, mode="append", schema_mode="merge")
-    assert record_look(look("c")).number == 3
-    assert [one.number for one in read_looks("shop")] == [1, 2, 3]
+    write_deltalake(monitoring_uri("shop"), wider, mode="append", schema_mode="merge")
+    assert write_monitoring_run(look("c")).number == 3
+    assert [one.number for one in read_monitoring_runs("shop")] == [1, 2, 3]
 
 
 def test_a_row_that_cannot_be_read_is_left_out_and_its_number_is_not_given_again(
     home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    record_look(look("a"))
+    write_monitoring_run(look("a"))
     rows = monitoring._as_table(look("b", number=2))
     damaged = rows.set_column(rows.schema.get_field_index("sizes"), "sizes", [["{half"]])
     later = rows.set_column(rows.schema.get_field_index("kind"), "kind", [["fairness"]])
     for each in (damaged, later):
-        write_deltalake(looks_uri("shop"), each, mode="append")
-    assert [one.key for one in read_looks("shop")] == ["a"]
+        write_deltalake(monitoring_uri("shop"), each, mode="append")
+    assert [one.key for one in read_monitoring_runs("shop")] == ["a"]
     assert "look 2 at shop cannot be read and is left out: sizes" in caplog.text
-    assert record_look(look("b")).number == 3
+    assert write_monitoring_run(look("b")).number == 3
 
 
 def test_storage_that_fails_is_a_backend_error(home: Path) -> None:
     home.write_text("a file where the lake should be")
     with pytest.raises(BackendError, match="the lake at"):
-        record_look(look())
+        write_monitoring_run(look())
 
 
 def test_no_path_is_built_from_a_name(home: Path) -> None:
-    assert looks_uri("../../etc") == f"{home}/looks/x__2e_2e_2f_2e_2e_2fetc"
+    assert monitoring_uri("../../etc") == f"{home}/looks/x__2e_2e_2f_2e_2e_2fetc"
 
 
 def _race(lake_uri: str, barrier, numbers, name: str) -> None:
     os.environ["PREFECT_MLOPS_LAKE"] = lake_uri
     for turn in range(3):
         key = f"{name}-{turn}"
-        look_number("shop", kind="drift", champion=1, key=key)  # imports what is needed before the start
+        monitoring_run_number("shop", kind="drift", champion=1, key=key)  # imports what is needed before the start
         barrier.wait()
-        mine = record_look(look(key, flow_run=name))
+        mine = write_monitoring_run(look(key, flow_run=name))
         barrier.wait()
-        same = record_look(look(f"both-{turn}", flow_run=name))
+        same = write_monitoring_run(look(f"both-{turn}", flow_run=name))
         numbers.put((key, mine.number, same.number, same.flow_run))
 
 
@@ -211,9 +218,9 @@ def test_two_processes_never_share_a_number_and_count_the_same_look_once(home: P
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0]
-    kept = {one.key: one for one in read_looks("shop")}
+    kept = {one.key: one for one in read_monitoring_runs("shop")}
     assert sorted(one.number for one in kept.values()) == list(range(1, 10))
-    assert len(read_looks("shop")) == len(kept) == 9
+    assert len(read_monitoring_runs("shop")) == len(kept) == 9
     for key, (mine, same, writer) in told.items():
         both = kept[f"both-{key[-1]}"]
         assert (mine, same, writer) == (kept[key].number, both.number, both.flow_run)
@@ -222,7 +229,7 @@ def test_two_processes_never_share_a_number_and_count_the_same_look_once(home: P
 # What is shown
 
 
-def days(count: int, **given) -> list[Look]:
+def days(count: int, **given) -> list[MonitoringRun]:
     return [
         look(f"{day}", **{"number": day + 1, "data": day, "at": START + timedelta(days=day), "rows": 1000, **given})
         for day in range(count)
@@ -239,7 +246,7 @@ def texts(picture: str) -> list[str]:
 
 def test_the_picture_names_the_columns_that_changed_most_and_the_data_versions() -> None:
     sizes = {f"column {number}": number / 100 for number in range(20)}
-    drawn = texts(plot_looks(days(5, sizes=sizes, drifted=("column 3",))))
+    drawn = texts(plot_history(days(5, sizes=sizes, drifted=("column 3",))))
     assert [name for name in drawn if name.startswith("column")] == [
         "column 3",
         *(f"column {number}" for number in range(19, 20 - MAX_COLUMNS, -1)),
@@ -250,7 +257,7 @@ def test_the_picture_names_the_columns_that_changed_most_and_the_data_versions()
 
 def test_a_dot_stands_where_a_column_drifted() -> None:
     def dots(drifted: tuple[str, ...]) -> int:
-        return plot_looks(days(3, sizes={"a": 0.1, "b": 0.5}, drifted=drifted)).count("<use")
+        return plot_history(days(3, sizes={"a": 0.1, "b": 0.5}, drifted=drifted)).count("<use")
 
     assert dots(("a", "b")) - dots(()) == 6
 
@@ -263,15 +270,15 @@ def test_looks_of_both_kinds_at_the_same_data_stand_in_one_place() -> None:
         )
         for one in drift
     ]
-    drawn = texts(plot_looks([*drift, *scored]))
+    drawn = texts(plot_history([*drift, *scored]))
     assert [drawn.count(number) for number in "012"] == [1, 1, 1]
     assert "r2 with its interval; red where the look failed" in drawn
     again = [*drift, *scored, scored[0].model_copy(update={"key": "more labels"})]
-    assert texts(plot_looks(again)).count("0") == 2
+    assert texts(plot_history(again)).count("0") == 2
 
 
 def test_without_data_versions_the_places_have_the_names_of_files() -> None:
-    drawn = texts(plot_looks(days(2, sizes={"a": 0.1}, data=None, subject="flights of a long summer.csv")))
+    drawn = texts(plot_history(days(2, sizes={"a": 0.1}, data=None, subject="flights of a long summer.csv")))
     assert "…long summer.csv" in drawn
 
 
@@ -283,7 +290,7 @@ def test_whatever_a_name_holds_the_picture_is_well_formed_and_the_name_is_only_t
     column: str, subject: str, kind: str
 ) -> None:
     seen = look(kind=kind, subject=subject, sizes={column: 0.1, "$x^2$": 0.2}, scores={f"m{column}": 0.1})
-    picture = plot_looks([seen])
+    picture = plot_history([seen])
     assert "$x^2$" in texts(picture)
     assert {element.tag.rpartition("}")[2] for element in elements(picture)} <= {
         *("svg", "defs", "style", "g", "path", "text", "use", "clipPath", "rect", "tspan"),
@@ -292,30 +299,30 @@ def test_whatever_a_name_holds_the_picture_is_well_formed_and_the_name_is_only_t
 
 def test_the_same_looks_are_the_same_picture() -> None:
     seen = days(4, sizes={"a": 0.1}, scores={"drifted": 0.2})
-    assert plot_looks(seen) == plot_looks(seen)
+    assert plot_history(seen) == plot_history(seen)
 
 
 def test_a_month_of_looks_is_a_small_picture() -> None:
     sizes = {f"a column with a long name {number}": 0.5 for number in range(100)}
-    picture = plot_looks(days(400, sizes=sizes, drifted=tuple(sizes), scores={"drifted": 0.2}))
+    picture = plot_history(days(400, sizes=sizes, drifted=tuple(sizes), scores={"drifted": 0.2}))
     assert len(picture) < 100_000
 
 
 def test_nothing_seen_is_no_picture_but_a_page() -> None:
-    assert plot_looks([]) == plot_looks(days(2)) == ""
-    assert looks_page("shop", []) == "## Looks at shop\n\nNothing was looked at yet.\n"
-    assert "data:image" not in looks_page("shop", days(2))
+    assert plot_history([]) == plot_history(days(2)) == ""
+    assert history_page("shop", []) == "## Looks at shop\n\nNothing was looked at yet.\n"
+    assert "data:image" not in history_page("shop", days(2))
 
 
 def test_the_page_has_the_picture_and_the_last_looks_newest_first() -> None:
     seen = days(
-        MAX_LOOKS + 4, sizes={"dep_time": 0.41, "origin": 0.5, "a|b": 0.02, "z": 0}, drifted=("dep_time",), passed=False
+        MAX_RUNS + 4, sizes={"dep_time": 0.41, "origin": 0.5, "a|b": 0.02, "z": 0}, drifted=("dep_time",), passed=False
     )
-    page = looks_page("shop", seen)
+    page = history_page("shop", seen)
     (encoded,) = re.findall(r"\]\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", page)
-    assert base64.b64decode(encoded).decode() == plot_looks(seen)
+    assert base64.b64decode(encoded).decode() == plot_history(seen)
     rows = re.findall(r"^\| \d+ at .*", page, flags=re.MULTILINE)
-    assert len(rows) == MAX_LOOKS
+    assert len(rows) == MAX_RUNS
     assert rows[0] == (
         "| 34 at v1 | 33 | failed | 1 of 4 | • dep\\_time 0.41, origin 0.50, a\\|b 0.02 | 1,000 | july.csv |"
     )
@@ -325,20 +332,20 @@ def test_the_page_has_the_picture_and_the_last_looks_newest_first() -> None:
 
 def test_scores_stand_on_the_page_with_their_intervals() -> None:
     scored = look(kind="performance", scores={"roc_auc": 0.71234, "f1": 0.5}, intervals={"roc_auc": (0.7, 0.72)})
-    page = looks_page("shop", [scored])
+    page = history_page("shop", [scored])
     assert "| 1 at v1 | passed | roc\\_auc 0.7123 \\(0.7 to 0.72\\), f1 0.5 | july.csv |" in page
     assert "### Drift" not in page
 
 
 def test_values_on_the_page_are_escaped() -> None:
     bad = "<img src=x>![x](http://evil.example)|"
-    page = looks_page(bad, [look(subject=bad, sizes={bad: 0.5}, drifted=(bad,), scores={bad: 1})])
+    page = history_page(bad, [look(subject=bad, sizes={bad: 0.5}, drifted=(bad,), scores={bad: 1})])
     assert "<img" not in page
     assert "](http" not in page
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_the_tables(caplog: pytest.LogCaptureFixture) -> None:
-    page = looks_page("shop", days(2, kind="performance", scores={"r2": -1e308}))
+    page = history_page("shop", days(2, kind="performance", scores={"r2": -1e308}))
     assert "r2 -1e+308" in page.replace("\\", "")
     assert "data:image" not in page
     assert "could not be drawn" in caplog.text

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from prefect_mlops.core.drift import statistical_tests
-from prefect_mlops.core.drift.table_drift import Change, Comparison, compare_tables
+from prefect_mlops.core.drift.table_drift import Change, TableDrift, compare_tables
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.tables.columns import read_column
 
@@ -33,7 +33,7 @@ def unchanging(rng: np.random.Generator, rows: int, columns: int) -> pd.DataFram
     return pd.DataFrame({f"c{n}": laws[n % len(laws)]() for n in range(columns)})
 
 
-def change(outcome: Comparison, column: str, aspect: str = "distribution") -> Change:
+def change(outcome: TableDrift, column: str, aspect: str = "distribution") -> Change:
     return next(item for item in outcome.changes if (item.column, item.aspect) == (column, aspect))
 
 

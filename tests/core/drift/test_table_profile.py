@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from prefect_mlops.core.drift.column_drift import Change
-from prefect_mlops.core.drift.column_profile import MAX_COUNTED, summarise
+from prefect_mlops.core.drift.column_profile import MAX_COUNTED, profile_column
 from prefect_mlops.core.drift.quantiles import PIECE, STORED_POINTS, Quantiles
 from prefect_mlops.core.drift.table_drift import compare_profiles
-from prefect_mlops.core.drift.table_profile import SAMPLE_ROWS, Profile, merge_profiles, profile_chunks
+from prefect_mlops.core.drift.table_profile import SAMPLE_ROWS, TableProfile, merge_profiles, profile_chunks
 from prefect_mlops.core.errors import ConfigError
 
 
@@ -106,7 +106,7 @@ def parts_of(frame: pd.DataFrame, count: int) -> list[pd.DataFrame]:
     return [frame.iloc[places] for places in np.array_split(np.arange(len(frame)), count)]
 
 
-def sizes(now: Profile, before: Profile) -> dict[tuple[str, str], float]:
+def sizes(now: TableProfile, before: TableProfile) -> dict[tuple[str, str], float]:
     changes: tuple[Change, ...] = compare_profiles(current=now, reference=before).changes
     return {(change.column, change.aspect): change.measure.size for change in changes}
 
@@ -158,26 +158,26 @@ def test_parts_are_not_changed_by_being_merged() -> None:
 def test_a_stored_sample_cannot_be_merged() -> None:
     part = profile_chunks([table(100)])
     with pytest.raises(ConfigError, match="cannot be merged"):
-        merge_profiles([part, Profile(part.columns, part.rows, part.sample)])
+        merge_profiles([part, TableProfile(part.columns, part.rows, part.sample)])
 
 
 def test_strings_that_are_too_many_to_count_become_text_and_keep_their_rows() -> None:
     names = pd.Series([f"id {n}" for n in range(MAX_COUNTED + 10)])
-    found = summarise(names)
+    found = profile_column(names)
     assert found.counts is None
     assert found.text is not None
     assert found.text.lengths.sum() == len(names)
     found.add(pd.Series(["id 1", "id 2", None]))
     assert (found.rows, found.nulls, found.text.lengths.sum()) == (len(names) + 3, 1, len(names) + 2)
-    slowly = summarise(names[:100])
+    slowly = profile_column(names[:100])
     for start in range(100, len(names), 5_000):
         slowly.add(names[start : start + 5_000])
-    assert (slowly.words() == summarise(names).words()).all()
-    assert (slowly.lengths().points == summarise(names).lengths().points).all()
+    assert (slowly.words() == profile_column(names).words()).all()
+    assert (slowly.lengths().points == profile_column(names).lengths().points).all()
 
 
 def test_half_a_surrogate_pair_is_counted_like_any_letter() -> None:
-    found = summarise(pd.Series([f"\ud800 {n}" for n in range(MAX_COUNTED + 1)], dtype=object))
+    found = profile_column(pd.Series([f"\ud800 {n}" for n in range(MAX_COUNTED + 1)], dtype=object))
     assert found.text is not None
     assert found.text.words.sum() == 2 * (MAX_COUNTED + 1)
     names = pd.DataFrame({"k": ["\ud800", "b"] * 50}, dtype=object)

@@ -22,12 +22,12 @@ from prefect_mlops.core.drift.training_profile import (
     PREDICTION,
     PROFILE_FILE,
     SAMPLE_FILE,
-    load_reference,
-    make_reference,
+    make_training_profile,
     profile_digest,
-    save_reference,
+    read_training_profile,
     scores_of,
     weights_of,
+    write_training_profile,
 )
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.evaluation.importance import Importance, Importances
@@ -54,9 +54,9 @@ def awkward(rows: int, seed: int = 0) -> pd.DataFrame:
 
 def test_a_reference_comes_back_as_it_was(tmp_path: Path) -> None:
     rows = MAX_COUNTED + 4_000
-    reference = make_reference(awkward(rows).drop(columns="b"), awkward(rows)["b"], preparation="sha256:1")
-    save_reference(reference, tmp_path)
-    back = load_reference(tmp_path)
+    reference = make_training_profile(awkward(rows).drop(columns="b"), awkward(rows)["b"], preparation="sha256:1")
+    write_training_profile(reference, tmp_path)
+    back = read_training_profile(tmp_path)
     assert (back.features, back.target, back.preparation) == (reference.features, "b", "sha256:1")
     now = profile_chunks([awkward(5_000, seed=1)])
     before, after = (compare_profiles(current=now, reference=one.profile) for one in (reference, back))
@@ -72,14 +72,14 @@ def test_a_reference_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_the_same_rows_are_kept_in_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        save_reference(make_reference(awkward(400)), tmp_path / name)
+        write_training_profile(make_training_profile(awkward(400)), tmp_path / name)
     assert (tmp_path / "one" / PROFILE_FILE).read_bytes() == (tmp_path / "two" / PROFILE_FILE).read_bytes()
 
 
 def test_a_long_column_is_kept_short_and_says_how_exactly(tmp_path: Path) -> None:
     frame = pd.DataFrame({"n": np.random.default_rng(0).normal(size=PIECE + 5)})
-    save_reference(make_reference(frame), tmp_path)
-    kept = load_reference(tmp_path).profile
+    write_training_profile(make_training_profile(frame), tmp_path)
+    kept = read_training_profile(tmp_path).profile
     assert len(kept.columns["n"].numbers.distribution().points) == 10_000
     assert 0 < kept.error < 1e-3
 
@@ -96,11 +96,11 @@ def test_a_long_column_is_kept_short_and_says_how_exactly(tmp_path: Path) -> Non
     ],
 )
 def test_a_damaged_reference_is_refused_in_words(tmp_path: Path, damage: Any) -> None:
-    save_reference(make_reference(awkward(100)), tmp_path)
+    write_training_profile(make_training_profile(awkward(100)), tmp_path)
     kept = json.loads(gzip.decompress((tmp_path / PROFILE_FILE).read_bytes()))
     (tmp_path / PROFILE_FILE).write_bytes(gzip.compress(json.dumps(damage(kept)).encode()))
     with pytest.raises(ConfigError, match=PROFILE_FILE):
-        load_reference(tmp_path)
+        read_training_profile(tmp_path)
 
 
 @pytest.mark.parametrize("name", [PROFILE_FILE, SAMPLE_FILE])
@@ -108,17 +108,17 @@ def test_a_damaged_reference_is_refused_in_words(tmp_path: Path, damage: Any) ->
     "content", [b"", b"PAR1", gzip.compress(b"{")[:-4], b"\x80\x04."], ids=["empty", "magic", "cut", "pickle"]
 )
 def test_files_that_are_no_reference_are_refused_in_words(tmp_path: Path, name: str, content: bytes) -> None:
-    save_reference(make_reference(awkward(100)), tmp_path)
+    write_training_profile(make_training_profile(awkward(100)), tmp_path)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError, match="cannot be read"):
-        load_reference(tmp_path)
+        read_training_profile(tmp_path)
 
 
 def test_a_file_that_unpacks_to_more_than_is_kept_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_reference(make_reference(awkward(100)), tmp_path)
+    write_training_profile(make_training_profile(awkward(100)), tmp_path)
     monkeypatch.setattr("prefect_mlops.core.drift.training_profile.MAX_BYTES", 1_000)
     with pytest.raises(ConfigError, match="unpacks to more than 1,000 bytes"):
-        load_reference(tmp_path)
+        read_training_profile(tmp_path)
 
 
 def test_a_digest_names_the_rows() -> None:
@@ -153,7 +153,7 @@ Y = X["a"] + X["b"] > 0
     ],
 )
 def test_predictions_are_probabilities_numbers_or_names(model: Any, target: pd.Series, kind: str) -> None:
-    reference = make_reference(X, model=model.fit(X, target), unseen=X)
+    reference = make_training_profile(X, model=model.fit(X, target), unseen=X)
     assert reference.profile.columns[PREDICTION].kind == kind
     assert reference.profile.columns[PREDICTION].rows == 300
     assert PREDICTION in reference.profile.sample
@@ -161,7 +161,7 @@ def test_predictions_are_probabilities_numbers_or_names(model: Any, target: pd.S
 
 def test_predictions_are_taken_from_rows_the_model_has_not_seen() -> None:
     forest = RandomForestClassifier(20, random_state=0).fit(X[:200], Y[:200])
-    reference = make_reference(X[:200], Y[:200].rename("y"), model=forest, unseen=X[200:])
+    reference = make_training_profile(X[:200], Y[:200].rename("y"), model=forest, unseen=X[200:])
     said = np.sort(scores_of(forest, X[200:]))
     assert (reference.profile.columns[PREDICTION].numbers.distribution().points == said).all()
     assert (reference.features, reference.target) == (("a", "b", "c"), "y")
@@ -171,16 +171,16 @@ def test_rows_in_another_order_with_the_order_they_came_in_are_the_same_rows() -
     table = awkward(3_000)
     shuffled = table.sample(frac=1, random_state=0)
     place = np.argsort(shuffled.index.to_numpy(), kind="stable")
-    one, other = make_reference(table), make_reference(shuffled, order=place)
+    one, other = make_training_profile(table), make_training_profile(shuffled, order=place)
     assert profile_digest(one.profile) == profile_digest(other.profile)
     assert one.usual == other.usual
 
 
 def test_a_long_table_is_summarised_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     table = awkward(3_000)
-    whole = make_reference(table)
+    whole = make_training_profile(table)
     monkeypatch.setattr(training_profile, "CHUNK_ROWS", 700)
-    parts = make_reference(table)
+    parts = make_training_profile(table)
     assert parts.usual.of(1_000) == pytest.approx(whole.usual.of(1_000), rel=1e-9)
     for name, one in whole.profile.columns.items():
         now = parts.profile.columns[name]

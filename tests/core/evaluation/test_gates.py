@@ -8,9 +8,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from prefect_mlops.core import Check, ConfigError, Gate
 from prefect_mlops.core._text import MAX_CELL_LENGTH
 from prefect_mlops.core.evaluation.estimates import Rows
-from prefect_mlops.core.evaluation.gates import Contest, judge_gates
-from prefect_mlops.core.evaluation.predictions import Answers
-from prefect_mlops.core.evaluation.resampling_units import units_of
+from prefect_mlops.core.evaluation.gates import Comparison, judge_gates
+from prefect_mlops.core.evaluation.predictions import CachedPredictions
+from prefect_mlops.core.evaluation.resampling_units import resampling_units
 from prefect_mlops.core.evaluation.slices import MAX_GROUPS, MAX_SHOWN, judge_slices
 
 
@@ -51,11 +51,13 @@ def table(rows: int = 4000, *, ours: float = 1.0, theirs: float = 1.0, seed: int
     )
 
 
-def contest(rows: pd.DataFrame, *, champion: bool = True, classes: bool = False, **options: str) -> Contest:
+def contest(rows: pd.DataFrame, *, champion: bool = True, classes: bool = False, **options: str) -> Comparison:
     kind, target = (Says, "late") if classes else (Tells, "truth")
-    units = units_of(rows, **{"order_by": None, "group_by": None, **options})
-    theirs = Answers(kind("theirs"), rows) if champion else None
-    return Contest(Answers(kind("ours"), rows), theirs, Rows(rows[target].reset_index(drop=True), units), rows)
+    units = resampling_units(rows, **{"order_by": None, "group_by": None, **options})
+    theirs = CachedPredictions(kind("theirs"), rows) if champion else None
+    return Comparison(
+        CachedPredictions(kind("ours"), rows), theirs, Rows(rows[target].reset_index(drop=True), units), rows
+    )
 
 
 def condition(rows: pd.DataFrame, gate: Gate, **options: object) -> Check:

@@ -18,8 +18,8 @@ from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.estimates import DRAWS, Rows, measure, measure_both
 from prefect_mlops.core.evaluation.influence_functions import influence
 from prefect_mlops.core.evaluation.intervals import MIN_UNITS, _newcombe, alone, difference, gap, shown
-from prefect_mlops.core.evaluation.predictions import Answers
-from prefect_mlops.core.evaluation.resampling_units import MAX_BLOCKS, MIN_BLOCKS, Units, units_of
+from prefect_mlops.core.evaluation.predictions import CachedPredictions
+from prefect_mlops.core.evaluation.resampling_units import MAX_BLOCKS, MIN_BLOCKS, ResamplingUnits, resampling_units
 from prefect_mlops.core.evaluation.scoring import score_model
 
 ROWS = 240
@@ -67,13 +67,15 @@ def table(rows: int = ROWS, seed: int = 0) -> pd.DataFrame:
 
 
 def independent(y: pd.Series) -> Rows:
-    return Rows(y.reset_index(drop=True), Units("rows", np.arange(len(y))))
+    return Rows(y.reset_index(drop=True), ResamplingUnits("rows", np.arange(len(y))))
 
 
-def compared(metric: object, rows: pd.DataFrame, one: str = "one", two: str = "two", units: Units | None = None):
+def compared(
+    metric: object, rows: pd.DataFrame, one: str = "one", two: str = "two", units: ResamplingUnits | None = None
+):
     kind, target = (Tells, "delay") if "error" in str(metric) or metric == "r2" else (Says, "late")
     judged = Rows(rows[target], units) if units else independent(rows[target])
-    return difference(*measure_both(metric, *(Answers(kind(name), rows) for name in (one, two)), judged))
+    return difference(*measure_both(metric, *(CachedPredictions(kind(name), rows) for name in (one, two)), judged))
 
 
 X = pd.DataFrame(np.random.default_rng(1).normal(size=(ROWS, 3)), columns=list("abc"))
@@ -103,7 +105,7 @@ OF = {
 @pytest.mark.parametrize(("kind", "metric"), [(kind, metric) for kind, names in OF.items() for metric in names])
 def test_a_rows_influence_is_what_scikit_learns_score_does_when_the_row_counts_more(kind: str, metric: str) -> None:
     model, y = FITTED[kind]
-    answers = Answers(model, X)
+    answers = CachedPredictions(model, X)
     found = influence(metric, answers, y.to_numpy(), np.arange(ROWS))
     assert found is not None, "it would be scored on resamples, which takes long"
     _, (score, moved) = found
@@ -153,7 +155,7 @@ def test_accuracy_is_compared_as_newcombe_does() -> None:
     y = pd.Series([1] * 50)
     data = pd.DataFrame({"one": [1.0] * 48 + [0.0] * 2, "two": [1.0] * 36 + [0.0] * 12 + [1.0] * 2})
     found = difference(
-        *measure_both("accuracy", *(Answers(Says(name), data) for name in ("one", "two")), independent(y))
+        *measure_both("accuracy", *(CachedPredictions(Says(name), data) for name in ("one", "two")), independent(y))
     )
     assert (found.method, found.pairs) == ("Newcombe", (36, 12, 2, 0))
     assert (found.lower(0.975), found.upper(0.975)) == (low, high)
@@ -163,7 +165,7 @@ def test_three_rows_that_differ_are_no_proof() -> None:
     """Every third challenger of equal skill wins each of so few rows; the t interval alone would take it for better."""
     data = pd.DataFrame({"one": [1.0] * 500, "two": [0.0] * 3 + [1.0] * 497})
     y = pd.Series([1] * 499 + [0])
-    answers = [Answers(Says(name), data) for name in ("one", "two")]
+    answers = [CachedPredictions(Says(name), data) for name in ("one", "two")]
     for metric in ("accuracy", "f1", "neg_brier_score"):
         found = difference(*measure_both(metric, *answers, independent(y)))
         assert found.value > 0
@@ -175,7 +177,7 @@ def test_rows_told_twice_count_once_when_grouped(metric: str) -> None:
     once = table()
     twice = pd.concat([once, once], ignore_index=True)
     of = np.tile(np.arange(ROWS), 2)
-    grouped, single = compared(metric, twice, units=Units("groups", of)), compared(metric, once)
+    grouped, single = compared(metric, twice, units=ResamplingUnits("groups", of)), compared(metric, once)
     assert grouped.value == pytest.approx(single.value)
     assert grouped.units == ROWS
     if metric != "accuracy":  # which has an interval of its own for independent rows
@@ -192,11 +194,13 @@ def own_f1(estimator: object, X: pd.DataFrame, y: pd.Series) -> float:
     ("units", "method", "within"),
     [
         (None, f"bootstrap, {DRAWS} draws", 0.25),
-        (Units("groups", np.arange(ROWS) // 4), f"bootstrap, {DRAWS} draws", 0.25),
-        (Units("blocks", np.arange(ROWS) // 12), "jackknife", 0.03),
+        (ResamplingUnits("groups", np.arange(ROWS) // 4), f"bootstrap, {DRAWS} draws", 0.25),
+        (ResamplingUnits("blocks", np.arange(ROWS) // 12), "jackknife", 0.03),
     ],
 )
-def test_a_function_finds_about_the_error_that_is_known(units: Units | None, method: str, within: float) -> None:
+def test_a_function_finds_about_the_error_that_is_known(
+    units: ResamplingUnits | None, method: str, within: float
+) -> None:
     data = table()
     known, found = compared("f1", data, units=units), compared(own_f1, data, units=units)
     assert known.value == pytest.approx(found.value)
@@ -207,7 +211,7 @@ def test_a_function_finds_about_the_error_that_is_known(units: Units | None, met
 def test_what_rests_on_one_block_or_row_alone_cannot_be_judged() -> None:
     """All positive rows are in one block: it would be the only evidence, and agrees with itself."""
     data = table().assign(late=lambda table: (table.index < 12).astype(int))
-    blocks = Units("blocks", np.arange(ROWS) // 12)
+    blocks = ResamplingUnits("blocks", np.arange(ROWS) // 12)
 
     def share_found(estimator: object, X: pd.DataFrame, y: pd.Series) -> float:
         return float(estimator.predict(X)[y == 1].mean()) if (y == 1).any() else float("nan")
@@ -228,7 +232,7 @@ def test_a_function_may_change_the_features_before_it_asks() -> None:
     def under_noise(estimator: object, X: pd.DataFrame, y: pd.Series) -> float:
         return float((estimator.predict(X.assign(one=1 - X["one"])) == y).mean())
 
-    measured = measure(under_noise, Answers(Says("one"), data), independent(data["late"]))
+    measured = measure(under_noise, CachedPredictions(Says("one"), data), independent(data["late"]))
     expected = ((1 - data["one"] > 0.5).astype(int) == data["late"]).mean()
     assert measured.score == expected
     assert np.nanmean(measured.spread) == pytest.approx(expected, abs=0.02)
@@ -246,14 +250,14 @@ def test_a_metric_undefined_on_most_resamples_cannot_be_judged() -> None:
     assert found.problem == f"the metric is undefined on {DRAWS} of {DRAWS} resamples"
     assert found.lower(0.95) == -np.inf
     with pytest.raises(ConfigError, match="metric 'brittle' cannot be computed for Says: only once"):
-        measure(brittle, Answers(Says("one"), pd.concat([data, data])), Rows(data["late"], Units("rows", np.arange(60))), np.array([1, 1, 2, 5]))  # fmt: skip
+        measure(brittle, CachedPredictions(Says("one"), pd.concat([data, data])), Rows(data["late"], ResamplingUnits("rows", np.arange(60))), np.array([1, 1, 2, 5]))  # fmt: skip
 
 
 def test_too_few_groups_cannot_be_judged() -> None:
     data = table()
-    few = Units("groups", np.arange(ROWS) % (MIN_UNITS - 1))
+    few = ResamplingUnits("groups", np.arange(ROWS) % (MIN_UNITS - 1))
     assert compared("roc_auc", data, units=few).problem == "4 independent pieces, at least 5 are needed"
-    enough = Units("groups", np.arange(ROWS) % MIN_UNITS)
+    enough = ResamplingUnits("groups", np.arange(ROWS) % MIN_UNITS)
     assert not compared("roc_auc", data, units=enough).problem
 
 
@@ -275,18 +279,18 @@ def test_models_of_two_kinds_are_still_compared_on_the_same_resamples() -> None:
 
     data = table()
     one, two = measure_both(
-        "accuracy", Answers(Says("one"), data), Answers(Odd("two"), data), independent(data["late"])
+        "accuracy", CachedPredictions(Says("one"), data), CachedPredictions(Odd("two"), data), independent(data["late"])
     )
     assert not one.resampled
     assert not two.resampled
-    forced = measure("accuracy", Answers(Says("one"), data), independent(data["late"]), resample=True)
+    forced = measure("accuracy", CachedPredictions(Says("one"), data), independent(data["late"]), resample=True)
     assert forced.score == one.score
     assert alone(forced).error == pytest.approx(alone(one).error, rel=0.25)
 
 
 def test_blocks_do_not_cut_a_time_stamp_and_are_about_equal() -> None:
     at = pd.Series(np.repeat(pd.date_range("2024", periods=400, freq="h"), 5)).sample(frac=1, random_state=0)
-    units = units_of(pd.DataFrame({"at": at}), order_by="at", group_by=None)
+    units = resampling_units(pd.DataFrame({"at": at}), order_by="at", group_by=None)
     blocks = pd.Series(units.of, index=at.index)
     assert blocks.groupby(at).nunique().max() == 1
     assert blocks.nunique() == MAX_BLOCKS
@@ -299,28 +303,30 @@ def test_blocks_whose_neighbours_go_together_are_less_certain() -> None:
     weeks = np.repeat(np.random.default_rng(0).normal(size=10), 200)  # one lasts for ten blocks
     data = pd.DataFrame({"one": weeks, "delay": np.zeros(2000), "two": np.zeros(2000)})
     of = np.arange(2000) // 20
-    in_time, apart = (compared("neg_mean_absolute_error", data, units=Units(kind, of)) for kind in ("blocks", "groups"))
+    in_time, apart = (
+        compared("neg_mean_absolute_error", data, units=ResamplingUnits(kind, of)) for kind in ("blocks", "groups")
+    )
     assert in_time.error > 1.5 * apart.error
 
 
 def test_few_units_that_matter_count_as_few() -> None:
     """Three rows that differ among 500, and one group with half of the rows."""
     data = pd.DataFrame({"one": [1.0] * 500, "two": [0.0] * 3 + [1.0] * 497, "late": 1})
-    answers = [Answers(Says(name), data) for name in ("one", "two")]
+    answers = [CachedPredictions(Says(name), data) for name in ("one", "two")]
     few = difference(*measure_both("f1", *answers, independent(data["late"])))
     assert few.freedom < 10
-    lopsided = Units("groups", np.where(np.arange(ROWS) % 2, 0, np.arange(ROWS) // 8))
+    lopsided = ResamplingUnits("groups", np.where(np.arange(ROWS) % 2, 0, np.arange(ROWS) // 8))
     assert compared("roc_auc", table(), units=lopsided).freedom < 3
     assert compared("roc_auc", table()).freedom > 50
 
 
 def test_few_rows_make_fewer_blocks_and_say_so() -> None:
-    units = units_of(pd.DataFrame({"at": range(100)}), order_by="at", group_by=None)
+    units = resampling_units(pd.DataFrame({"at": range(100)}), order_by="at", group_by=None)
     assert len(np.unique(units.of)) == MIN_BLOCKS
     assert "10 blocks in time were compared, fewer than 50 because" in units.note
-    one_stamp = units_of(pd.DataFrame({"at": [1] * 100}), order_by="at", group_by=None)
+    one_stamp = resampling_units(pd.DataFrame({"at": [1] * 100}), order_by="at", group_by=None)
     assert len(np.unique(one_stamp.of)) == 1
-    with_gaps = units_of(pd.DataFrame({"at": [None, *range(99)]}), order_by="at", group_by=None)
+    with_gaps = resampling_units(pd.DataFrame({"at": [None, *range(99)]}), order_by="at", group_by=None)
     assert with_gaps.of[0] == with_gaps.of[-1], "rows without time come last"
 
 
@@ -329,15 +335,15 @@ def test_columns_that_cannot_put_rows_together_are_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"no column of the judging rows \(order_by\) is called 'att': did you mean 'at'"
     ):
-        units_of(rows, order_by="att", group_by=None)
+        resampling_units(rows, order_by="att", group_by=None)
     with pytest.raises(ConfigError, match="column 'mixed' cannot be used"):
-        units_of(rows, order_by="mixed", group_by=None)
+        resampling_units(rows, order_by="mixed", group_by=None)
     with pytest.raises(ConfigError, match="column 'lists' cannot be used"):
-        units_of(rows, order_by=None, group_by="lists")
+        resampling_units(rows, order_by=None, group_by="lists")
     with pytest.raises(ConfigError, match="give one of them"):
-        units_of(rows, order_by="at", group_by="mixed")
+        resampling_units(rows, order_by="at", group_by="mixed")
     with pytest.raises(ConfigError, match="2 columns called 'at'"):
-        units_of(rows.rename(columns={"mixed": "at"}), order_by="at", group_by=None)
+        resampling_units(rows.rename(columns={"mixed": "at"}), order_by="at", group_by=None)
 
 
 def test_a_gap_counts_what_both_groups_share() -> None:
@@ -345,8 +351,8 @@ def test_a_gap_counts_what_both_groups_share() -> None:
     chance = np.random.default_rng(0)
     weather = np.repeat(chance.normal(size=100), 10)
     data = pd.DataFrame({"one": weather + 0.1 * chance.normal(size=1000)})
-    days, answers = np.repeat(np.arange(100), 10), Answers(Tells("one"), data)
-    rows = Rows(pd.Series(np.zeros(1000)), Units("groups", days))
+    days, answers = np.repeat(np.arange(100), 10), CachedPredictions(Tells("one"), data)
+    rows = Rows(pd.Series(np.zeros(1000)), ResamplingUnits("groups", days))
     by_turns = [np.arange(0, 1000, 2), np.arange(1, 1000, 2)]
     apart = [np.flatnonzero(days % 2 == 0), np.flatnonzero(days % 2 == 1)]
     paired, other = (
@@ -355,7 +361,7 @@ def test_a_gap_counts_what_both_groups_share() -> None:
     )
     assert (paired.units, other.units) == (100, 100)
     assert paired.error < other.error / 4
-    flat = Rows(rows.y, Units("rows", np.arange(1000)))
+    flat = Rows(rows.y, ResamplingUnits("rows", np.arange(1000)))
     one, two = (measure("neg_mean_squared_error", answers, flat, half) for half in apart)
     assert gap(one, two).error == pytest.approx(np.hypot(alone(one).error, alone(two).error))
 
@@ -367,7 +373,7 @@ answers_of_a_model = st.lists(st.integers(0, 100).map(lambda share: share / 100)
 @given(one=answers_of_a_model, two=answers_of_a_model, metric=st.sampled_from(["roc_auc", "accuracy", "neg_brier_score", "f1_macro", "average_precision", "neg_root_mean_squared_error"]), grouped=st.booleans())  # fmt: skip
 def test_swapping_the_models_flips_the_interval(one: list[float], two: list[float], metric: str, grouped: bool) -> None:
     data = pd.DataFrame({"one": one, "two": two, "late": [0, 1] * 20, "delay": np.linspace(0, 1, 40)})
-    units = Units("groups", np.arange(40) // 4) if grouped else None
+    units = ResamplingUnits("groups", np.arange(40) // 4) if grouped else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         there, back = compared(metric, data, units=units), compared(metric, data, "two", "one", units=units)
@@ -436,14 +442,14 @@ def test_an_equal_challenger_is_rarely_surely_better() -> None:
 def test_the_interval_beside_a_score_ends_at_the_best_there_is(metric: str) -> None:
     data = table(60)
     data["one"] = np.where(data.index < 3, 1 - data["late"], data["late"]) * 0.98 + 0.01
-    low, high = shown(measure(metric, Answers(Says("one"), data), independent(data["late"])))
+    low, high = shown(measure(metric, CachedPredictions(Says("one"), data), independent(data["late"])))
     assert 0.7 < high - (1.0 if metric[0] != "n" else 0.0) + 1 <= 1
     assert low < high
 
 
 def test_an_accuracy_without_a_mistake_is_not_taken_for_certain() -> None:
     data = table(60).assign(one=lambda table: table["late"])
-    low, high = shown(measure("accuracy", Answers(Says("one"), data), independent(data["late"])))
+    low, high = shown(measure("accuracy", CachedPredictions(Says("one"), data), independent(data["late"])))
     assert (round(low, 3), high) == (0.94, 1.0), "Wilson's interval of 60 of 60"
 
 

@@ -11,7 +11,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.linear_model import LogisticRegression
 
 from prefect_mlops.core.evaluation import predictions
-from prefect_mlops.core.evaluation.predictions import Answers
+from prefect_mlops.core.evaluation.predictions import CachedPredictions
 from prefect_mlops.core.values import Gate
 from prefect_mlops.tasks.evaluation import judge_model
 
@@ -59,5 +59,5 @@ def test_no_more_than_a_block_is_asked_about_at_once(rows: pd.DataFrame, monkeyp
 
     model = Counting().fit(rows, rows["shop"])
     monkeypatch.setattr(predictions, "BLOCK_ROWS", 400)
-    assert Answers(model, rows).all("predict_proba").shape == (ROWS, 3)
+    assert CachedPredictions(model, rows).all("predict_proba").shape == (ROWS, 3)
     assert asked == [400, 400, 203]

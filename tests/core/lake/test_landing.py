@@ -12,7 +12,7 @@ from great_expectations import expectations as gxe
 
 from prefect_mlops.core import DatasetSpec
 from prefect_mlops.core.errors import BackendError, ConfigError
-from prefect_mlops.core.lake.completeness import promised, settle
+from prefect_mlops.core.lake.completeness import await_complete, promised
 from prefect_mlops.core.lake.landing import digest_of, list_landing, local_file, look
 
 SUITE = ExpectationSuite(name="any", expectations=[gxe.ExpectColumnToExist(column="n")])
@@ -134,13 +134,13 @@ def test_a_file_that_is_still_growing_waits(tmp_path: Path) -> None:
     writer.start()
     try:
         dataset = spec(tmp_path, settle_seconds=0.4)
-        complete, waiting = settle(dataset, list(list_landing(dataset).files), patience=1.2)
+        complete, waiting = await_complete(dataset, list(list_landing(dataset).files), patience=1.2)
     finally:
         stop.set()
         writer.join()
     assert [file.path for file in complete] == ["done.csv"]
     assert waiting == ["growing.csv: still being written"]
-    (file,) = settle(dataset, [look(dataset, "growing.csv")], patience=5)[0]
+    (file,) = await_complete(dataset, [look(dataset, "growing.csv")], patience=5)[0]
     assert file == look(dataset, "growing.csv"), "as it was when it was complete"
 
 
@@ -161,7 +161,7 @@ def test_a_file_that_grows_where_storage_gives_no_stamp_waits() -> None:
     writer = threading.Thread(target=grow)
     writer.start()
     try:
-        assert settle(dataset, found, patience=1.5) == ([], ["a.csv: still being written"])
+        assert await_complete(dataset, found, patience=1.5) == ([], ["a.csv: still being written"])
     finally:
         stop.set()
         writer.join()
@@ -171,7 +171,7 @@ def test_a_file_copied_with_its_old_time_waits_all_the_same(tmp_path: Path) -> N
     path = put(tmp_path, "a.csv")
     os.utime(path, (1, 1))
     dataset = spec(tmp_path, settle_seconds=60)
-    assert settle(dataset, [look(dataset, "a.csv")], patience=0)[1] == ["a.csv: still being written"]
+    assert await_complete(dataset, [look(dataset, "a.csv")], patience=0)[1] == ["a.csv: still being written"]
 
 
 def test_a_file_that_vanishes_while_it_is_waited_for_is_nobodys_loss(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_file_that_vanishes_while_it_is_waited_for_is_nobodys_loss(tmp_path: P
     dataset = spec(tmp_path, settle_seconds=5)
     found = [look(dataset, "a.csv")]
     path.unlink()
-    assert settle(dataset, found, patience=5) == ([], [])
+    assert await_complete(dataset, found, patience=5) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -191,11 +191,11 @@ def test_a_marker_says_when_a_file_is_complete(tmp_path: Path, marker: str, mark
         put(tmp_path, name)
     dataset = spec(tmp_path, marker=marker)
     for number, name in enumerate(markers):
-        complete, waiting = settle(dataset, list(list_landing(dataset).files), patience=60)
+        complete, waiting = await_complete(dataset, list(list_landing(dataset).files), patience=60)
         assert (len(complete), len(waiting)) == (number, 2 - number)
         put(tmp_path, name, "")
     assert names(dataset) == ["a.csv", "south/b.csv"], "a marker is no data"
-    assert len(settle(dataset, list(list_landing(dataset).files), patience=0)[0]) == 2
+    assert len(await_complete(dataset, list(list_landing(dataset).files), patience=0)[0]) == 2
 
 
 def test_a_manifest_says_which_content_is_complete(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from prefect_mlops.core import DatasetSpec
 from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import replay as replays
-from prefect_mlops.core.lake.commits import Beaten
+from prefect_mlops.core.lake.commits import CommitConflict
 from prefect_mlops.core.lake.ingest import table_ref
 from prefect_mlops.core.lake.ledger import Arrival, read_ledger, write_lines
 from prefect_mlops.core.lake.pending import find_backlog
@@ -449,9 +449,9 @@ def test_a_commit_lost_to_somebody_else_is_made_again_without_asking_again(
             shop.put("b.csv", sales(start=100))
         return real(*arguments, **options)
 
-    def judge(path: str, accepted: Any, candidates: Any) -> replays.Judged:
+    def judge(path: str, accepted: Any, candidates: Any) -> replays.JudgedRows:
         judged.append((path, len(accepted), len(candidates)))
-        return replays.Judged(frozenset({3}))
+        return replays.JudgedRows(frozenset({3}))
 
     monkeypatch.setattr(replays, "append_next", beaten_once)
     done = replays.replay_rows("sales", judge)
@@ -480,7 +480,7 @@ def test_a_lake_that_takes_no_commit_is_said_after_some_attempts(shop: Shop, mon
     from prefect_mlops.core.lake import commits
 
     def beaten(*_: Any, **__: Any) -> int:
-        raise Beaten("somebody else")
+        raise CommitConflict("somebody else")
 
     shop.put("a.csv", sales(row3=200))
     monkeypatch.setattr(commits, "PAUSE_SECONDS", 0)

@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.evaluation.intervals import Estimate
 from prefect_mlops.core.live.degradation import judge_decay, loss_of
-from prefect_mlops.core.live.labels import Names, Truths, match_truths
+from prefect_mlops.core.live.labels import GroundTruth, LabelColumns, match_labels
 from prefect_mlops.core.live.stored_predictions import OF_CLASSES, OF_NUMBERS, OF_PROBABILITIES, RANKED, WORKING
 from prefect_mlops.core.live.windows import MAX_WINDOWS, Window, follow, score_windows
 from prefect_mlops.core.values import Evaluation
@@ -47,17 +47,17 @@ def day(number: float) -> pd.Timestamp:
 
 def windows_of(predictions: pd.DataFrame, labels: pd.DataFrame, **options: Any) -> tuple[Window, ...]:
     return score_windows(
-        match_truths(predictions, labels, now=NOW), **{"every": "week", "metrics": ["roc_auc"], **options}
+        match_labels(predictions, labels, now=NOW), **{"every": "week", "metrics": ["roc_auc"], **options}
     )
 
 
-def found(truths: Truths) -> dict[str, str]:
+def found(truths: GroundTruth) -> dict[str, str]:
     return {check.name: check.observed for check in truths.findings}
 
 
-def stored(predictions: Any, labels: Any) -> Truths:
+def stored(predictions: Any, labels: Any) -> GroundTruth:
     at = MONDAY + pd.to_timedelta(np.linspace(0, 6.9, len(labels)), unit="D").astype("timedelta64[us]")
-    return Truths(pd.DataFrame({"at": at, "prediction": predictions, "label": pd.Series(labels).astype(object)}))
+    return GroundTruth(pd.DataFrame({"at": at, "prediction": predictions, "label": pd.Series(labels).astype(object)}))
 
 
 # --- matching predictions with their labels
@@ -71,8 +71,8 @@ def test_order_in_the_tables_does_not_matter() -> None:
 
 def test_a_label_that_comes_twice_counts_once() -> None:
     predictions, labels = life()
-    twice = match_truths(predictions, pd.concat([labels, labels]), now=NOW)
-    pd.testing.assert_frame_equal(twice.rows, match_truths(predictions, labels, now=NOW).rows)
+    twice = match_labels(predictions, pd.concat([labels, labels]), now=NOW)
+    pd.testing.assert_frame_equal(twice.rows, match_labels(predictions, labels, now=NOW).rows)
     assert twice.findings == ()
     assert twice.notes == ("1,200 ids were labelled more than once with the same value: counted once.",)
 
@@ -82,7 +82,7 @@ def test_of_labels_that_contradict_each_other_the_one_known_last_counts_and_is_r
     labels = table(
         [(1, "yes", day(9)), (1, "no", day(3)), (2, "no", None), (2, "yes", day(4)), (2, "no", None)], "id label at"
     )
-    truths = match_truths(predictions, labels, now=NOW)
+    truths = match_labels(predictions, labels, now=NOW)
     assert truths.rows["label"].tolist() == ["yes", "yes"]
     assert found(truths) == {
         "one truth for each id": "2 ids have labels that contradict each other; the one known last counts"
@@ -91,14 +91,14 @@ def test_of_labels_that_contradict_each_other_the_one_known_last_counts_and_is_r
 
 def test_without_times_the_last_of_contradicting_labels_counts() -> None:
     predictions = table([(1, day(0), 0.2)], "id at prediction")
-    truths = match_truths(predictions, table([(1, 0), (1, 1), (1, 0)], "id label"), now=NOW)
+    truths = match_labels(predictions, table([(1, 0), (1, 1), (1, 0)], "id label"), now=NOW)
     assert truths.rows["label"].tolist() == [0]
     assert "one truth for each id" in found(truths)
 
 
 def test_labels_of_unknown_ids_are_ignored_counted_and_shown() -> None:
     predictions = table([(1, day(0), 0.2)], "id at prediction")
-    truths = match_truths(predictions, table([(1, 0), (8, 1), (9, 1)], "id label"), now=NOW)
+    truths = match_labels(predictions, table([(1, 0), (8, 1), (9, 1)], "id label"), now=NOW)
     assert truths.rows["label"].tolist() == [0]
     assert found(truths) == {
         "labels belong to predictions": "2 of 3 labels belong to ids that were never scored, ignored"
@@ -108,7 +108,7 @@ def test_labels_of_unknown_ids_are_ignored_counted_and_shown() -> None:
 
 def test_of_an_id_scored_twice_the_last_answer_before_its_truth_counts() -> None:
     rows = [(1, day(0), 0.1), (1, day(2), 0.2), (1, day(5), 0.3), (2, day(1), 0.4), (2, day(1), 0.4)]
-    truths = match_truths(table(rows, "id at prediction"), table([(1, 1, day(3))], "id label at"), now=NOW)
+    truths = match_labels(table(rows, "id at prediction"), table([(1, 1, day(3))], "id label at"), now=NOW)
     assert truths.rows["prediction"].tolist() == [0.4, 0.2]
     assert set(found(truths)) == {"predictions come before their truth", "one prediction for each id"}
     assert truths.notes == ("1 predictions came twice, the same: counted once.",)
@@ -117,13 +117,13 @@ def test_of_an_id_scored_twice_the_last_answer_before_its_truth_counts() -> None
 def test_a_correction_of_the_truth_does_not_let_in_what_was_predicted_before_it() -> None:
     rows = [(1, day(0), 0.1), (1, day(4), 0.9)]
     labels = table([(1, 1, day(3)), (1, 0, day(6))], "id label at")
-    truths = match_truths(table(rows, "id at prediction"), labels, now=NOW)
+    truths = match_labels(table(rows, "id at prediction"), labels, now=NOW)
     assert truths.rows[["prediction", "label"]].to_numpy().tolist() == [[0.1, 0]]
 
 
 def test_a_prediction_made_after_its_truth_is_left_out_as_a_leak() -> None:
     predictions = table([(1, day(5), 0.9), (2, day(1), 0.2)], "id at prediction")
-    truths = match_truths(predictions, table([(1, 1, day(4)), (2, 0, day(1))], "id label at"), now=NOW)
+    truths = match_labels(predictions, table([(1, 1, day(4)), (2, 0, day(1))], "id label at"), now=NOW)
     assert truths.rows["prediction"].tolist() == [0.2]  # known in the same moment is no leak
     assert found(truths)["predictions come before their truth"].startswith("1 of 2 predictions were made after")
 
@@ -140,13 +140,13 @@ def test_a_prediction_made_after_its_truth_is_left_out_as_a_leak() -> None:
 )
 def test_ids_of_different_types_meet(ids: Any, label_ids: Any) -> None:
     predictions = pd.DataFrame({"id": ids, "at": [day(0), day(1)], "prediction": [0.1, 0.9]})
-    truths = match_truths(predictions, pd.DataFrame({"id": label_ids, "label": [0, 1]}), now=NOW)
+    truths = match_labels(predictions, pd.DataFrame({"id": label_ids, "label": [0, 1]}), now=NOW)
     assert truths.rows["label"].tolist() == [0, 1]
     assert truths.findings == ()
 
 
 def test_an_id_with_leading_zeros_is_another_id() -> None:
-    truths = match_truths(table([(7, day(0), 0.1)], "id at prediction"), table([("007", 1)], "id label"), now=NOW)
+    truths = match_labels(table([(7, day(0), 0.1)], "id at prediction"), table([("007", 1)], "id label"), now=NOW)
     assert truths.rows["label"].isna().all()
     assert "labels belong to predictions" in found(truths)
 
@@ -161,7 +161,7 @@ def test_rows_without_id_time_or_answer_are_left_out_and_counted() -> None:
         (6, day(0), 0.6),
     ]
     labels = table([(6, 1), (None, 1), (6, None)], "id label")
-    truths = match_truths(table(rows, "id at prediction"), labels, now=NOW)
+    truths = match_labels(table(rows, "id at prediction"), labels, now=NOW)
     assert truths.rows["prediction"].tolist() == [0.6]
     assert truths.rows["label"].tolist() == [1]
     assert found(truths) == {
@@ -176,16 +176,16 @@ def test_rows_without_id_time_or_answer_are_left_out_and_counted() -> None:
 
 def test_times_without_a_zone_are_utc_and_others_are_turned_into_it() -> None:
     rows = [(1, "2026-01-05T23:30:00", 0.1), (2, "2026-01-06T01:30:00+02:00", 0.2), (3, dt.date(2026, 1, 6), 0.3)]
-    truths = match_truths(table(rows, "id at prediction"), table([], "id label"), now=NOW)
+    truths = match_labels(table(rows, "id at prediction"), table([], "id label"), now=NOW)
     assert [str(at) for at in truths.rows["at"]] == ["2026-01-05 23:30:00+00:00"] * 2 + ["2026-01-06 00:00:00+00:00"]
     naive = table([(1, pd.Timestamp("2026-01-05 10:00"), 0.1)], "id at prediction")
     label = table([(1, 1, pd.Timestamp("2026-01-05 10:30", tz="Europe/Berlin"))], "id label at")
-    assert "predictions come before their truth" in found(match_truths(naive, label, now=NOW))  # 9:30 UTC
+    assert "predictions come before their truth" in found(match_labels(naive, label, now=NOW))  # 9:30 UTC
 
 
 def test_what_came_after_the_moment_asked_about_is_not_there_yet() -> None:
     predictions, labels = life()
-    then = match_truths(predictions, labels, now=day(14.5).to_pydatetime())
+    then = match_labels(predictions, labels, now=day(14.5).to_pydatetime())
     assert then.rows["at"].max() <= day(14.5)
     known = then.rows[then.rows["at"] <= day(13.5)]
     assert known["label"].notna().all()
@@ -196,10 +196,10 @@ def test_only_the_version_asked_for_is_read() -> None:
     predictions = table([(1, day(0), 0.1, 3), (2, day(1), 0.2, 4), (3, day(2), 0.3, None)], "id at prediction version")
     labels = table([(1, 0), (2, 1)], "id label")
     for version in (4, "4"):
-        truths = match_truths(predictions, labels, version=version, now=NOW)
+        truths = match_labels(predictions, labels, version=version, now=NOW)
         assert truths.rows["prediction"].tolist() == [0.2]
         assert truths.findings == ()  # the label of version 3 is known, only not asked for
-    assert len(match_truths(predictions, labels, version=9, now=NOW).rows) == 0
+    assert len(match_labels(predictions, labels, version=9, now=NOW).rows) == 0
 
 
 @pytest.mark.parametrize(
@@ -215,14 +215,14 @@ def test_only_the_version_asked_for_is_read() -> None:
 )  # fmt: skip
 def test_wrong_columns_are_refused_in_words(predictions: Any, labels: Any, columns: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
-        match_truths(pd.DataFrame(predictions), pd.DataFrame(labels), names=Names.of(columns), now=NOW)
+        match_labels(pd.DataFrame(predictions), pd.DataFrame(labels), names=LabelColumns.of(columns), now=NOW)
 
 
 def test_a_wrong_name_of_a_column_is_refused_with_the_right_one() -> None:
     with pytest.raises(ConfigError, match="no entry of columns is called 'lable': did you mean 'label'"):
-        Names.of({"lable": "y"})
+        LabelColumns.of({"lable": "y"})
     with pytest.raises(ConfigError, match="the name of 'id' is a text, got 3"):
-        Names.of({"id": 3})  # type: ignore[dict-item]
+        LabelColumns.of({"id": 3})  # type: ignore[dict-item]
 
 
 # --- windows and their scores
@@ -385,7 +385,7 @@ def test_a_window_with_few_labelled_rows_is_not_judged() -> None:
 
 def test_a_window_that_is_not_over_is_shown_and_decides_nothing() -> None:
     predictions, labels = life(weeks=5, rows=400, worse_from=4)
-    truths = match_truths(predictions, labels, now=NOW)
+    truths = match_labels(predictions, labels, now=NOW)
     course = follow(truths, metrics=["roc_auc"], every="week", now=day(34).to_pydatetime())
     assert not course.windows[-1].over
     assert course.windows[-1].scores["roc_auc"] < 0.6
@@ -402,7 +402,7 @@ def test_no_labels_at_all_and_empty_tables_are_too_little_to_judge() -> None:
         (predictions[:0], labels, "no predictions"),
         (pd.DataFrame(), pd.DataFrame(), "no predictions"),
     ]:
-        course = follow(match_truths(said, known, now=NOW), metrics=["roc_auc"], now=NOW)
+        course = follow(match_labels(said, known, now=NOW), metrics=["roc_auc"], now=NOW)
         (decided, *_) = judge_decay(course)
         assert (decided.passed, decided.severity) == (False, "warning")
         assert decided.observed == f"too little to judge: {reason}"
@@ -450,7 +450,7 @@ def test_scores_of_one_batch_with_one_time_stamp_are_judged() -> None:
     predictions, labels = life(weeks=5, rows=400)
     predictions["at"] = predictions["at"].dt.floor("7D", ambiguous="raise")
     course = follow(
-        match_truths(predictions, labels.drop(columns="at"), now=NOW), metrics=["roc_auc"], every="week", now=NOW
+        match_labels(predictions, labels.drop(columns="at"), now=NOW), metrics=["roc_auc"], every="week", now=NOW
     )
     assert any("few times of scoring" in note for note in course.notes)
     assert all("roc_auc" in window.intervals for window in course.windows)
@@ -463,7 +463,7 @@ def decided(
     worse_from: int = 99, *, rows: int = 400, weeks: int = 6, metrics: Any = ("roc_auc",), **options: Any
 ) -> Any:
     predictions, labels = life(weeks, rows, worse_from=worse_from)
-    course = follow(match_truths(predictions, labels, now=NOW), metrics=metrics, every="week", now=NOW)
+    course = follow(match_labels(predictions, labels, now=NOW), metrics=metrics, every="week", now=NOW)
     return judge_decay(course, **options)
 
 
@@ -501,7 +501,7 @@ def test_an_earlier_window_that_fell_is_a_warning_once_the_score_is_back() -> No
     predictions, labels = life(6, 400)
     worse = (predictions["at"] >= day(28)) & (predictions["at"] < day(35))
     predictions.loc[worse, "prediction"] = np.random.default_rng(5).random(worse.sum())
-    course = follow(match_truths(predictions, labels, now=NOW), metrics=["roc_auc"], every="week", now=NOW)
+    course = follow(match_labels(predictions, labels, now=NOW), metrics=["roc_auc"], every="week", now=NOW)
     first, *windows = judge_decay(course)
     assert first.passed
     assert [(check.subject, check.severity) for check in windows if not check.passed] == [
@@ -512,7 +512,7 @@ def test_an_earlier_window_that_fell_is_a_warning_once_the_score_is_back() -> No
 def test_the_newest_window_that_can_be_judged_decides_and_later_ones_are_counted() -> None:
     predictions, labels = life(6, 400, worse_from=4)
     known = labels[labels["at"] < day(35)]
-    course = follow(match_truths(predictions, known, now=NOW), metrics=["roc_auc"], every="week", now=NOW)
+    course = follow(match_labels(predictions, known, now=NOW), metrics=["roc_auc"], every="week", now=NOW)
     check = judge_decay(course)[0]
     assert not check.passed
     assert "in 2026-02-02 to 2026-02-08" in check.observed
@@ -539,7 +539,7 @@ def test_the_first_windows_are_the_baseline_and_nothing_is_claimed_before_there_
 
 def test_a_window_of_few_blocks_needs_more_certainty_than_the_rows_of_the_baseline_give() -> None:
     predictions, labels = life(4, 200)
-    course = follow(match_truths(predictions, labels, now=NOW), metrics=["roc_auc"], every="week", now=NOW)
+    course = follow(match_labels(predictions, labels, now=NOW), metrics=["roc_auc"], every="week", now=NOW)
     window = course.measured["roc_auc"][3]
     assert window is not None
     known = Estimate(0.9, 0.01, math.inf, 5000, 5000, "known")
@@ -585,7 +585,7 @@ def test_years_without_decay_seldom_alarm() -> None:
     for seed in range(40):
         predictions, labels = life(55, 150, seed=100 + seed)
         course = follow(
-            match_truths(predictions, labels, now=NOW + dt.timedelta(days=400)),
+            match_labels(predictions, labels, now=NOW + dt.timedelta(days=400)),
             metrics=["roc_auc"],
             every="week",
             now=NOW + dt.timedelta(days=400),

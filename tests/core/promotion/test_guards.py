@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from prefect_mlops.core.promotion.guards import find_brake, held_lease, opened, refused_in_a_row
+from prefect_mlops.core.promotion.guards import find_guard, held_lock, opened, refused_in_a_row
 from prefect_mlops.core.promotion.history import Entry
 from prefect_mlops.core.specs.policies import Retrain
 
@@ -27,7 +27,7 @@ PROMOTED = {"kind": "promoted", "version": 1, "by": "automatic"}
 
 
 def brake(entries: list[Entry], *, automatic: bool = True, flow_run: str = "b", now: datetime = NOW, **retrain):
-    found = find_brake(entries, Retrain(**retrain), now, automatic=automatic, flow_run=flow_run)
+    found = find_guard(entries, Retrain(**retrain), now, automatic=automatic, flow_run=flow_run)
     return found.kind if found else None
 
 
@@ -38,7 +38,7 @@ def test_nothing_holds_a_new_model() -> None:
 @pytest.mark.parametrize("automatic", [True, False])
 def test_one_training_at_a_time_whoever_starts_it(automatic: bool) -> None:
     assert brake(story(LEASED), automatic=automatic) == "busy"
-    found = find_brake(story(LEASED), Retrain(), NOW, automatic=automatic, flow_run="b")
+    found = find_guard(story(LEASED), Retrain(), NOW, automatic=automatic, flow_run="b")
     assert found.until == NOW + HOUR
     assert "flow run a has been at work on shop since 2026-11-21 11:00 UTC" in found.reason
     assert "its lease ends at 2026-11-21 13:00 UTC" in found.advice
@@ -68,8 +68,8 @@ def test_a_promotion_under_way_still_holds_the_lease(middle: str) -> None:
 
 def test_a_later_lease_counts_not_an_earlier_one() -> None:
     taken_over = story({**LEASED, "until": NOW - HOUR}, {**LEASED, "flow_run": "c"})
-    assert held_lease(taken_over).flow_run == "c"
-    assert held_lease([*taken_over, *story({"kind": "failed"})]) is not None, "the old run ends its own lease only"
+    assert held_lock(taken_over).flow_run == "c"
+    assert held_lock([*taken_over, *story({"kind": "failed"})]) is not None, "the old run ends its own lease only"
 
 
 @pytest.mark.parametrize("decision", [PROMOTED, REFUSED, {**REFUSED, "by": "ada"}])
@@ -78,7 +78,7 @@ def test_a_cool_down_counts_from_the_last_decision(decision: dict) -> None:
     assert brake(entries, cool_down=HOUR) is None
     assert brake(entries, cool_down=HOUR + timedelta(seconds=1)) == "cool-down"
     assert brake(entries, cool_down=2 * HOUR, automatic=False) is None, "a person does not wait"
-    found = find_brake(entries, Retrain(cool_down=2 * HOUR), NOW, automatic=True)
+    found = find_guard(entries, Retrain(cool_down=2 * HOUR), NOW, automatic=True)
     assert found.until == NOW + HOUR
     assert found.advice == "Wait until 2026-11-21 13:00 UTC, or start train by hand."
 
@@ -111,7 +111,7 @@ def test_the_breaker_opens_after_so_many_refusals() -> None:
     assert brake(story(*[REFUSED] * 3), automatic=False) is None, "a person may always try"
     assert brake(story(*[REFUSED] * 9), refused_in_a_row=0) is None
     assert brake(story(REFUSED), refused_in_a_row=1) == "breaker"
-    found = find_brake(story(*[REFUSED] * 3), Retrain(), NOW, automatic=True)
+    found = find_guard(story(*[REFUSED] * 3), Retrain(), NOW, automatic=True)
     assert found.until is None
     assert "3 challengers in a row were refused, the last one because: roc_auc too low" in found.reason
 

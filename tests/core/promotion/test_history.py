@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from prefect_mlops.core.addresses import history_uri
 from prefect_mlops.core.errors import BackendError, ConfigError, ConflictError
-from prefect_mlops.core.lake.commits import Beaten
+from prefect_mlops.core.lake.commits import CommitConflict
 from prefect_mlops.core.promotion import history
 from prefect_mlops.core.promotion.history import (
     Entry,
@@ -94,7 +94,7 @@ def test_a_commit_whose_answer_got_lost_is_not_made_twice(home: Path, monkeypatc
     def unheard(*args, **options) -> int:
         real(*args, **options)
         monkeypatch.setattr(history, "append_next", real)
-        raise Beaten("the connection broke after the commit")
+        raise CommitConflict("the connection broke after the commit")
 
     monkeypatch.setattr(history, "append_next", unheard)
     written = record(Entry(model="shop", kind="promoted", version=1), expected=1)

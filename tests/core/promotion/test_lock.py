@@ -9,7 +9,7 @@ import pytest
 
 from prefect_mlops.core.errors import ConflictError
 from prefect_mlops.core.promotion import decisions, lock
-from prefect_mlops.core.promotion.guards import Brake
+from prefect_mlops.core.promotion.guards import Guard
 from prefect_mlops.core.promotion.history import Entry, carried_out, champion_entry, read_history, record
 from prefect_mlops.core.specs.policies import Retrain
 from prefect_mlops.core.values import Decision, ModelVersion
@@ -52,7 +52,7 @@ def test_one_turn_at_a_time(home: Path) -> None:
     lease = take("a", automatic=True)
     assert (lease.kind, lease.by, lease.until - lease.at) == ("leased", "automatic", timedelta(hours=2))
     held = lock.take("shop", RETRAIN, flow_run="b")
-    assert isinstance(held, Brake)
+    assert isinstance(held, Guard)
     assert held.kind == "busy"
     assert take("a").sequence == 2, "a retry of the same run takes its own turn again"
     conclude("refused", version(1), decision("refused"), lease=lease.model_copy(update={"sequence": 2}))
@@ -77,7 +77,7 @@ def test_a_promotion_holds_the_turn_until_the_alias_is_set() -> None:
     lease = take("a")
     promoted = conclude("promoted", version(2), decision(replaced=1), recipe="r", lease=lease)
     assert (promoted.version, promoted.replaced, promoted.reason, promoted.recipe) == (2, 1, "why", "r")
-    assert isinstance(lock.take("shop", RETRAIN, flow_run="b"), Brake)
+    assert isinstance(lock.take("shop", RETRAIN, flow_run="b"), Guard)
     assert not carried_out(read_history("shop"), promoted)
     carried_out_now()
     assert carried_out(read_history("shop"), promoted)

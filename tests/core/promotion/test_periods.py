@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from prefect_mlops.core.promotion.history import Entry
-from prefect_mlops.core.promotion.periods import other_decisions, reigns, reigns_between
+from prefect_mlops.core.promotion.periods import champion_periods, other_decisions, periods_between
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 
@@ -24,7 +24,7 @@ HISTORY = [
 
 
 def test_each_reign_ends_where_the_next_one_begins() -> None:
-    first, second, third = reigns(HISTORY)
+    first, second, third = champion_periods(HISTORY)
     assert [(one.version, one.how, one.by) for one in (first, second, third)] == [
         (1, "promoted", "person"),
         (3, "promoted", "ada"),
@@ -32,15 +32,15 @@ def test_each_reign_ends_where_the_next_one_begins() -> None:
     ]
     assert (first.until, second.until, third.until) == (second.since, third.since, None)
     assert second.comment == "fine"
-    assert reigns([]) == []
+    assert champion_periods([]) == []
 
 
 def test_a_moment_belongs_to_the_reign_that_begins_at_it() -> None:
-    found = reigns(HISTORY)
+    found = champion_periods(HISTORY)
 
     def at(hour: float, end: float | None = None) -> list[int]:
         span = (START + timedelta(hours=hour), START + timedelta(hours=end if end is not None else hour))
-        return [one.sequence for one in reigns_between(found, *span)]
+        return [one.sequence for one in periods_between(found, *span)]
 
     assert at(1.9) == []
     assert at(2) == [2]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from prefect_mlops.core.promotion.history import Entry
-from prefect_mlops.core.promotion.status import Standing, find_standing
+from prefect_mlops.core.promotion.status import ModelStatus, find_status
 from prefect_mlops.core.specs.policies import Retrain
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
@@ -13,13 +13,13 @@ REFUSED = {"kind": "refused", "version": 2, "by": "automatic", "reason": "too lo
 DRIFTED = {"kind": "drifted", "version": 1, "flow_run": "m", "reason": "price moved"}
 
 
-def standing(*happened: dict, alias: int | None = 1, retrain: Retrain | None = None, **options) -> Standing:
+def standing(*happened: dict, alias: int | None = 1, retrain: Retrain | None = None, **options) -> ModelStatus:
     start = NOW - HOUR - timedelta(minutes=len(happened))
     entries = [
         Entry(**{"model": "shop", "sequence": place, "at": start + timedelta(minutes=place), "flow_run": "a", **one})
         for place, one in enumerate(happened, start=1)
     ]
-    return find_standing("shop", entries, retrain or Retrain(), NOW, alias=alias, **options)
+    return find_status("shop", entries, retrain or Retrain(), NOW, alias=alias, **options)
 
 
 def test_a_model_that_is_well_needs_nobody() -> None:

@@ -282,9 +282,9 @@ class Worker:
         return self.log.read_text()
 
     @property
-    def parents(self) -> list[int]:
-        """The processes that runs are forked from."""
-        return [pid for pid in children(self.process.pid) if b"deployments.zygote" in command_of(pid)]
+    def servers(self) -> list[int]:
+        """The fork servers: the processes that runs are forked from."""
+        return [pid for pid in children(self.process.pid) if b"fork_worker.server" in command_of(pid)]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -651,7 +651,7 @@ def test_a_changed_module_makes_a_new_parent(world: World, warm: Worker) -> None
         module.write_text(CHATTY.replace("1", str(number)))
         assert world.result(warm.pool, "whether_shadowed")["spoken"] == number
     assert f"{module} has changed: importing again" in warm.said()
-    eventually(lambda: len(warm.parents) <= 3)  # what is no longer used has ended
+    eventually(lambda: len(warm.servers) <= 3)  # what is no longer used has ended
 
 
 def test_the_last_run_of_a_parent_that_was_renewed_is_seen_through(world: World, warm: Worker) -> None:
@@ -671,7 +671,7 @@ def test_a_killed_parent_is_replaced_and_its_run_is_seen_through(world: World, w
     out, until = world.out(), world.out()
     run = world.start(warm.pool, "wait", out=out, until=until)
     eventually(out.exists)
-    [parent] = [pid for pid in warm.parents if json.loads(out.read_text()) in children(pid)]
+    [parent] = [pid for pid in warm.servers if json.loads(out.read_text()) in children(pid)]
     os.kill(parent, signal.SIGKILL)
     seen = world.result(warm.pool, "where")
     assert seen["parent"] != parent
@@ -683,7 +683,7 @@ def test_a_killed_parent_is_replaced_and_its_run_is_seen_through(world: World, w
     run = world.start(warm.pool, "end", out=out, how="wait")
     eventually(Path(f"{out}-started").exists)
     pids = json.loads(Path(f"{out}-started").read_text())
-    [parent] = [pid for pid in warm.parents if pids[0] in children(pid)]
+    [parent] = [pid for pid in warm.servers if pids[0] in children(pid)]
     os.kill(parent, signal.SIGKILL)
     os.killpg(pids[0], signal.SIGKILL)
     ended = world.ended(run)
@@ -754,7 +754,7 @@ def test_runs_go_on_where_the_worker_was_killed(world: World) -> None:
     out, until = world.out(), world.out()
     run = world.start(worker.pool, "wait", out=out, until=until)
     eventually(out.exists)
-    pids = [json.loads(out.read_text()), *worker.parents]
+    pids = [json.loads(out.read_text()), *worker.servers]
     worker.stop(signal.SIGKILL)
     assert all(map(alive, pids))
     until.write_text("")
@@ -770,8 +770,54 @@ def test_without_fork_runs_start_as_in_a_process_worker_and_the_log_says_so(worl
         world.pool("forkless", "warm-process"), launcher=changed("FORKS = False", "SCHEDULED = 'never'")
     )
     assert not world.result(worker.pool, "report")["imported"]
-    assert "Runs start as those of a process worker: a warm parent needs Linux." in worker.said()
-    assert not worker.parents
+    assert "Runs start as those of a process worker: forks need Linux." in worker.said()
+    assert not worker.servers
+
+
+def test_without_a_private_name_of_prefect_runs_start_as_in_a_process_worker_and_one_line_says_so(world: World) -> None:
+    """In the worker: with one of the names that a fork needs taken away, as a release without it would."""
+    removal = "import prefect.runner._workspace_supervisor as supervisor; del supervisor._launch_engine; "
+    worker = world.worker(
+        world.pool("nameless", "warm-process"),
+        launcher=("-c", f"{removal}from prefect.cli import app; raise SystemExit(app())"),
+    )
+    for _ in range(2):
+        seen = world.result(worker.pool, "report")
+        assert not seen["imported"]
+        assert seen["arguments"] == ["engine.py"]
+    lines = [line for line in worker.said().splitlines() if "Prefect" in line and " has no " in line]
+    [line] = lines
+    assert line.endswith(
+        "has no prefect.runner._workspace_supervisor._launch_engine: runs start as those of a process worker."
+    )
+    assert not worker.servers
+    assert "Traceback" not in worker.said()
+
+
+def test_a_prefect_that_is_exchanged_under_a_worker_is_noticed_in_the_forked_process(
+    world: World, warm: Worker
+) -> None:
+    """The worker has all names, the fork server imported a release without one: the run becomes Prefect's own program."""
+    (world.folder / "ahead" / "exchanged.py").write_text(
+        "import prefect.runner._workspace_supervisor as supervisor\ndel supervisor._launch_engine\n"
+    )
+    seen = world.result(warm.pool, "report", job={"preload": [*PRELOAD, "exchanged"]})
+    assert not seen["imported"]
+    assert "has no prefect.runner._workspace_supervisor._launch_engine" in warm.said()
+
+
+def test_without_the_names_that_save_time_a_forked_run_goes_the_longer_way(world: World, warm: Worker) -> None:
+    (world.folder / "ahead" / "longer.py").write_text(
+        "from contextlib import nullcontext\n"
+        "from prefect import flow_engine\n"
+        "from prefect.runner import _workspace_resolver as resolver\n"
+        "flow_engine._send_heartbeats = lambda engine: nullcontext()\n"
+        "stock = resolver.prepare_workspace\n"
+        "resolver.prepare_workspace = lambda client, run, deployment, root: stock(client, run, deployment, root)\n"
+    )
+    seen = world.result(warm.pool, "report", job={"preload": [*PRELOAD, "longer"]})
+    assert seen["imported"]
+    assert seen["folder"] == str(world.project)
 
 
 def test_a_command_of_the_pools_own_is_run(world: World, warm: Worker) -> None:
@@ -791,7 +837,7 @@ def test_many_runs_leave_nothing_behind_and_keep_the_limit(world: World) -> None
     first = world.start(worker.pool, "empty")
     world.ended(first)
     assert first.deployment_id
-    [parent] = worker.parents
+    [parent] = worker.servers
     runs, sizes = [first], []
     for _ in range(MANY // BATCH):
         batch = [world.client.create_flow_run_from_deployment(first.deployment_id) for _ in range(BATCH)]
@@ -808,7 +854,7 @@ def test_many_runs_leave_nothing_behind_and_keep_the_limit(world: World) -> None
     moments = sorted([(run.start_time, 1) for run in runs[1:]] + [(run.end_time, -1) for run in runs[1:]])
     at_once = [sum(change for _, change in moments[: number + 1]) for number in range(len(moments))]
     assert 1 < max(at_once) <= 3
-    assert worker.parents == [parent]
+    assert worker.servers == [parent]
     assert children(worker.process.pid) == [parent], "and no zombie"
     assert worker.stop() == 0
     eventually(lambda: not alive(parent))
@@ -835,9 +881,9 @@ def test_a_pool_is_made_by_the_command_line(world: World) -> None:
 
 def changed(*statements: str) -> tuple[str, str]:
     """Start the command line with something of the worker's module changed."""
-    changes = "; ".join(f"warm_worker.{statement}" for statement in statements)
+    changes = "; ".join(f"worker.{statement}" for statement in statements)
     return "-c", (
-        "from prefect_mlops.deployments import warm_worker; from prefect.cli import app; "
+        "from prefect_mlops.deployments.fork_worker import worker; from prefect.cli import app; "
         f"{changes}; raise SystemExit(app())"
     )
 

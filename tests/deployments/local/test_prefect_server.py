@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from prefect.server.database.configurations import SQLITE_BEGIN_MODE, AioSqliteConfiguration
 from sqlalchemy import text
 
+from prefect_mlops.core.processes import reserved_port
 from prefect_mlops.deployments.local.prefect_server import begin_by_writing
 from prefect_mlops.deployments.local.stack import local_stack
 
@@ -35,12 +38,12 @@ def live(api: str, flow: str) -> list[int]:
 
 
 @pytest.mark.slow
-def test_runs_that_live_at_once_are_never_told_to_come_back(tmp_path: Path) -> None:
+def test_requests_of_simultaneous_runs_are_never_refused(tmp_path: Path) -> None:
     with local_stack(tmp_path / "home") as stack:
         api = stack.prefect_api_url
         flow = httpx.post(f"{api}/flows/", json={"name": "busy"}, trust_env=False, timeout=20).json()["id"]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            codes = [code for told in pool.map(live, [api] * RUNS, [flow] * RUNS) for code in told]
+            codes = [code for answers in pool.map(live, [api] * RUNS, [flow] * RUNS) for code in answers]
         state = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
         completed = httpx.post(f"{api}/flow_runs/count", json=state, trust_env=False, timeout=20).json()
     assert len(codes) == RUNS * (1 + 2 * len(LIVES))
@@ -51,8 +54,8 @@ def test_runs_that_live_at_once_are_never_told_to_come_back(tmp_path: Path) -> N
 def test_a_session_inside_of_another_ones_transaction_reads_without_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    as_ever = AioSqliteConfiguration.begin_transaction
-    monkeypatch.setattr(AioSqliteConfiguration, "begin_transaction", as_ever)  # set back at the end
+    stock = AioSqliteConfiguration.begin_transaction
+    monkeypatch.setattr(AioSqliteConfiguration, "begin_transaction", stock)  # set back at the end
     begin_by_writing()
 
     async def read_inside() -> tuple[object, object, object]:
@@ -66,6 +69,47 @@ def test_a_session_inside_of_another_ones_transaction_reads_without_waiting(
         return begun, read, SQLITE_BEGIN_MODE.get()
 
     assert asyncio.run(read_inside()) == (True, 1, None)
+
+
+@pytest.mark.slow
+def test_a_prefect_with_another_way_to_begin_transactions_is_served_the_stock_way(tmp_path: Path) -> None:
+    """One line says what is missing, and the server answers."""
+    another = (
+        "from prefect.server.database.configurations import AioSqliteConfiguration as database; "
+        "stock = database.begin_transaction; "
+        "database.begin_transaction = lambda self, session, **how: stock(self, session, **how); "
+        "from prefect_mlops.deployments.local.prefect_server import main; main()"
+    )
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        "PREFECT_HOME": str(tmp_path),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    log = tmp_path / "server.log"
+    with reserved_port() as port:
+        command = [sys.executable, "-c", another, "start", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("wb") as file:
+        server = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        code = first_answer(f"http://127.0.0.1:{port}/api/flows/")
+    finally:
+        server.terminate()
+        server.wait(30)
+    assert code == 201, log.read_text()
+    lines = [line for line in log.read_text().splitlines() if " has no " in line]
+    assert len(lines) == 1
+    assert "AioSqliteConfiguration.begin_transaction(with_for_update): writers that meet on SQLite are" in lines[0]
+
+
+def first_answer(address: str) -> int:
+    """Make a flow as soon as the server answers; returns the code of the answer."""
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            return httpx.post(address, json={"name": "first"}, trust_env=False, timeout=20).status_code
+        except httpx.TransportError:
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.2)
 
 
 def test_it_takes_the_arguments_of_prefects_own_command() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.deployments.watch import announcements, watcher
-from prefect_mlops.deployments.watch.addresses import Place, find_places
+from prefect_mlops.deployments.watch.addresses import LandingAddress, find_landing_addresses
 from prefect_mlops.deployments.watch.announcements import MAX_PATHS, Announcement, Announcer
 from prefect_mlops.deployments.watch.watcher import visible
 
@@ -169,7 +169,7 @@ def test_hidden_files_do_not_count(path: str, counts: bool) -> None:
 class Notes:
     """What was noticed in one place."""
 
-    def __init__(self, place: Place, interval: float = 0.05) -> None:
+    def __init__(self, place: LandingAddress, interval: float = 0.05) -> None:
         self.paths: list[str] = []
         self.said: list[str] = []
         collector = Announcer(place.dataset, Server().send, lambda _: None, self.said.append)
@@ -180,7 +180,7 @@ class Notes:
 def test_files_are_noticed_in_a_folder_that_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "LOOK_SECONDS", 0.1)
     folder = tmp_path / "not" / "there"
-    notes = Notes(Place("sales", str(folder)))
+    notes = Notes(LandingAddress("sales", str(folder)))
 
     async def work() -> None:
         await until(folder.is_dir)
@@ -211,7 +211,7 @@ def test_what_was_there_before_is_noticed_and_so_is_a_folder_moved_in(tmp_path: 
     (tmp_path / "made").mkdir()
     for number in range(50):
         (tmp_path / "made" / f"{number}.csv").write_text("1")
-    notes = Notes(Place("sales", folder.as_uri()))
+    notes = Notes(LandingAddress("sales", folder.as_uri()))
 
     async def work() -> None:
         await until(lambda: "deep/old.csv" in notes.paths)
@@ -223,7 +223,7 @@ def test_what_was_there_before_is_noticed_and_so_is_a_folder_moved_in(tmp_path: 
 
 def test_a_folder_that_cannot_be_made_is_said_once_and_tried_again(tmp_path: Path) -> None:
     (tmp_path / "in").write_text("a file stands in its place")
-    notes = Notes(Place("sales", str(tmp_path / "in")))
+    notes = Notes(LandingAddress("sales", str(tmp_path / "in")))
 
     async def work() -> None:
         await until(lambda: len(notes.said) >= 2)
@@ -249,7 +249,7 @@ def test_a_bucket_is_listed_and_what_is_new_or_changed_is_noticed(monkeypatch: p
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     import s3fs
 
-    notes = Notes(Place("sales", "s3://landing/sales"))
+    notes = Notes(LandingAddress("sales", "s3://landing/sales"))
     storage = s3fs.S3FileSystem()
 
     async def work() -> None:
@@ -276,17 +276,17 @@ def test_a_bucket_is_listed_and_what_is_new_or_changed_is_noticed(monkeypatch: p
 def test_places_are_looked_up_elsewhere_and_relative_ones_are_under_the_project(tmp_path: Path) -> None:
     (tmp_path / "my_specs.py").write_text(SPECS)
     (tmp_path / "prefect.yaml").write_text("deployments: [{name: ingest, parameters: {dataset: my_specs.sales}}]")
-    expected = [Place("sales", str(tmp_path / "in"))]
-    assert find_places([], tmp_path) == expected
-    assert find_places(["sales", "my_specs.sales"], tmp_path) == expected
+    expected = [LandingAddress("sales", str(tmp_path / "in"))]
+    assert find_landing_addresses([], tmp_path) == expected
+    assert find_landing_addresses(["sales", "my_specs.sales"], tmp_path) == expected
     with pytest.raises(ConfigError, match=r"no dataset that prefect\.yaml declares is called 'sale'.*'sales'"):
-        find_places(["sale"], tmp_path)
+        find_landing_addresses(["sale"], tmp_path)
 
 
 def test_without_datasets_it_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "prefect.yaml").write_text("deployments: [{name: train}]")
     with pytest.raises(ConfigError, match="has a parameter `dataset`, so there is nothing to watch: name a dataset"):
-        find_places([], tmp_path)
+        find_landing_addresses([], tmp_path)
 
 
 def test_a_count_is_told_in_full() -> None:

@@ -13,9 +13,9 @@ import pytest
 from prefect_mlops.core.drift.evidently import page as _drift_page
 from prefect_mlops.core.drift.evidently.page import write_page
 from prefect_mlops.core.drift.evidently.table import NothingToDrawError
-from prefect_mlops.core.drift.table_drift import Comparison, compare_profiles
-from prefect_mlops.core.drift.table_profile import Profile, profile_chunks
-from prefect_mlops.core.drift.training_profile import PREDICTION, Reference
+from prefect_mlops.core.drift.table_drift import TableDrift, compare_profiles
+from prefect_mlops.core.drift.table_profile import TableProfile, profile_chunks
+from prefect_mlops.core.drift.training_profile import PREDICTION, TrainingProfile
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.tasks.drift import detect_drift
 
@@ -38,7 +38,7 @@ def batch(rows: int = 1000, *, seed: int = 0, moved: int = 0, columns: int = 10)
     return pd.DataFrame(table)
 
 
-def verdict(comparison: Comparison, subject: str) -> Report:
+def verdict(comparison: TableDrift, subject: str) -> Report:
     """A report that quotes what was found."""
     checks = [Check(name="schema", passed=not any(finding.broken for finding in comparison.findings))]
     checks += [
@@ -58,9 +58,9 @@ def draw(
     current: pd.DataFrame,
     reference: pd.DataFrame,
     subject: str = "flights",
-    seen: Callable[[Comparison], Comparison] = lambda comparison: comparison,
-    kept: Callable[[Profile], Profile] = lambda profile: profile,
-    known: Callable[[Profile], Reference] | None = None,
+    seen: Callable[[TableDrift], TableDrift] = lambda comparison: comparison,
+    kept: Callable[[TableProfile], TableProfile] = lambda profile: profile,
+    known: Callable[[TableProfile], TrainingProfile] | None = None,
 ) -> list[str]:
     """Draw the page of two tables; `seen` changes what was found, `kept` what the current profile carries."""
     profiles = {"current": profile_chunks([current]), "reference": profile_chunks([reference])}
@@ -219,7 +219,7 @@ def test_the_page_has_room_for_so_many_columns_and_names_the_others(
         tmp_path / "page.html",
         current=moved,
         reference=reference,
-        known=lambda profile: Reference(profile, tuple(current.columns), "late", {"c6": 0.7, "c2": 0.3}),
+        known=lambda profile: TrainingProfile(profile, tuple(current.columns), "late", {"c6": 0.7, "c2": 0.3}),
     )
     assert set(drawn_columns(tmp_path / "page.html")[:2]) == {PREDICTION, "late"}
     assert drawn_columns(tmp_path / "page.html")[2:] == ["c6", "c8", "c2"]
@@ -242,7 +242,7 @@ def test_of_many_columns_without_a_picture_only_the_first_are_named(tmp_path: Pa
 
 @pytest.mark.parametrize("cells", [None, ["text"] * 1000, [np.nan] * 1000, [b"\xff"] * 1000, ["\ud800", "b"] * 500])
 def test_a_sample_that_is_unlike_all_rows_costs_its_column_and_not_the_page(tmp_path: Path, cells: Any) -> None:
-    def kept(profile: Profile) -> Profile:
+    def kept(profile: TableProfile) -> TableProfile:
         sample = profile.sample.drop(columns="c0")
         return replace(profile, sample=sample if cells is None else sample.assign(c0=pd.Series(cells, dtype=object)))
 
@@ -254,7 +254,7 @@ def test_a_sample_that_is_unlike_all_rows_costs_its_column_and_not_the_page(tmp_
 def test_a_column_of_times_is_drawn_as_periods_under_what_was_judged_of_it(tmp_path: Path) -> None:
     frame = batch(2400).assign(at=pd.date_range("2026-01-01", periods=2400, freq="h"))
 
-    def nothing(comparison: Comparison) -> Comparison:
+    def nothing(comparison: TableDrift) -> TableDrift:
         return replace(comparison, changes=tuple(change for change in comparison.changes if change.column != "c0"))
 
     draw(
