@@ -5,13 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := cli core data_checks deployments flows reproduction tasks tracking
 
-.PHONY: demo test chaos lint setup lock clean
+.PHONY: demo test test-slow chaos lint setup lock clean
 
 demo: setup ## a model's life on real data
 	$(BIN)/prefect-mlops demo
 
-test: setup ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: setup ## the required tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: setup ## the other tests: kills, clusters of processes, large tables, long programs
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 ROUNDS ?= 20
 SEED ?= 0

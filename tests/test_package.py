@@ -27,7 +27,7 @@ from prefect_mlops import tasks
 from prefect_mlops.core import errors
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("cli", "core", "data_checks", "deployments", "flows", "tasks")
+ROOMS = ("cli", "core", "data_checks", "deployments", "flows", "reproduction", "tasks", "tracking")
 HEAVY = {
     "deltalake",
     "evidently",
@@ -242,3 +242,48 @@ def test_the_installed_command_runs_from_any_folder(installed: Path, tmp_path: P
 def test_the_installed_example_is_there(installed: Path, tmp_path: Path) -> None:
     program = "from prefect_mlops.core.specs.model import load_spec; print(load_spec('prefect_mlops.examples.flights.model').name)"
     assert run_installed(installed, tmp_path, "-c", program) == "flights-late\n"
+
+
+# Where things are.
+
+
+def product_files() -> list[Path]:
+    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def test_every_package_is_installed() -> None:
+    listed = re.search(r"^packages = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert listed
+    folders = {path.parent.relative_to(ROOT) for path in product_files()}
+    wanted = {f"prefect_mlops.{folder.as_posix().replace('/', '.')}" for folder in folders}
+    assert wanted == set(re.findall(r'"(.+?)"', listed[1])) - {"prefect_mlops.examples.flights"}
+
+
+def test_a_private_module_is_imported_by_its_own_package_only() -> None:
+    reached = []
+    for path in product_files():
+        package = ".".join(("prefect_mlops", *path.parent.relative_to(ROOT).parts))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("prefect_mlops."):
+                continue
+            for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                parts = name.split(".")
+                private = next((i for i, part in enumerate(parts) if part.startswith("_")), None)
+                if private is not None and parts[private].islower():
+                    home = ".".join(parts[:private])
+                    if not f"{package}.".startswith(f"{home}."):
+                        reached.append(f"{path.relative_to(ROOT)}: {name}")
+    assert not reached
+
+
+def test_files_that_the_docs_name_are_there() -> None:
+    rooms = "|".join((*ROOMS, "examples", "tests", "benchmarks"))
+    named = re.compile(rf"`((?:{rooms})/[\w./-]+\.(?:py|md|yaml))`")
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    missing = [
+        f"{page.name}: {found}"
+        for page in pages
+        for found in named.findall(page.read_text())
+        if not (ROOT / found).exists()
+    ]
+    assert not missing
