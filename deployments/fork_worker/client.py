@@ -1,4 +1,4 @@
-"""A worker's forking parents: started when they are needed, renewed when they are stale, a few at most."""
+"""The worker's side of the fork servers: started when they are needed, renewed when they are stale, a few at most."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import BackendError
-from prefect_mlops.deployments.fork_worker.server import read_at_import
+from prefect_mlops.deployments.fork_worker.import_inputs import read_at_import
+from prefect_mlops.deployments.fork_worker.internals import PER_RUN
 
 if TYPE_CHECKING:
     import logging
 
     Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
-MAX_ZYGOTES = 3  # each holds what it imported: half a gigabyte with the libraries of this project
-MAX_RENEWALS = 3  # for one run; what is still being installed then is not waited for
+MAX_SERVERS = 3  # each holds what it imported: half a gigabyte with the libraries of this project
+MAX_RENEWALS = 3  # for one run; an installation that takes longer is not waited for
 MAX_LINE = 1 << 20
-START_SECONDS = 300.0  # cold disks take a minute; what hangs hangs for ever
-REFUSED_SECONDS = 60.0  # until then, runs of this kind start without: importing in vain takes seconds of each
-PER_RUN = "PREFECT__"  # what Prefect tells a single run by its environment
-ENDED = "the parent of the runs ended"
-GONE = -9  # SIGKILL: what a run is said to have ended with when nobody saw how
+START_SECONDS = 300.0  # cold disks take a minute; an import that takes longer does not end
+REFUSED_SECONDS = 60.0  # until then, runs of this kind start without: a failing import takes seconds of each
+ENDED = "the fork server ended"
+UNKNOWN_END = -9  # SIGKILL: the exit code reported where the real one cannot be known
 
 
 @dataclass
@@ -55,23 +55,23 @@ class ForkedProcess:
 
 
 class Stale(Exception):  # noqa: N818 - an answer, not an error
-    """The parent imported something that is no longer what is on disk."""
+    """The fork server imported a file that has changed on disk since."""
 
 
-class Zygote:
-    """One forking parent."""
+class ForkClient:
+    """One fork server, and the flow runs that were forked from it."""
 
     def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self.process = process
         self.reader, self.writer = reader, writer
-        self.answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self.answers: dict[str, asyncio.Future[ForkedProcess]] = {}
         self.runs: dict[str, ForkedProcess] = {}
-        self.orders = 0
+        self.requests = 0
 
     @classmethod
     async def start(
         cls, environment: Mapping[str, str], preload: Sequence[str], *, memory_mb: float, log: Log
-    ) -> Zygote:
+    ) -> ForkClient:
         """Start one and wait until it has imported everything.
 
         Raises:
@@ -88,12 +88,12 @@ class Zygote:
                 start_new_session=True,  # Ctrl-C is for the worker, which stops runs in order
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE)
-        zygote = cls(process, reader, writer)
+        client = cls(process, reader, writer)
         ready: dict[str, Any] = {"refused": "it ended while it imported"}
         try:
-            await zygote._send(preload=list(preload), memory_mb=memory_mb)
-            said = await asyncio.wait_for(reader.readline(), START_SECONDS)
-            ready = json.loads(said or "{}").get("ready", ready)
+            await client._send(preload=list(preload), memory_mb=memory_mb)
+            line = await asyncio.wait_for(reader.readline(), START_SECONDS)
+            ready = json.loads(line or "{}").get("ready", ready)
         except ConnectionError:
             pass  # it ended
         except asyncio.TimeoutError:
@@ -101,7 +101,7 @@ class Zygote:
             ready = {"refused": f"it did not finish importing within {START_SECONDS:.0f} seconds"}
         if "refused" in ready:
             writer.close()
-            raise BackendError(f"the parent of the runs cannot be used: {ready['refused']}")
+            raise BackendError(f"the fork server cannot be used: {ready['refused']}")
         for name, reason in ready["left_out"].items():
             log.warning("Not imported ahead of the runs: %s (%s)", name, reason)
         log.info(
@@ -109,37 +109,32 @@ class Zygote:
             *(ready[name] for name in ("modules", "seconds", "memory_mb")),
             process.pid,
         )
-        return zygote
+        return client
 
     @property
     def usable(self) -> bool:
-        """Whether it still takes orders."""
+        """Whether it still takes requests."""
         return self.process.returncode is None and not self.writer.is_closing()
 
-    async def fork(self, **order: Any) -> ForkedProcess:
+    async def fork(self, **request: Any) -> ForkedProcess:
         """Fork a run.
 
         Raises:
             Stale: it has to be renewed first.
             BackendError: it could not fork.
         """
-        self.orders += 1
-        name = str(self.orders)
+        self.requests += 1
+        name = str(self.requests)
         answer = self.answers[name] = asyncio.get_running_loop().create_future()
         try:
-            await self._send(id=name, **order)
+            await self._send(id=name, **request)
         except ConnectionError:
             answer.cancel()
             raise BackendError(ENDED) from None
-        said = await answer
-        if "stale" in said:
-            raise Stale(said["stale"])
-        if "refused" in said:
-            raise BackendError(said["refused"])
-        return self.runs[name]
+        return await answer
 
     async def retire(self) -> None:
-        """Take no more orders; the process ends with its last run, whose end is still reported."""
+        """Take no more requests; the process ends with its last run, whose end is still reported."""
         if self.usable:
             self.writer.write_eof()
 
@@ -156,30 +151,39 @@ class Zygote:
     async def listen(self) -> None:
         """Take answers and ends of runs until it has ended, and its runs with it."""
         while line := await self._line():
-            said = json.loads(line)
-            name = said["id"]
-            if "pid" in said:
-                self.runs[name] = ForkedProcess(said["pid"])
-            if "code" in said:
-                self.runs.pop(name).end(said["code"])
-            elif (answer := self.answers.pop(name, None)) and not answer.done():
-                answer.set_result(said)
+            self._take(json.loads(line))
         self.writer.close()
-        for answer in self.answers.values():
-            if not answer.done():
-                answer.set_result({"refused": ENDED})
-        self.answers.clear()
-        # Where it was killed, its runs go on, and nobody but the system sees them end.
+        for name in list(self.answers):
+            self._take({"id": name, "refused": ENDED})
+        # Where it was killed, its runs go on, and only the system sees them end.
         await asyncio.gather(self.process.wait(), *map(_watch, self.runs.values()))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        """Take one message: how a run ended, or the answer to a request.
+
+        A run that ends at once is answered and reported in one go, before the one who asked for it sees the answer: so
+        the answer is the process itself.
+        """
+        name = message["id"]
+        if "code" in message:
+            self.runs.pop(name).end(message["code"])
+            return
+        answer = self.answers.pop(name)
+        if "pid" in message:
+            process = self.runs[name] = ForkedProcess(message["pid"])
+            if not answer.done():
+                answer.set_result(process)
+        elif not answer.done():
+            answer.set_exception(Stale(message["stale"]) if "stale" in message else BackendError(message["refused"]))
 
 
 async def _watch(run: ForkedProcess) -> None:
-    """Wait for a process that is no child of ours; how it ended is not to be known."""
+    """Wait for a process that is no child of ours; how it ended cannot be known."""
     loop = asyncio.get_running_loop()
     try:
-        watched = os.pidfd_open(run.pid)  # readable once it ended, though nobody may ever collect it
+        watched = os.pidfd_open(run.pid)  # readable once it ended, collected or not
     except OSError:
-        run.end(GONE)
+        run.end(UNKNOWN_END)
         return
     ended = asyncio.Event()
     loop.add_reader(watched, ended.set)
@@ -188,76 +192,76 @@ async def _watch(run: ForkedProcess) -> None:
     finally:
         loop.remove_reader(watched)
         os.close(watched)
-    run.end(GONE)
+    run.end(UNKNOWN_END)
 
 
-class Zygotes:
-    """The parents of a worker, by what they imported and what they read when they did."""
+class ForkClients:
+    """The fork servers of a worker, by the modules they imported and the variables they read when they did."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.held: dict[str, Zygote] = {}  # the one used last comes last
-        self.refused: dict[str, tuple[float, str]] = {}  # why one cannot be used, and until when that is believed
-        self.listening: set[asyncio.Task[None]] = set()  # a loop keeps no task alive, nor a parent that was retired
+        self.held: dict[str, ForkClient] = {}  # the one used last comes last
+        self.refused: dict[str, tuple[float, str]] = {}  # until when one is not tried again, and why it cannot be used
+        self.listening: set[asyncio.Task[None]] = set()  # of retired ones too: an event loop keeps no task alive
         self.lock = asyncio.Lock()
 
     async def fork(
-        self, environment: Mapping[str, str], preload: Sequence[str], *, memory_mb: float, **order: Any
+        self, environment: Mapping[str, str], preload: Sequence[str], *, memory_mb: float, **request: Any
     ) -> ForkedProcess:
-        """Fork a run from a parent that fits it; start or renew that first where there is none.
+        """Fork a run from a fork server that fits it; start or renew that first where there is none.
 
         Args:
             environment: the run's whole environment.
             preload: modules to import ahead, in order.
-            memory_mb: what a parent may hold before it imports no more.
-            order: see `forked_run.run_order`.
+            memory_mb: resident memory (MB) at which a fork server imports no more.
+            request: see `run.run_request`.
 
         Raises:
-            BackendError: no parent can be used; says why.
+            BackendError: no fork server can be used; says why.
         """
         for _ in range(MAX_RENEWALS):
-            zygote = await self.ready(environment, preload, memory_mb=memory_mb)
+            client = await self.ready(environment, preload, memory_mb=memory_mb)
             try:
-                return await zygote.fork(environment=dict(environment), **order)
+                return await client.fork(environment=dict(environment), **request)
             except Stale as changed:
                 what = changed
                 self.log.info("%s has changed: importing again", changed)
-                await self._drop(zygote)
+                await self._drop(client)
         raise BackendError(f"{what} changes again and again")
 
-    async def ready(self, environment: Mapping[str, str], preload: Sequence[str], *, memory_mb: float) -> Zygote:
-        """Return a parent for runs of this environment, started where there is none."""
+    async def ready(self, environment: Mapping[str, str], preload: Sequence[str], *, memory_mb: float) -> ForkClient:
+        """Return the fork server for runs of this environment, started where there is none."""
         key = json.dumps([read_at_import(environment), list(preload), memory_mb], sort_keys=True)
         async with self.lock:  # runs that come together share one
             until, refusal = self.refused.get(key, (0.0, ""))
             if time.monotonic() < until:
                 raise BackendError(refusal)
-            zygote = self.held.pop(key, None)
-            if zygote is None or not zygote.usable:
-                for oldest in list(self.held)[: len(self.held) + 1 - MAX_ZYGOTES]:
+            client = self.held.pop(key, None)
+            if client is None or not client.usable:
+                for oldest in list(self.held)[: len(self.held) + 1 - MAX_SERVERS]:
                     await self.held.pop(oldest).retire()
                 lasting = {name: value for name, value in environment.items() if not name.startswith(PER_RUN)}
                 try:
-                    zygote = await Zygote.start(lasting, preload, memory_mb=memory_mb, log=self.log)
-                    self._listen_to(zygote)
+                    client = await ForkClient.start(lasting, preload, memory_mb=memory_mb, log=self.log)
+                    self._listen_to(client)
                 except BackendError as error:
                     self.refused[key] = (time.monotonic() + REFUSED_SECONDS, str(error))
                     raise
-            self.held[key] = zygote
-            return zygote
+            self.held[key] = client
+            return client
 
-    def _listen_to(self, zygote: Zygote) -> None:
-        listening = asyncio.create_task(zygote.listen())
+    def _listen_to(self, client: ForkClient) -> None:
+        listening = asyncio.create_task(client.listen())
         self.listening.add(listening)
         listening.add_done_callback(self.listening.discard)
 
     async def close(self) -> None:
         """Retire all of them."""
-        for zygote in self.held.values():
-            await zygote.retire()
+        for client in self.held.values():
+            await client.retire()
         self.held.clear()
 
-    async def _drop(self, zygote: Zygote) -> None:
+    async def _drop(self, client: ForkClient) -> None:
         for key, held in list(self.held.items()):
-            if held is zygote:
+            if held is client:
                 await self.held.pop(key).retire()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect.workers.process import ProcessJobConfiguration, ProcessVariables
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
     from prefect.client.schemas.responses import DeploymentResponse
 
-# What the flows of this project import, here or there: nothing is left to be imported by a run of `ingest`, `train` or
-# `monitor` that costs more than a few milliseconds.
+# What the flows of this project import anywhere: a run of `ingest`, `train` or `monitor` has nothing left to import
+# that costs more than a few milliseconds. A name that an installed release does not have is left out, with a warning.
 PRELOAD = (
     *("prefect.flow_engine", "prefect.task_engine", "prefect.runner._workspace_supervisor", "anyio._backends._asyncio"),
     *("pandas", "pyarrow.dataset", "pyarrow.parquet", "deltalake"),
@@ -25,18 +26,36 @@ MEMORY_MB = 2000.0  # the libraries of this project take about 500
 
 
 class WarmProcessJobConfiguration(ProcessJobConfiguration):
-    """What a run is started with: the options of a process worker, and what is imported ahead."""
+    """What a flow run is started with: the options of a process worker, and what is imported ahead."""
 
     preload: list[str] = Field(default=[])
     memory_mb: float = Field(default=MEMORY_MB)
 
     _deployment: Any = PrivateAttr(default=None)  # a DeploymentResponse
+    _own_command: bool = PrivateAttr(default=False)
+
+    @property
+    def deployment(self) -> DeploymentResponse | None:
+        """The deployment of the flow run; None where it has none."""
+        found: DeploymentResponse | None = self._deployment
+        return found
+
+    @property
+    def imported_ahead(self) -> Sequence[str]:
+        """The modules to import ahead: those of the pool or deployment, else those of this project's flows."""
+        return self.preload or PRELOAD
+
+    @property
+    def own_command(self) -> bool:
+        """Whether the pool or the deployment names a command of its own."""
+        return self._own_command
 
     def prepare_for_flow_run(
         self, flow_run: FlowRun, deployment: DeploymentResponse | None = None, *args: Any, **options: Any
     ) -> None:
-        """Complete the configuration for a run, and keep its deployment: the run need not look it up again."""
+        """Complete the configuration for a flow run, and keep its deployment: the run need not look it up again."""
         self._deployment = deployment
+        self._own_command = self.command is not None  # Prefect fills in its default next
         super().prepare_for_flow_run(flow_run, deployment, *args, **options)
 
 

@@ -13,56 +13,72 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from prefect_mlops.deployments.fork_worker.server import read_at_import, state_of
+from prefect_mlops.deployments.fork_worker.import_inputs import read_at_import, state_of
+from prefect_mlops.deployments.fork_worker.internals import (
+    FORKED_RUNS,
+    HEARTBEATS,
+    KNOWN_RUN,
+    LATER_LOGS,
+    ONE_CLIENT,
+    PER_RUN,
+    missing,
+)
+
+if TYPE_CHECKING:
+    from prefect.runner._workspace_resolver import PreparedWorkspace
 
 ENGINE = "prefect.engine"
+SUPERVISOR = "prefect.runner._workspace_supervisor"  # Prefect's program that prepares a run's folder
 SETTINGS = "PREFECT_"  # variables that Prefect's settings are read from
-PER_RUN = "PREFECT__"  # what Prefect tells a single run
 SETTINGS_FILES = (".env", "prefect.toml", "pyproject.toml")
-MAKE_LOOPS = ("evidently.legacy.utils.sync",)  # make an event loop when imported: forks of it would be one loop
+MAKE_LOOPS = ("evidently.legacy.utils.sync",)  # make an event loop when imported: forks of it would share one loop
 MAX_CODE = 0xFF
 
 
-def run_order(order: dict[str, Any]) -> NoReturn:
+def run_request(request: dict[str, Any]) -> NoReturn:
     """Run one flow run as Prefect's own starter would, and end this process as an interpreter ends.
 
     Args:
-        order: ``environment`` (whole), ``folder`` (to start in), ``config`` (of Prefect's workspace supervisor),
+        request: ``environment`` (whole), ``folder`` (to start in), ``config`` (of Prefect's workspace supervisor),
             ``flow_run`` and ``deployment`` (as JSON), and ``output`` (whether the run's prints are shown).
     """
     try:
-        _start_anew(order)
+        of_server = settings_state()
+        _reset_process(request)
+        if lack := missing(FORKED_RUNS):  # Prefect was exchanged after the worker had started
+            print(lack, file=sys.stderr, flush=True)
+            os.execv(sys.executable, [sys.executable, "-m", SUPERVISOR, request["config"]])  # noqa: S606 - Prefect's own
+        _refresh_prefect(of_server)
         before = settings_state()  # pull steps change the folder, and with it the files that settings are read from
-        command, folder, environment = _prepared(order)
-        _run_engine(command, folder, environment, started_with=order["environment"], before=before)
+        command, folder, environment = _prepared(request)
+        _run_engine(command, folder, environment, started_with=request["environment"], before=before)
     except BaseException as end:  # noqa: BLE001 - whatever it is, this process ends with it
         leave(end)
     leave(None)
 
 
-def _start_anew(order: dict[str, Any]) -> None:
+def _reset_process(request: dict[str, Any]) -> None:
     """Take on what the system gives a new process, and what libraries read when they are imported."""
-    if not order["output"]:
+    if not request["output"]:
         _mute()
-    before = settings_state()
     os.environ.clear()
-    os.environ.update(order["environment"])
-    os.chdir(order["folder"])
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
     time.tzset()
     tempfile.tempdir = None  # TMPDIR may be another
     sys.argv[:] = [ENGINE]
-    if numpy := sys.modules.get("numpy"):  # Python's own generator sees to itself
+    if numpy := sys.modules.get("numpy"):  # Python's own generator does this itself after a fork
         numpy.random.seed()
-    if provenance := sys.modules.get("prefect_mlops.core.lineage.environment"):
-        provenance.begin_anew()  # the parent was asked a moment ago whether a file of its changed
+    if environment := sys.modules.get("prefect_mlops.core.lineage.environment"):
+        environment.begin_anew()  # the fork server has just checked that no file of its changed
     for module in filter(None, map(sys.modules.get, MAKE_LOOPS)):
         importlib.reload(module)
-    _refresh_prefect(before)
 
 
 def settings_state() -> tuple[dict[str, str], list[tuple[int, int] | None]]:
@@ -93,41 +109,51 @@ def _mute() -> None:
     os.close(nothing)
 
 
-def _prepared(order: dict[str, Any]) -> tuple[list[str], Path, dict[str, str]]:
+def _prepared(request: dict[str, Any]) -> tuple[list[str], Path, dict[str, str]]:
     """Let Prefect's supervisor run the pull steps, and stop it where it would start the engine.
+
+    What is replaced in it is replaced in this process only, which does nothing else before it is the run.
 
     Returns:
         The engine's command, its folder and its environment.
     """
-    from prefect.client.schemas.objects import FlowRun
-    from prefect.client.schemas.responses import DeploymentResponse
-    from prefect.context import AsyncClientContext
     from prefect.runner import _workspace_supervisor as supervisor
-    from prefect.runner._workspace_resolver import PreparedWorkspace, prepare_workspace
 
     found: list[tuple[list[str], Path, dict[str, str]]] = []
-
-    async def prepare(_flow_run_id: object, folder: Path) -> PreparedWorkspace:
-        flow_run = FlowRun.model_validate_json(order["flow_run"])
-        deployment = DeploymentResponse.model_validate_json(order["deployment"])
-        async with AsyncClientContext() as context:  # one client for all steps: each loads its certificates
-            return await prepare_workspace(context.client, flow_run, deployment, folder)
 
     async def launch(command: list[str], *, cwd: Path, environment: dict[str, str]) -> int:
         found.append((command, cwd, environment))
         return 0
 
-    # In this process only. The worker has looked up the run and its deployment already, and logs need not be sent
-    # before it goes on: it is the same process that goes on.
-    vars(supervisor).update(prepare_workspace_for_flow_run=prepare, _launch_engine=launch, APILogHandler=_LaterLogs)
-    code = supervisor.main([order["config"]])
+    vars(supervisor).update(_launch_engine=launch)
+    if not missing(KNOWN_RUN):
+        vars(supervisor).update(prepare_workspace_for_flow_run=_preparation(request))
+    if not missing(LATER_LOGS):  # the process goes on, and sends its logs later
+        vars(supervisor).update(APILogHandler=_LaterLogs)
+    code = supervisor.main([request["config"]])
     if not found:
         raise SystemExit(code)
     return found[0]
 
 
+def _preparation(request: dict[str, Any]) -> Callable[[object, Path], Awaitable[PreparedWorkspace]]:
+    """Make the function that runs the pull steps for a run and a deployment that the worker has already looked up."""
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.context import AsyncClientContext
+    from prefect.runner._workspace_resolver import prepare_workspace
+
+    async def prepare(_flow_run_id: object, folder: Path) -> PreparedWorkspace:
+        flow_run = FlowRun.model_validate_json(request["flow_run"])
+        deployment = DeploymentResponse.model_validate_json(request["deployment"])
+        async with AsyncClientContext() as context:  # one client for all steps: each loads its certificates
+            return await prepare_workspace(context.client, flow_run, deployment, folder)
+
+    return prepare
+
+
 class _LaterLogs:
-    """Stands where the supervisor waits for its log to be sent."""
+    """Replaces the log handler that the supervisor waits for until its log is sent."""
 
     @classmethod
     async def aflush(cls) -> None:
@@ -138,7 +164,6 @@ def _run_engine(
     command: list[str], folder: Path, environment: dict[str, str], *, started_with: Mapping[str, str], before: object
 ) -> None:
     """Run the engine here, or in a new program where what was imported would not be what the run asks for."""
-    from prefect.context import SyncClientContext
     from prefect.logging.handlers import APILogWorker
 
     changed = _fixed(environment) != _fixed(started_with)  # a pull step may have set them
@@ -151,21 +176,31 @@ def _run_engine(
     os.environ.update(environment)
     _refresh_prefect(before)
     sys.path[:] = [*places, *(place for place in sys.path if place not in places)]
-    _leave_heartbeats_alone()
+    _leave_without_heartbeats()
     sys.modules.pop(ENGINE, None)  # it is run as a program, as in a new process
-    with SyncClientContext():  # else Prefect makes one client to look the run up and another to run it
+    with _one_client():
         runpy.run_module(ENGINE, run_name="__main__", alter_sys=True)
 
 
-def _leave_heartbeats_alone() -> None:
-    """Let a flow end without its heartbeats, as Prefect does where a flow is asynchronous.
+def _one_client() -> AbstractContextManager[object]:
+    """Give the run one client; else Prefect makes one to look the run up and another to run it."""
+    if missing(ONE_CLIENT):
+        return nullcontext()
+    from prefect.context import SyncClientContext
+
+    return SyncClientContext()
+
+
+def _leave_without_heartbeats() -> None:
+    """Let a flow end without waiting for its heartbeats, as Prefect does where a flow is asynchronous.
 
     Their thread sleeps a second at a time. To wait for it would keep a place of the worker's limit for that long.
     """
     from prefect import flow_engine
 
-    alone = functools.partial(flow_engine._send_heartbeats, join_on_exit=False)  # noqa: SLF001 - in this process only
-    vars(flow_engine).update(_send_heartbeats=alone)
+    if not missing(HEARTBEATS):
+        at_once = functools.partial(flow_engine._send_heartbeats, join_on_exit=False)  # noqa: SLF001 - see `internals`
+        vars(flow_engine).update(_send_heartbeats=at_once)
 
 
 def _fixed(environment: Mapping[str, str]) -> dict[str, str]:
@@ -174,7 +209,7 @@ def _fixed(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _shadows(place: str) -> bool:
-    """Say whether a new process would find another module in a folder, under a name that is imported here already."""
+    """Say whether a new process would find another module in a folder under a name that is already imported here."""
     try:
         names = {entry.name.partition(".")[0] for entry in os.scandir(place)}
     except OSError:

@@ -1,4 +1,7 @@
-"""Starts a flow run in a forked process, for Prefect's own executor of flow runs."""
+"""Starts a flow run in a forked process, for Prefect's own executor of flow runs.
+
+Import it only where `internals.FORKED_RUNS` has everything: its base class is a private one of Prefect.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import contextlib
 import functools
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
@@ -17,56 +21,66 @@ from prefect.settings import get_current_settings
 from prefect.utilities.processutils import sanitize_subprocess_env
 
 from prefect_mlops.core.errors import BackendError
-from prefect_mlops.deployments.fork_worker.pool import PRELOAD
+from prefect_mlops.deployments.fork_worker.internals import CONTROL_PORT, CONTROL_TOKEN, RUN_HOOKS, RUN_ID
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
     from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.runner._control_channel import ControlChannel
     from prefect.runner._flow_run_executor import FlowRunExecutionResult, FlowRunExecutorContext
 
-    from prefect_mlops.deployments.fork_worker.client import Zygotes
+    from prefect_mlops.deployments.fork_worker.client import ForkClients
     from prefect_mlops.deployments.fork_worker.pool import WarmProcessJobConfiguration
 
 
 class ForkStarter(WorkspaceResolvingEngineCommandStarter):
-    """Starts a run as Prefect's own starter does, in a forked process instead of a new one."""
+    """Starts a flow run as Prefect's own starter does, in a forked process instead of a new one."""
 
     def __init__(
         self,
-        zygotes: Zygotes,
+        clients: ForkClients,
         configuration: WarmProcessJobConfiguration,
         deployment: DeploymentResponse,
-        **options: Any,
+        *,
+        folder: Path,
+        control_channel: ControlChannel,
     ) -> None:
-        super().__init__(environment=configuration.env, stream_output=configuration.stream_output, **options)
-        self._zygotes, self._configuration, self._deployment = zygotes, configuration, deployment
+        super().__init__(
+            workspace_root=folder,
+            source_cwd=folder,
+            environment=configuration.env,
+            stream_output=configuration.stream_output,
+            control_channel=control_channel,
+        )
+        self.clients, self.configuration, self.deployment = clients, configuration, deployment
+        self.folder, self.channel = folder, control_channel
 
     async def start(
         self, flow_run: FlowRun, task_status: anyio.abc.TaskStatus[ProcessHandle] = anyio.TASK_STATUS_IGNORED
     ) -> None:
-        """Fork, say that the run has started, and wait for its end; start it the stock way where no fork is to be had.
+        """Fork, report the process, and wait for its end; start the flow run the stock way where no fork is possible.
 
         Args:
             flow_run: what to run.
-            task_status: told of the process as soon as there is one.
+            task_status: gets the process as soon as there is one.
         """
         config = WorkspaceSupervisorConfig(
-            flow_run_id=flow_run.id, workspace_root=self._workspace_root, manifest_path=self._manifest_path
+            flow_run_id=flow_run.id, workspace_root=self.folder, manifest_path=self._manifest_path
         )
         write_private_model(self._config_path, config)
         try:
-            process = await self._zygotes.fork(
-                whole_environment({**self._configuration.env, **self._of_run(flow_run)}),
-                self._configuration.preload or PRELOAD,
-                memory_mb=self._configuration.memory_mb,
+            process = await self.clients.fork(
+                complete_environment({**self.configuration.env, **self._run_variables(flow_run)}),
+                self.configuration.imported_ahead,
+                memory_mb=self.configuration.memory_mb,
                 flow_run=flow_run.model_dump_json(),
-                deployment=self._deployment.model_dump_json(),
-                folder=str(self._source_cwd),
+                deployment=self.deployment.model_dump_json(),
+                folder=str(self.folder),
                 config=str(self._config_path),
-                output=self._stream_output,
+                output=self.configuration.stream_output,
             )
         except BackendError as error:
-            self._zygotes.log.warning("Flow run '%s' starts as in a process worker: %s", flow_run.name, error)
+            self.clients.log.warning("Flow run '%s' starts as in a process worker: %s", flow_run.name, error)
             await super().start(flow_run, task_status)
             return
         scope = create_isolated_termination_scope(process.pid)
@@ -78,24 +92,19 @@ class ForkStarter(WorkspaceResolvingEngineCommandStarter):
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGTERM)
 
-    def _of_run(self, flow_run: FlowRun) -> dict[str, str | None]:
-        """Name the run, and where it hears of its cancellation and tells how it ended."""
+    def _run_variables(self, flow_run: FlowRun) -> dict[str, str | None]:
+        """Return the variables that name the flow run and the channel for its cancellation and its end."""
         control: dict[str, str | None] = {}
-        if self._control_channel is not None:
-            with contextlib.suppress(RuntimeError):  # nothing listens there: then it is cancelled by a signal alone
-                port, token = self._control_channel.register(flow_run.id)
-                control = {"PREFECT__CONTROL_PORT": str(port), "PREFECT__CONTROL_TOKEN": token}
-        return {
-            "PREFECT__FLOW_RUN_ID": str(flow_run.id),
-            "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false",
-            **control,
-        }
+        with contextlib.suppress(RuntimeError):  # no port to listen on: then it is cancelled by a signal alone
+            port, token = self.channel.register(flow_run.id)
+            control = {CONTROL_PORT: str(port), CONTROL_TOKEN: token}
+        return {RUN_ID: str(flow_run.id), RUN_HOOKS: "false", **control}
 
 
 async def execute(
     context: FlowRunExecutorContext, flow_run: FlowRun, starter: ForkStarter, task_status: anyio.abc.TaskStatus[int]
 ) -> FlowRunExecutionResult | None:
-    """Let Prefect's executor see the run through, and say which process it is as soon as it is known."""
+    """Let Prefect's executor see the flow run through, and report its process id as soon as it is known."""
     executor = context.create_executor(flow_run, starter, propose_submitting=False, hook_runner=starter.hook_runner)
     results: list[FlowRunExecutionResult | None] = []
 
@@ -108,8 +117,8 @@ async def execute(
     return results[0]
 
 
-def whole_environment(own: dict[str, str | None]) -> dict[str, str]:
-    """Complete a run's variables to a whole environment, as Prefect's process worker does.
+def complete_environment(own: dict[str, str | None]) -> dict[str, str]:
+    """Complete a flow run's variables to a whole environment, as Prefect's process worker does.
 
     Args:
         own: what the pool, the deployment and the run set; None takes a variable away.
