@@ -98,7 +98,7 @@ def test_a_dry_run_says_what_would_be_done(run: Callable[..., Told]) -> None:
         (("../shop", "--why", "bad"), "no model with a history is called '../shop'"),
         (("sh\x1b[2Jop", "--why", "bad"), r"'sh\x1b[2Jop'"),
         (("shop",), "Missing option '--why'"),
-        (("shop", "--why", "bad", "--to", "0"), "0 is not in the range"),
+        (("shop", "--why", "bad", "--to", "0"), "Invalid value for '--to'"),
     ],
 )
 def test_wrong_requests_are_answered_in_a_sentence(
