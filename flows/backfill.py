@@ -10,6 +10,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from prefect_mlops.core import _text
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core._text import moment
 from prefect_mlops.core.errors import CheckError, ConfigError, ConflictError
 from prefect_mlops.core.lake.versions import DataVersion, versions_between
@@ -22,8 +23,6 @@ from prefect_mlops.flows.train import train
 from prefect_mlops.flows.training_data import prepare_training_data
 from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import load_model, note_entry
-
-BACKFILL_TAG = "prefect_mlops.backfill"
 
 
 @flow(name="backfill", flow_run_name="backfill-{model}")
@@ -91,7 +90,7 @@ def backfill_version(model: str, data: int) -> Decision:
         challenger = train_challenger(trial)
         against = load_model(spec.name, version=best) if best else None
         judged = judge_challenger(trial, challenger, against, told)
-        _, version = register_challenger(trial, challenger, told, tags={BACKFILL_TAG: f"@{data}"}).result()
+        _, version = register_challenger(trial, challenger, told, tags={mlflow_tags.BACKFILL: f"@{data}"}).result()
         decision = judged.decision.model_copy(update={"version": version.version, "url": version.url})
         told.title = f"v{version.version} trained on @{data} {'passed' if judged.gate.passed else 'was refused'}"
         told.say(
@@ -155,7 +154,7 @@ def _key(model: str) -> str:
 
 def _table(done: list[Backfilled]) -> str:
     metrics = list(dict.fromkeys(name for line in done for name in line.metrics))
-    headers = ["Data", "Committed", "BackfillState", "Version", "Rows", *metrics, "Why"]
+    headers = ["Data", "Committed", "State", "Version", "Rows", *metrics, "Why"]
     rows = [
         [
             f"@{line.data}",

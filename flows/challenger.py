@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.cards.card import Card, Measurements
 from prefect_mlops.core.errors import MLOpsError
 from prefect_mlops.core.lineage.training_data import lineage_of
@@ -181,10 +182,10 @@ def register_challenger(
     Whoever calls has other work to do meanwhile, and asks for the result then: most of this is waiting for a server.
     """
     rows = trial.split.X_test
-    facts = {"prefect_mlops.spec": trial.dotted, "prefect_mlops.spec.digest": trial.spec.digest}
+    facts = {mlflow_tags.SPEC: trial.dotted, mlflow_tags.SPEC_DIGEST: trial.spec.digest}
     if challenger.tuned:
-        facts["prefect_mlops.tuned"] = json.dumps(challenger.tuned.params)
-        facts["prefect_mlops.tuned.run"] = challenger.tuned.run_id
+        facts[mlflow_tags.TUNED] = json.dumps(challenger.tuned.params)
+        facts[mlflow_tags.TUNED_RUN] = challenger.tuned.run_id
     run = log_run.submit(
         challenger.estimator,
         challenger.scores,

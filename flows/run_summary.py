@@ -11,6 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from prefect_mlops.core import _text
 from prefect_mlops.core.cards.card import Card
+from prefect_mlops.core.cards.sections import render_markdown
 from prefect_mlops.core.errors import CheckError, MLOpsError
 from prefect_mlops.core.reports import Report
 
@@ -88,7 +89,7 @@ def _publish(told: RunSummary) -> None:
         )
     for card in told.cards[-1:]:  # of a model that was judged again the last one counts
         create_markdown_artifact(
-            markdown=card.to_markdown(), key=_key("card", told.subject), description=card.outcome[:200]
+            markdown=render_markdown(card), key=_key("card", told.subject), description=card.outcome[:200]
         )
 
 

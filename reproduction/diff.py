@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.environment import installed_packages
 from prefect_mlops.core.model_files.contents import READ_FROM, differing_paths, model_content
@@ -62,7 +63,7 @@ def unknown(sentence: str) -> DiffPart:
 
 def data_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     """Compare the training rows, cell by cell, through their digest."""
-    then, now = evidence.tags.get("prefect_mlops.data"), result.get("data")
+    then, now = evidence.tags.get(mlflow_tags.DATA), result.get("data")
     source = evidence.source
     where = f"{source.uri}@{source.version}" if source and source.version is not None else source.uri if source else ""
     if now is None:
@@ -82,10 +83,10 @@ def code_part(evidence: RecordedRun, checkout: Checkout, result: Mapping[str, An
     """Say whether the code was that of the run."""
     if checkout.lost:
         return unknown(checkout.problem)
-    commit = evidence.tags.get("mlflow.source.git.commit", "")[:10]
+    commit = evidence.tags.get(mlflow_tags.GIT_COMMIT, "")[:10]
     if wrong := checkout.problem or _other_code(evidence, checkout, result, commit):
         return differs(wrong)
-    if result.get("tunes") and "prefect_mlops.tuned" not in evidence.tags:
+    if result.get("tunes") and mlflow_tags.TUNED not in evidence.tags:
         return unknown("the spec tunes its estimator, and the version does not say which parameters were found")
     return same(f"commit {commit}" + (" with what was not committed" if evidence.diff else ""))
 
@@ -97,7 +98,7 @@ def _other_code(evidence: RecordedRun, checkout: Checkout, result: Mapping[str, 
         return f"prefect-mlops was imported from {library}, not from commit {commit}"
     if result["stage"] == "spec":
         return f"the spec cannot be had from commit {commit}: {result['failed']}"
-    recorded, here = evidence.tags.get("prefect_mlops.spec.digest"), installed().get(LEARNER)
+    recorded, here = evidence.tags.get(mlflow_tags.SPEC_DIGEST), installed().get(LEARNER)
     # The digest holds scikit-learn's version: with another one, it says nothing about the code.
     if recorded and result["spec_digest"] != recorded and (evidence.packages or {}).get(LEARNER, here) == here:
         return f"commit {commit} has a spec of that name, but it is not the one that made the model"
@@ -120,7 +121,7 @@ def environment_part(evidence: RecordedRun, result: Mapping[str, Any], lock: Pat
     moved = _moved(packages or {})
     if moved:
         seen.append(_listed([f"{name} {was} {wording}, {has} now" for name, was, has in moved]))
-    locked = evidence.tags.get("prefect_mlops.lock")
+    locked = evidence.tags.get(mlflow_tags.LOCK)
     if locked and result.get("lock") != locked:
         seen.append("the lock file is another one" if result.get("lock") else "the lock file is not in the commit")
     if seen:
@@ -163,7 +164,7 @@ def _locked(lock: Path) -> dict[str, str]:
 
 def seed_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     """Compare the seed of the spec with the recorded one."""
-    then, now = evidence.tags.get("prefect_mlops.seed"), result.get("seed")
+    then, now = evidence.tags.get(mlflow_tags.SEED), result.get("seed")
     if then is None:
         return unknown("the version does not say which seed it had")
     if now is None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.model_files.trusted_types import trusted_types
 from prefect_mlops.core.processes import Progress, no_progress, sigterm_as_exit, start_child, stop_children, tail
@@ -141,12 +142,12 @@ def reproduce_model(
         folder = Path(scratch).resolve()
         tell(f"fetching {name} {f'v{which}' if isinstance(which, int) else which} and what is known about it")
         evidence = fetch_recorded_run(name, which, folder)
-        dotted = spec or evidence.tags.get("prefect_mlops.spec", "")
+        dotted = spec or evidence.tags.get(mlflow_tags.SPEC, "")
         if not dotted:
             raise ConfigError(
                 f"{evidence.name} does not say which spec made it: give --spec, e.g. --spec flights.model"
             )
-        commit = evidence.tags.get("mlflow.source.git.commit")
+        commit = evidence.tags.get(mlflow_tags.GIT_COMMIT)
         tell(f"checking out {f'commit {commit:.10}' if commit else 'its code'}")
         with checked_out(project or Path.cwd(), commit, evidence.diff, keep=keep) as checkout:
             if checkout.problem:

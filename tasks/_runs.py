@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import prefect.runtime
 from prefect.utilities.urls import url_for
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.environment import CodeState, code_state
 from prefect_mlops.core.specs.model import described_parameters
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-FLOW_RUN_TAG = "prefect.flow_run_id"
-CANDIDATE_TAG = "prefect_mlops.candidate"
-PARENT_TAG = "mlflow.parentRunId"
 _finding = threading.Lock()  # spares threads of one process the making of twins; across processes `adopt` settles it
 
 
@@ -104,7 +102,7 @@ def open_parent(client: MlflowClient, experiment: str, who: Caller) -> str | Non
         found = _parents(client, experiment, who.flow_run_id)
         if found:
             return str(found[0].info.run_id)
-        tags = {FLOW_RUN_TAG: who.flow_run_id, **_origin(who)}
+        tags = {mlflow_tags.FLOW_RUN: who.flow_run_id, **_origin(who)}
         made = client.create_run(experiment, tags=tags, run_name=who.flow_run_name)
         client.set_terminated(made.info.run_id)
     return str(made.info.run_id)
@@ -113,10 +111,10 @@ def open_parent(client: MlflowClient, experiment: str, who: Caller) -> str | Non
 def open_child(client: MlflowClient, experiment: str, who: Caller, *, key: str, parent: str | None, name: str) -> Run:
     """Return the run of a candidate, found again by its key or made new."""
     with _finding:
-        found = client.search_runs([experiment], f"tags.`{CANDIDATE_TAG}` = '{key}'", max_results=1)
+        found = client.search_runs([experiment], f"tags.`{mlflow_tags.CANDIDATE}` = '{key}'", max_results=1)
         if found:
             return found[0]
-        tags = {CANDIDATE_TAG: key, **_origin(who), **({PARENT_TAG: parent} if parent else {})}
+        tags = {mlflow_tags.CANDIDATE: key, **_origin(who), **({mlflow_tags.PARENT: parent} if parent else {})}
         return client.create_run(experiment, tags=tags, run_name=name)
 
 
@@ -131,16 +129,16 @@ def adopt(client: MlflowClient, experiment: str, who: Caller, child: str, parent
     first, *twins = _parents(client, experiment, who.flow_run_id)
     keep = str(first.info.run_id)
     for twin in twins:
-        for run in client.search_runs([experiment], f"tags.`{PARENT_TAG}` = '{twin.info.run_id}'"):
-            client.set_tag(run.info.run_id, PARENT_TAG, keep)
+        for run in client.search_runs([experiment], f"tags.`{mlflow_tags.PARENT}` = '{twin.info.run_id}'"):
+            client.set_tag(run.info.run_id, mlflow_tags.PARENT, keep)
         client.delete_run(twin.info.run_id)
     if parent != keep:
-        client.set_tag(child, PARENT_TAG, keep)
+        client.set_tag(child, mlflow_tags.PARENT, keep)
     return keep
 
 
 def _parents(client: MlflowClient, experiment: str, flow_run_id: str) -> list[Run]:
-    runs = client.search_runs([experiment], f"tags.`{FLOW_RUN_TAG}` = '{flow_run_id}'")
+    runs = client.search_runs([experiment], f"tags.`{mlflow_tags.FLOW_RUN}` = '{flow_run_id}'")
     return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
@@ -149,5 +147,5 @@ def _origin(who: Caller) -> dict[str, str]:
     tags = {"mlflow.source.type": "JOB", "mlflow.source.name": who.flow_name or "prefect-mlops"}
     if who.url:
         tags["mlflow.note.content"] = f"Made by the Prefect flow run [{who.flow_run_name}]({who.url})."
-        tags["prefect.flow_run_url"] = who.url
+        tags[mlflow_tags.FLOW_RUN_URL] = who.url
     return tags

@@ -7,19 +7,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prefect_mlops.tasks._runs import PARENT_TAG, Caller
+from prefect_mlops.core import tags as mlflow_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from prefect_mlops.tasks._runs import Caller
     from prefect_mlops.tasks._space import Scalar
 
-SEARCH_TAG = "prefect_mlops.search"
-NUMBER_TAG = "prefect_mlops.search.trial"
-PARAMS_TAG = "prefect_mlops.search.params"  # as JSON: MLflow's own parameters are all text
-REASON_TAG = "prefect_mlops.search.reason"
-FLOW_RUN_TAG = "prefect_mlops.search.flow_run"  # not that of the parent, which makes a run a parent
 ABANDONED_AFTER_S = 24 * 3600  # of another flow run, which may be alive; this old it is taken for killed
 MAX_PARAM_LENGTH = 500
 PAGE = 1000
@@ -85,14 +81,14 @@ def read_trials(place: SearchStore) -> list[Trial]:
 def open_trial(place: SearchStore, number: int, params: dict[str, Scalar], parent: str | None) -> str:
     """Make the run of a trial that starts now; return its id."""
     tags = {
-        SEARCH_TAG: place.key,
-        NUMBER_TAG: str(number),
-        PARAMS_TAG: json.dumps(params, sort_keys=True),
+        mlflow_tags.SEARCH: place.key,
+        mlflow_tags.SEARCH_TRIAL: str(number),
+        mlflow_tags.SEARCH_PARAMS: json.dumps(params, sort_keys=True),
         "mlflow.source.type": "JOB",
         "mlflow.source.name": place.who.flow_name or "prefect-mlops",
-        **({PARENT_TAG: parent} if parent else {}),
-        **({FLOW_RUN_TAG: place.who.flow_run_id} if place.who.flow_run_id else {}),
-        **({"prefect.flow_run_url": place.who.url} if place.who.url else {}),
+        **({mlflow_tags.PARENT: parent} if parent else {}),
+        **({mlflow_tags.SEARCH_FLOW_RUN: place.who.flow_run_id} if place.who.flow_run_id else {}),
+        **({mlflow_tags.FLOW_RUN_URL: place.who.url} if place.who.url else {}),
     }
     return str(place.client.create_run(place.experiment, tags=tags, run_name=f"trial-{number}").info.run_id)
 
@@ -110,7 +106,7 @@ def end_trial(place: SearchStore, trial: Trial) -> None:
         trial.run_id,
         metrics=metrics,
         params=[Param(name, str(value)[:MAX_PARAM_LENGTH]) for name, value in trial.params.items()],
-        tags=[RunTag(REASON_TAG, trial.reason)] if trial.reason else [],
+        tags=[RunTag(mlflow_tags.SEARCH_REASON, trial.reason)] if trial.reason else [],
     )
     place.client.set_terminated(trial.run_id, "FINISHED" if trial.score is not None else "FAILED")
 
@@ -120,7 +116,7 @@ def _runs(place: SearchStore) -> list[Run]:
     token = None
     while True:
         page = place.client.search_runs(
-            [place.experiment], f"tags.`{SEARCH_TAG}` = '{place.key}'", max_results=PAGE, page_token=token
+            [place.experiment], f"tags.`{mlflow_tags.SEARCH}` = '{place.key}'", max_results=PAGE, page_token=token
         )
         found += page
         token = page.token
@@ -130,18 +126,18 @@ def _runs(place: SearchStore) -> list[Run]:
 
 def _left_behind(run: Run, who: Caller) -> bool:
     """Tell whether a trial that says it runs cannot: one flow run searches once at a time, and no trial takes a day."""
-    ours = who.flow_run_id is not None and run.data.tags.get(FLOW_RUN_TAG) == who.flow_run_id
+    ours = who.flow_run_id is not None and run.data.tags.get(mlflow_tags.SEARCH_FLOW_RUN) == who.flow_run_id
     return ours or time.time() - run.info.start_time / 1000 > ABANDONED_AFTER_S
 
 
 def _read(run: Run, metric: str) -> Trial | None:
     """Read a trial back; None for one that has not ended by itself, or whose tags somebody changed."""
     tags, score = run.data.tags, run.data.metrics.get(metric)
-    failed = run.info.status == "FAILED" and REASON_TAG in tags
+    failed = run.info.status == "FAILED" and mlflow_tags.SEARCH_REASON in tags
     if not failed and (run.info.status != "FINISHED" or score is None):
         return None
     try:
-        number, params = int(tags[NUMBER_TAG]), json.loads(tags[PARAMS_TAG])
+        number, params = int(tags[mlflow_tags.SEARCH_TRIAL]), json.loads(tags[mlflow_tags.SEARCH_PARAMS])
     except (KeyError, ValueError):
         return None
     return Trial(
@@ -149,5 +145,5 @@ def _read(run: Run, metric: str) -> Trial | None:
         params=params,
         run_id=str(run.info.run_id),
         score=None if failed else score,
-        reason=tags.get(REASON_TAG, ""),
+        reason=tags.get(mlflow_tags.SEARCH_REASON, ""),
     )

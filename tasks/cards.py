@@ -9,8 +9,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.cards import data, measures
 from prefect_mlops.core.cards.card import MAX_CHECKS, Calibration, Card, Confusion, Fact, Measurements, Residuals, Score
+from prefect_mlops.core.cards.page import render_page
+from prefect_mlops.core.cards.sections import render_markdown
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.evaluation.importance import NotMeasurableError
 from prefect_mlops.core.lineage.environment import environment, lock_digest
@@ -82,9 +85,9 @@ def write_card(  # noqa: PLR0913 - all but the model by name, and what is told c
     card = _card(estimator, spec, measured, split, scores, reports, run=run, version=version)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        (folder / "card.md").write_text(card.to_markdown(), encoding="utf-8", errors="replace")
-        (folder / "card.html").write_text(card.to_html(), encoding="utf-8", errors="replace")
-        (folder / "card.json").write_text(card.model_dump_json(indent=2), encoding="utf-8")
+        (folder / mlflow_tags.CARD_MARKDOWN).write_text(render_markdown(card), encoding="utf-8", errors="replace")
+        (folder / mlflow_tags.CARD_HTML).write_text(render_page(card), encoding="utf-8", errors="replace")
+        (folder / mlflow_tags.CARD_JSON).write_text(card.model_dump_json(indent=2), encoding="utf-8")
         client = mlflow_client()
         with backend(f"writing the model card to run {run.run_id}"):
             client.log_artifacts(run.run_id, str(folder))
@@ -247,7 +250,7 @@ def _provenance(lineage: Lineage | None, run: LoggedRun, *, seed: int) -> tuple[
     code, lock = _runs.code_of_run(), lock_digest()
     facts = {"MLflow run": run.run_id, "Model": run.model_uri, "Experiment": run.experiment}
     if code.commit:
-        changed = ", with uncommitted changes (lineage/uncommitted.diff in the MLflow run)" if code.dirty else ""
+        changed = f", with uncommitted changes ({mlflow_tags.UNCOMMITTED_DIFF} in the MLflow run)" if code.dirty else ""
         facts["Commit"] = f"{code.commit}{changed}"
     if lock:
         facts["Lock file"] = lock
@@ -265,7 +268,7 @@ def _publish(card: Card) -> None:
     from prefect.artifacts import create_markdown_artifact
 
     create_markdown_artifact(
-        markdown=card.to_markdown(),
+        markdown=render_markdown(card),
         key=slug(f"card-{card.model}"),
         description=f"{card.model} v{card.version}: model card"[:200],
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.drift import table_drift
 from prefect_mlops.core.drift.domain_classifier import MAX_CELLS, DomainClassifier, classify_domains
 from prefect_mlops.core.drift.table_profile import TableProfile, profile_chunks
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 MAX_REASON_LENGTH = 200
 PAGE_NAME = "drift.html"
-ARTIFACT_FOLDER = "drift"
 
 _logger = logging.getLogger(__name__)
 
@@ -262,9 +262,9 @@ def _page(pages: _Pages, drawn: dict[str, Any]) -> tuple[list[str], list[tuple[s
             return notes, []
         client, run_id = mlflow_client(), pages.run.run_id
         with backend(f"logging the drift page to run {run_id}"):
-            client.log_artifact(run_id, str(file), ARTIFACT_FOLDER)
+            client.log_artifact(run_id, str(file), mlflow_tags.DRIFT_FOLDER)
             experiment = client.get_run(run_id).info.experiment_id
-    where = f"experiments/{experiment}/runs/{run_id}/artifacts/{ARTIFACT_FOLDER}/{quote(file.name)}"
+    where = f"experiments/{experiment}/runs/{run_id}/artifacts/{mlflow_tags.DRIFT_FOLDER}/{quote(file.name)}"
     url = page(where)
     return notes, [("The page in MLflow", url)] if url else []
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import prefect.runtime
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import BackendError
 from prefect_mlops.core.promotion import history, lock
 from prefect_mlops.core.promotion.guards import Guard, breaker, held_lock, opened
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from prefect_mlops.core.specs.policies import Retrain
 
 MAX_REASON_LENGTH = 2000  # a tag on a model version holds 5,000 characters
-_DECISION_TAG = "prefect_mlops.decision"
-_RECIPE_TAG = "prefect_mlops.recipe"
 
 
 @step("take-lease-{model}", backend=True)
@@ -106,9 +105,9 @@ def find_decision(name: str, recipe: str) -> Decision | None:
         return known
     client = mlflow_client()  # of models older than their history
     with backend(f"looking up decisions on {name!r}"):
-        wanted = f"name = '{_quoted(name)}' and tags.`{_RECIPE_TAG}` = '{_quoted(recipe)}'"
+        wanted = f"name = '{_quoted(name)}' and tags.`{mlflow_tags.RECIPE}` = '{_quoted(recipe)}'"
         found = client.search_model_versions(wanted, order_by=["version_number DESC"], max_results=1)
-    return Decision.model_validate_json(found[0].tags[_DECISION_TAG]) if found else None
+    return Decision.model_validate_json(found[0].tags[mlflow_tags.DECISION]) if found else None
 
 
 @step("record-{version.name}-v{version.version}", backend=True)
@@ -135,9 +134,9 @@ def record_decision(
     with backend(f"noting the decision on {version.name} v{version.version}"):
         if reports:
             with tempfile.TemporaryDirectory() as scratch:
-                save_reports(reports, Path(scratch, "reports"))
+                save_reports(reports, Path(scratch, mlflow_tags.REPORTS_FOLDER))
                 client.log_artifacts(version.run_id, scratch)
-        for tag, value in ((_DECISION_TAG, done.model_dump_json()), (_RECIPE_TAG, recipe)):
+        for tag, value in ((mlflow_tags.DECISION, done.model_dump_json()), (mlflow_tags.RECIPE, recipe)):
             client.set_model_version_tag(version.name, str(version.version), tag, value)
     anchors.note_decision(client, version.name, version.version)
     return done

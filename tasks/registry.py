@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import prefect.runtime
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import BackendError, ConfigError, unknown_name
 from prefect_mlops.core.lake.compaction import models_with_history
 from prefect_mlops.core.model_files.loading import load_model_files
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from prefect_mlops.core.promotion.decisions import Approval
 
 CHAMPION = "champion"  # the alias that serves
-_DATA_TAG = "prefect_mlops.data"
 _NAME = re.compile(r"[^\s/:][^/:]{0,199}")  # what a registry can address in models:/name/version
 
 
@@ -341,7 +341,7 @@ def _new_version(client: MlflowClient, run: LoggedRun, name: str) -> Any:
     """Make a version; a model that is new is made first, which need not be asked of the others."""
     from mlflow.exceptions import MlflowException
 
-    tags = {_DATA_TAG: run.data_digest} if run.data_digest else None
+    tags = {mlflow_tags.DATA: run.data_digest} if run.data_digest else None
     make = functools.partial(
         client.create_model_version,
         name,
@@ -418,6 +418,6 @@ def _value(found: Any, alias: str | None = None) -> ModelVersion:
         run_id=found.run_id or "",
         model_uri=found.source,
         alias=alias,
-        data_digest=(found.tags or {}).get(_DATA_TAG),
+        data_digest=(found.tags or {}).get(mlflow_tags.DATA),
         url=page(f"models/{found.name}/versions/{found.version}"),
     )

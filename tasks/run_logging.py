@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core._imports import uncollected
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.environment import (
@@ -112,7 +113,7 @@ def log_run(
             client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id, "FINISHED")
-        parent = _runs.adopt(client, where, who, run_id, str(run.data.tags.get(_runs.PARENT_TAG, "")))
+        parent = _runs.adopt(client, where, who, run_id, str(run.data.tags.get(mlflow_tags.PARENT, "")))
     url = page(f"experiments/{where}/runs/{run_id}")
     run_logger().info("%s is in MLflow: %s", estimator_name(model), url or f"run {run_id} of {tracking_uri()}")
     return LoggedRun(
@@ -204,18 +205,22 @@ def _requirements(model: Any) -> list[str]:
 
 def _save_evidence(reports: Sequence[Report], lineage: Lineage | None, code: CodeState, folder: Path) -> None:
     """Write what proves the run: reports, training data's lineage, uncommitted code; uploaded in one go."""
-    save_reports(reports, folder / "reports")
-    (folder / "lineage").mkdir()
+    save_reports(reports, folder / mlflow_tags.REPORTS_FOLDER)
+    (folder / mlflow_tags.LINEAGE_FOLDER).mkdir()
     if lineage:
-        (folder / "lineage" / "data.json").write_text(lineage.model_dump_json(indent=2), encoding="utf-8")
-    (folder / "lineage" / "packages.txt").write_text("\n".join(installed_packages()) + "\n", encoding="utf-8")
+        (folder / mlflow_tags.LINEAGE_DATA).write_text(lineage.model_dump_json(indent=2), encoding="utf-8")
+    (folder / mlflow_tags.PACKAGES).write_text("\n".join(installed_packages()) + "\n", encoding="utf-8")
     if code.dirty:
-        (folder / "lineage" / "uncommitted.diff").write_text(code.diff, encoding="utf-8")
+        (folder / mlflow_tags.UNCOMMITTED_DIFF).write_text(code.diff, encoding="utf-8")
 
 
 def _save_rehearsal(model: Any, rows: pd.DataFrame | None, folder: Path) -> None:
     """Keep rows to rehearse on, or say in the run's log why there are none and what that means."""
-    refused = "no example was given" if rows is None else smoke_test.keep_rows(model, rows, folder / smoke_test.FOLDER)
+    refused = (
+        "no example was given"
+        if rows is None
+        else smoke_test.keep_rows(model, rows, folder / mlflow_tags.SMOKE_TEST_FOLDER)
+    )
     if refused:
         run_logger().warning(
             "No rows were kept to rehearse %s on, so it cannot be rehearsed before promotion: %s",
@@ -261,7 +266,7 @@ def _log_facts(
     from mlflow.entities import Metric, Param, RunTag
 
     now = int(time.time() * 1000)
-    scores = {**evaluation.metrics, "evaluated_rows": float(evaluation.rows)}
+    scores = {**evaluation.metrics, mlflow_tags.EVALUATED_ROWS: float(evaluation.rows)}
     client.log_batch(
         run_id,
         metrics=[Metric(name, value, now, 0, model_id=model_id) for name, value in scores.items()],
@@ -278,18 +283,18 @@ def _plain_params(model: Any, extra: dict[str, Any]) -> dict[str, str]:
 
 def _facts(lineage: Lineage | None, code: CodeState) -> dict[str, str]:
     """Tag the run with what its result depends on."""
-    tags = {f"prefect_mlops.environment.{name}": value for name, value in environment().items()}
+    tags = {mlflow_tags.environment_tag(name): value for name, value in environment().items()}
     if code.commit:
-        tags["mlflow.source.git.commit"] = code.commit
-        tags["prefect_mlops.git.dirty"] = str(code.dirty).lower()
+        tags[mlflow_tags.GIT_COMMIT] = code.commit
+        tags[mlflow_tags.GIT_DIRTY] = str(code.dirty).lower()
     if digest := lock_digest():
-        tags["prefect_mlops.lock"] = digest
+        tags[mlflow_tags.LOCK] = digest
     if lineage:
-        tags["prefect_mlops.data"] = lineage.digest
-        tags["prefect_mlops.data.rows"] = str(lineage.rows)
-        tags["prefect_mlops.seed"] = str(lineage.seed)
+        tags[mlflow_tags.DATA] = lineage.digest
+        tags[mlflow_tags.DATA_ROWS] = str(lineage.rows)
+        tags[mlflow_tags.SEED] = str(lineage.seed)
         if lineage.source:
-            tags["prefect_mlops.data.source"] = lineage.source.model_dump_json(exclude={"columns"})
+            tags[mlflow_tags.DATA_SOURCE] = lineage.source.model_dump_json(exclude={"columns"})
     return tags
 
 

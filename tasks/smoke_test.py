@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.model_files import isolated, smoke_test
 from prefect_mlops.core.model_files.loading import files_size
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 LOADS = "loads in a clean process"
 HAS_ROWS = "has stored rows to rehearse"
 SAME = "predicts the same as at training"
-_FILES = tuple(f"{smoke_test.FOLDER}/{name}" for name in (smoke_test.ROWS_FILE, smoke_test.PREDICTIONS_FILE))
+_FILES = (mlflow_tags.SMOKE_TEST_ROWS, mlflow_tags.SMOKE_TEST_PREDICTIONS)
 
 
 @step("rehearse-{version.name}-v{version.version}", backend=True)
@@ -74,7 +75,7 @@ def _download_rows(client: MlflowClient, version: ModelVersion, folder: Path) ->
     with backend(f"downloading the stored rows of run {version.run_id}"):
         try:
             files = run_files(client, version.run_id)
-            found = {info.path: info.file_size or 0 for info in files.list_artifacts(smoke_test.FOLDER)}
+            found = {info.path: info.file_size or 0 for info in files.list_artifacts(mlflow_tags.SMOKE_TEST_FOLDER)}
         except MlflowException as error:
             if missing(error):
                 return None, f"its run {version.run_id} is not there"

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.drift import training_profile
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.tasks._step import run_logger, step
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     from prefect_mlops.core.specs.model import ModelSpec
     from prefect_mlops.core.values import LoggedRun, ModelVersion, Split
 
-_FILES = tuple(
-    f"{training_profile.FOLDER}/{name}" for name in (training_profile.PROFILE_FILE, training_profile.SAMPLE_FILE)
-)
+_FILES = (mlflow_tags.TRAINING_PROFILE, mlflow_tags.TRAINING_SAMPLE)
 
 
 @step("keep-reference-of-{spec.name}", backend=True)
@@ -70,7 +69,7 @@ def save_training_profile(
     )
     if run is not None:
         with tempfile.TemporaryDirectory() as scratch:
-            training_profile.write_training_profile(reference, Path(scratch, training_profile.FOLDER))
+            training_profile.write_training_profile(reference, Path(scratch, mlflow_tags.TRAINING_PROFILE_FOLDER))
             client = mlflow_client()
             with backend(f"keeping the reference with run {run.run_id}"):
                 client.log_artifacts(run.run_id, scratch)
@@ -125,7 +124,7 @@ def _downloaded(version: ModelVersion, scratch: Path) -> Path | None:
     with backend(f"looking for the reference of run {version.run_id}"):
         try:
             files = run_files(client, version.run_id)
-            listed = files.list_artifacts(training_profile.FOLDER)
+            listed = files.list_artifacts(mlflow_tags.TRAINING_PROFILE_FOLDER)
         except MlflowException as error:
             if missing(error):
                 return None

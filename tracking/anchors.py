@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.promotion.history import DECISIONS, Entry, read_history
 from prefect_mlops.tracking.client import backend
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-_TAG = "prefect_mlops.history."  # and the number of the entry
 
 
 def note_decision(client: MlflowClient, name: str, version: int) -> None:
@@ -23,7 +22,9 @@ def note_decision(client: MlflowClient, name: str, version: int) -> None:
 def note(client: MlflowClient, entry: Entry) -> None:
     """Write the hash of an entry onto the version it is about."""
     with backend(f"noting entry {entry.sequence} of the history of {entry.model}"):
-        client.set_model_version_tag(entry.model, str(entry.version), f"{_TAG}{entry.sequence}", entry.hash)
+        client.set_model_version_tag(
+            entry.model, str(entry.version), mlflow_tags.history_tag(entry.sequence), entry.hash
+        )
 
 
 def noted(client: MlflowClient, name: str) -> dict[int, str]:
@@ -31,5 +32,7 @@ def noted(client: MlflowClient, name: str) -> dict[int, str]:
     with backend(f"listing the versions of {name!r}"):
         quoted = name.replace("'", "''")
         found = client.search_model_versions(f"name = '{quoted}'", max_results=10_000)
-    tags = [(tag, value) for version in found for tag, value in (version.tags or {}).items() if tag.startswith(_TAG)]
-    return {int(tag.removeprefix(_TAG)): value for tag, value in tags if tag.removeprefix(_TAG).isdigit()}
+    hashes: dict[int, str] = {}
+    for version in found:
+        hashes.update(mlflow_tags.history_hashes(version.tags or {}))
+    return hashes

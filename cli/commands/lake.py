@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefect_mlops.cli._terminal import escaped
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import BackendError, ConfigError, MLOpsError
 from prefect_mlops.core.lake.compaction import Compacted, Need
 
@@ -23,8 +24,6 @@ KEEP_DAYS = 7
 MAX_KEPT = 6  # versions named in a line of the table; all of them are in --json
 KILO = 1000
 PAGE = 1000  # of MLflow's answers
-SOURCE_TAG = "prefect_mlops.data.source"  # on each run of log_run that read a table: where, and at which version
-DIGEST_TAG = "prefect_mlops.data"  # on each model version that register_model made of such a run
 
 lake = typer.Typer(name="lake", help="Look after the lake's tables.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -102,7 +101,7 @@ def needed_versions() -> list[Need]:
     return [
         Need(uri=source["uri"], version=source["version"], who=", ".join(named.get(run_id) or [f"run {run_id[:8]}"]))
         for run_id, run in runs.items()
-        if (source := json.loads(run.data.tags[SOURCE_TAG])).get("version") is not None
+        if (source := json.loads(run.data.tags[mlflow_tags.DATA_SOURCE])).get("version") is not None
     ]
 
 
@@ -140,7 +139,7 @@ def _runs(client: MlflowClient) -> list[Run]:
         found += _pages(
             client.search_runs,
             experiment_ids=[experiment],
-            filter_string=f"tags.`{SOURCE_TAG}` LIKE '%'",
+            filter_string=f"tags.`{mlflow_tags.DATA_SOURCE}` LIKE '%'",
             run_view_type=ViewType.ALL,
         )
     return found
@@ -159,7 +158,7 @@ def _registered(client: MlflowClient, runs: dict[str, Run]) -> dict[str, list[st
         name, run_id = f"{version.name} v{version.version}", str(version.run_id or "")
         if run_id in runs:
             named.setdefault(run_id, []).append(name)
-        elif DIGEST_TAG in (version.tags or {}):
+        elif mlflow_tags.DATA in (version.tags or {}):
             try:
                 client.get_run(run_id)  # made of rows that were in no lake
             except MlflowException as error:

@@ -22,6 +22,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from prefect_mlops.core import Evaluation, Gate, LoggedRun, ModelSpec, ModelVersion, Split
 from prefect_mlops.core.cards.card import Card, Fact, Measurements
+from prefect_mlops.core.cards.page import render_page
+from prefect_mlops.core.cards.sections import render_markdown
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.tasks import evaluate_model, split_table, train_model
@@ -96,13 +98,13 @@ def test_the_card_is_in_mlflow_and_in_prefect(prefect_api: None, mlflow_store: s
     folder = Path(download_artifacts(run_id=run.run_id))
     assert {path.name for path in folder.iterdir()} == {"card.md", "card.html", "card.json"}
     assert Card.model_validate_json((folder / "card.json").read_text()) == card
-    assert (folder / "card.html").read_text() == card.to_html()
+    assert (folder / "card.html").read_text() == render_page(card)
     with get_client(sync_client=True) as client:
         key = ArtifactFilterKey(any_=["card-flights-late"])
         artifact = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))[-1]
-    assert artifact.data == card.to_markdown() == (folder / "card.md").read_text()
+    assert artifact.data == render_markdown(card) == (folder / "card.md").read_text()
     assert artifact.flow_run_id is not None
-    assert "[Version in MLflow](https://mlflow.example/#/3)" in card.to_markdown()
+    assert "[Version in MLflow](https://mlflow.example/#/3)" in render_markdown(card)
     assert [check.subject for check in card.checks] == ["kind", "roc_auc"]
     assert card.verdicts == ("data of flights: passed 1 check",)
     assert card.notes == ("Judged again.",)
@@ -193,8 +195,8 @@ def test_an_odd_model_leaves_parts_out_and_says_why(prefect_api: None, mlflow_st
     assert card.importances is card.calibration is None
     assert len(card.baseline) == 3
     assert any("not trained by train_model" in line for line in card.limits)
-    assert "<b>" not in card.to_html()
-    assert "Left out of this card" in card.to_markdown()
+    assert "<b>" not in render_page(card)
+    assert "Left out of this card" in render_markdown(card)
 
 
 def needs_more(estimator: object, X: pd.DataFrame, y: pd.Series) -> float:
@@ -230,7 +232,7 @@ def test_five_hundred_columns_make_a_small_card(prefect_api: None, mlflow_store:
     assert card.importances is not None
     assert card.importances.columns[0].column.startswith("7 column")
     assert card.baseline[0].column == card.importances.columns[0].column
-    page, text = card.to_html(), card.to_markdown()
+    page, text = render_page(card), render_markdown(card)
     assert len(page.encode()) < 500_000
     assert len(text.encode()) < 200_000
     assert len(card.model_dump_json()) < 200_000

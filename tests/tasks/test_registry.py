@@ -250,7 +250,7 @@ def test_a_rollback_retried_after_its_alias_was_set_does_not_go_further_back(
     for version in (1, 2, 3):
         promote(version)
     with monkeypatch.context() as broken:
-        broken.setattr(registry._witnesses, "note", lambda client, entry: _fail())
+        broken.setattr(registry.anchors, "note", lambda client, entry: _fail())
         with pytest.raises(BackendError):
             roll_back_model.fn("cancer", why="bad")
     assert roll_back_model.fn("cancer", why="bad").version == 2

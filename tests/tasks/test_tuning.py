@@ -27,9 +27,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 from threadpoolctl import threadpool_info
 
+from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
 from prefect_mlops.core.specs.policies import Tune
-from prefect_mlops.tasks import _trials
 from prefect_mlops.tasks.tuning import Tuned, tune_model
 
 FOLDS = 2
@@ -101,8 +101,8 @@ def trials_of(experiment: str = "e") -> list[Run]:
     """Return the runs of trials, in the order in which they were started."""
     client = MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    trials = [run for run in runs if _trials.SEARCH_TAG in run.data.tags]
-    return sorted(trials, key=lambda run: (int(run.data.tags[_trials.NUMBER_TAG]), run.info.start_time))
+    trials = [run for run in runs if mlflow_tags.SEARCH in run.data.tags]
+    return sorted(trials, key=lambda run: (int(run.data.tags[mlflow_tags.SEARCH_TRIAL]), run.info.start_time))
 
 
 def statuses(experiment: str = "e") -> list[str]:
@@ -110,7 +110,7 @@ def statuses(experiment: str = "e") -> list[str]:
 
 
 def tried(experiment: str = "e") -> list[str]:
-    return [run.data.tags[_trials.PARAMS_TAG] for run in trials_of(experiment) if run.info.status == "FINISHED"]
+    return [run.data.tags[mlflow_tags.SEARCH_PARAMS] for run in trials_of(experiment) if run.info.status == "FINISHED"]
 
 
 # What it finds, and what it keeps.
@@ -139,7 +139,7 @@ def test_trials_are_children_of_the_flow_run_and_the_best_one_is_found(
     assert parent.data.tags["prefect.flow_run_id"] == flow_run_id
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert len({run.data.tags[_trials.PARAMS_TAG] for run in trials}) == 25
+    assert len({run.data.tags[mlflow_tags.SEARCH_PARAMS] for run in trials}) == 25
 
     best = max(trials, key=lambda run: run.data.metrics[MAE])
     assert (tuned.run_id, tuned.score) == (best.info.run_id, best.data.metrics[MAE])
@@ -262,7 +262,7 @@ def test_what_a_kill_left_running_is_ended_and_does_not_count(
 
     def leave(like: Run, **tags: str) -> str:
         old = int((time.time() - 25 * 3600) * 1000) if tags else None
-        copied = {**like.data.tags, _trials.NUMBER_TAG: "9", **tags}
+        copied = {**like.data.tags, mlflow_tags.SEARCH_TRIAL: "9", **tags}
         made = client.create_run(like.info.experiment_id, tags=copied, start_time=old)
         client.log_metric(made.info.run_id, MAE, 1000.0)
         return made.info.run_id
@@ -271,10 +271,11 @@ def test_what_a_kill_left_running_is_ended_and_does_not_count(
     def tuning() -> Tuned:
         search(tmp_path, trials=2)
         left.append(leave(trials_of()[0]))
-        left.append(leave(trials_of()[0], **{_trials.FLOW_RUN_TAG: "another"}))
+        left.append(leave(trials_of()[0], **{mlflow_tags.SEARCH_FLOW_RUN: "another"}))
         alive.append(
             client.create_run(
-                trials_of()[0].info.experiment_id, tags={**trials_of()[0].data.tags, _trials.FLOW_RUN_TAG: "another"}
+                trials_of()[0].info.experiment_id,
+                tags={**trials_of()[0].data.tags, mlflow_tags.SEARCH_FLOW_RUN: "another"},
             ).info.run_id
         )
         return search(tmp_path, trials=3)
@@ -388,7 +389,7 @@ def test_a_failed_trial_is_kept_with_its_reason_and_does_not_stop_the_search(mlf
     assert (tuned.params, tuned.trials, tuned.failed) == ({"a": 3}, 1, 1)
     failed = next(run for run in trials_of() if run.info.status == "FAILED")
     assert failed.data.params == {"a": "three"}
-    assert failed.data.tags[_trials.REASON_TAG].endswith(
+    assert failed.data.tags[mlflow_tags.SEARCH_REASON].endswith(
         "cannot be computed for Noted: unsupported operand type(s) for -: 'str' and 'int'"
     )
     again = search(tmp_path, space={"a": [3, "three"]})
