@@ -125,7 +125,8 @@ class ForkClient:
         """
         self.requests += 1
         name = str(self.requests)
-        answer = self.answers[name] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[ForkedProcess] = asyncio.get_running_loop().create_future()
+        self.answers[name] = answer
         try:
             await self._send(id=name, **request)
         except ConnectionError:
