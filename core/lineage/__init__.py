@@ -1,1 +1,7 @@
-"""."""
+"""Where a model comes from: training data, code and environment.
+
+- ``training_data``: digest, columns and source of the training rows, carried by the fitted estimator
+- ``environment``: git commit and diff, lock file, installed packages, Python, processor and threads
+"""
+
+__all__ = ["environment", "training_data"]
