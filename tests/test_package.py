@@ -181,6 +181,10 @@ def test_a_wheel_holds_every_module_of_a_room_and_says_that_it_is_typed(inside: 
         assert f"prefect_mlops/{room}/py.typed" in found
 
 
+def test_a_wheel_holds_the_template_of_the_model_card(inside: set[str]) -> None:
+    assert "prefect_mlops/core/cards/card.html.j2" in inside
+
+
 def test_a_wheel_holds_nothing_else(inside: set[str]) -> None:
     tops = {"/".join(name.split("/")[:2]) for name in inside if ".dist-info/" not in name}
     assert tops == {f"prefect_mlops/{room}" for room in (*ROOMS, "examples")}

@@ -1,1 +1,11 @@
-"""."""
+"""The model card: what a version is for, how good it is, what it learned from and where its limits are.
+
+- ``card``: the values of a card, which are written as ``card.json``
+- ``data``: what the training rows, the target and the split say, and the limits that follow from them
+- ``measures``: calibration, residuals or confusion on the test rows
+- ``sections``: the card as titled text and tables, and as markdown
+- ``page``: the card as one HTML page, rendered by ``card.html.j2``
+- ``plots``: the pictures of the page, as inline SVG
+"""
+
+__all__ = ["card", "data", "measures", "page", "plots", "sections"]

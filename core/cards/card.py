@@ -240,15 +240,3 @@ class Card(Measurements):
         if self.calibration is None:
             return ""
         return f"{self.target.name if self.target else 'class'} = {self.calibration.positive}"
-
-    def to_markdown(self) -> str:
-        """Render for an artifact: tables and text bars, no pictures; every value escaped."""
-        from prefect_mlops.core.cards.sections import to_markdown
-
-        return to_markdown(self)
-
-    def to_html(self) -> str:
-        """Render as one page that needs no network and runs no script; every value escaped."""
-        from prefect_mlops.core.cards.page import to_html
-
-        return to_html(self)

@@ -1,4 +1,4 @@
-"""The card as sections of text and tables, which its page and its markdown share; and the markdown."""
+"""The sections of a card, as text and tables that the HTML page and the markdown share; and the markdown."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from prefect_mlops.core import _text
 from prefect_mlops.core.cards.data import percent
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.cards.card import Card, ColumnBaseline, Confusion
+    from prefect_mlops.core.cards.card import Card, ColumnBaseline, Fact
     from prefect_mlops.core.reports import Check
 
 BAR_WIDTH = 20  # characters of the longest text bar
-_WHOLE = 1_000  # numbers from here on are shown without decimals
-_LARGEST = 1e15  # and from here on with an exponent
-
-Figure = Literal["importances", "calibration", "residuals"]
+_NO_DECIMALS_FROM = 1_000
+_EXPONENT_FROM = 1e15
+_NUMBERS = ("mean", "std", "min", "5%", "median", "95%", "max")  # keys of `ColumnBaseline.numbers`
+_NUMBER_HEADERS = ("Mean", "Std. dev.", "Min", "5%", "Median", "95%", "Max")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text.
+    """A table of unescaped text.
 
     Attributes:
-        headers: not escaped yet.
-        rows: cells, likewise.
-        words: columns, from the left, that hold words; the others hold numbers.
-        shades: share from 0 to 1 for each number cell, drawn behind it; empty for none.
-        bars: share from 0 to 1 for each row, for text without pictures; empty for none.
+        headers: one for each column; all empty for pairs of name and value.
+        rows: cells, one for each column.
+        words: number of columns, from the left, that hold words; the others hold numbers.
+        shades: on the page, the background of each number cell, from 0 to 1; empty for none.
+        bars: in markdown, the length of a bar for each row, from 0 to 1; empty for none.
     """
 
     headers: Sequence[str]
@@ -41,66 +41,45 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the card.
-
-    Attributes:
-        title: its heading.
-        text: sentences before the tables.
-        points: sentences of a list.
-        tables: shown one under the other.
-        code: commands.
-        figure: the picture of its first table.
-    """
+    """A titled part of the card: sentences, a list, tables, commands, and on the page a figure beside the tables."""
 
     title: str
     text: Sequence[str] = ()
     points: Sequence[str] = ()
     tables: Sequence[Table] = ()
     code: Sequence[str] = ()
-    figure: Figure | None = None
+    figure: Literal["importances", "calibration", "residuals"] | None = None
 
 
-def subtitle(card: Card) -> str:
-    """Say in a line what kind of thing the card is about."""
-    written = card.written.strftime("%Y-%m-%d %H:%M UTC")
-    return f"{card.estimator}, {card.columns:,} columns, card written {written}"
+def render_markdown(card: Card) -> str:
+    """Render a card as markdown for an artifact.
 
+    Args:
+        card: any card; its values are escaped, and only http(s) addresses become links.
 
-def sections(card: Card) -> tuple[Section, ...]:
-    """Cut a card into sections, most asked for first; parts that are not there are left out."""
-    return tuple(section for part in _PARTS for section in part(card))
-
-
-def to_markdown(card: Card) -> str:
-    """Render a card as markdown for an artifact; every value escaped."""
+    Returns:
+        Tables with bars of text, and no pictures.
+    """
     parts = [f"# {_text.escape(f'{card.model} v{card.version}')}"]
-    if card.purpose:
-        parts.append(_text.escape(card.purpose))
-    parts.append(_text.escape(subtitle(card)))
-    links = [f"[{_text.escape(link.name)}]({_address(link.value)})" for link in card.links if web(link.value)]
-    if links:
-        parts.append(" · ".join(links))
-    for section in sections(card):
+    parts += [_text.escape(line) for line in (card.purpose, subtitle(card)) if line]
+    if links := web_links(card):
+        parts.append(" · ".join(f"[{_text.escape(link.name)}]({_percent_encode(link.value)})" for link in links))
+    for section in build_sections(card):
         parts.append(f"## {_text.escape(section.title)}")
         parts += [_text.escape(line) for line in section.text]
         if section.points:
             parts.append("\n".join(f"- {_text.escape(line)}" for line in section.points))
-        parts += [_table(table) for table in section.tables]
+        parts += [_markdown_table(table) for table in section.tables]
         parts += [f"    {' '.join(line.split())}" for line in section.code]
     return "\n\n".join(parts) + "\n"
 
 
-def web(address: str) -> bool:
-    """Tell whether an address is one a page may link to."""
-    return address.startswith(("http://", "https://"))
-
-
-def _address(url: str) -> str:
-    """Keep an address from ending its markdown link."""
+def _percent_encode(url: str) -> str:
+    """Encode the characters that would end a markdown link."""
     return "".join(f"%{ord(sign):02X}" if sign in '()<>[]|"`\\ \n\r\t' else sign for sign in url)
 
 
-def _table(table: Table) -> str:
+def _markdown_table(table: Table) -> str:
     headers = [_text.escape(header) for header in table.headers]  # some are names from data
     if not table.bars:
         return _text.table(headers, table.rows)
@@ -108,38 +87,63 @@ def _table(table: Table) -> str:
     return _text.table([*headers, ""], [[*row, bar] for row, bar in zip(table.rows, bars, strict=True)])
 
 
+def subtitle(card: Card) -> str:
+    """Name the estimator, the number of columns and when the card was written, in one line."""
+    written = card.written.strftime("%Y-%m-%d %H:%M UTC")
+    return f"{card.estimator}, {card.columns:,} columns, card written {written}"
+
+
+def web_links(card: Card) -> list[Fact]:
+    """Keep the links of a card that lead to http or https addresses."""
+    return [link for link in card.links if link.value.startswith(("http://", "https://"))]
+
+
 def number(value: float) -> str:
-    """Write a number for reading: four digits that count, thousands apart."""
-    if _WHOLE <= abs(value) < _LARGEST:
+    """Write a number for reading: four significant digits, thousands apart."""
+    if _NO_DECIMALS_FROM <= abs(value) < _EXPONENT_FROM:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def build_sections(card: Card) -> tuple[Section, ...]:
+    """Divide a card into sections, in the order of reading; parts that the card does not have are left out."""
+    builders = (
+        _scores,
+        _checks,
+        _importances,
+        _calibration,
+        _residuals,
+        _confusion,
+        _limits,
+        _rollback,
+        _data,
+        _baseline,
+        _provenance,
+        _left_out,
+    )
+    return tuple(section for build in builders for section in build(card))
 
 
 def _scores(card: Card) -> Iterator[Section]:
     if not card.scores:
         return
     text = [f"On {card.rows_tested:,} rows that it was not trained on; larger is better."]
-    if not any(score.low is not None for score in card.scores):
-        rows = [[score.metric, f"{score.value:.4f}"] for score in card.scores]
-        yield Section("Scores", text, tables=[Table(["Metric", "Score"], rows)])
-        return
-    rows = [[score.metric, f"{score.value:.4f}", _interval(score.low, score.high)] for score in card.scores]
-    yield Section("Scores", text, tables=[Table(["Metric", "Score", "95% interval"], rows)])
+    headers, rows = ["Metric", "Score"], [[score.metric, f"{score.value:.4f}"] for score in card.scores]
+    if any(score.low is not None for score in card.scores):
+        headers.append("95% interval")
+        for row, score in zip(rows, card.scores, strict=True):
+            row.append("" if score.low is None or score.high is None else f"{score.low:.4f} to {score.high:.4f}")
+    yield Section("Scores", text, tables=[Table(headers, rows)])
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
-
-
-def _gate(card: Card) -> Iterator[Section]:
+def _checks(card: Card) -> Iterator[Section]:
     if not card.checks and not card.verdicts:
         return
     headers = ["Answer", "Subject", "Check", "Observed", "Expected"]
     rows = [[_answer(check), check.subject, check.name, check.observed, check.expected] for check in card.checks]
-    more = card.checks_total - len(card.checks)
-    tables = [Table(headers, rows, words=len(headers))] if rows else []
-    text = [*card.notes, *([f"{more:,} more checks are in the gate report."] if more > 0 else [])]
-    yield Section("Checks", text, card.verdicts, tables)
+    hidden = card.checks_total - len(card.checks)
+    text = [*card.notes, *([f"{hidden:,} more checks are in the gate report."] if hidden > 0 else [])]
+    yield Section("Checks", text, card.verdicts, [Table(headers, rows, words=len(headers))] if rows else [])
 
 
 def _answer(check: Check) -> str:
@@ -149,27 +153,25 @@ def _answer(check: Check) -> str:
 
 
 def _importances(card: Card) -> Iterator[Section]:
-    found = card.importances
-    if found is None or not found.columns:
+    measured = card.importances
+    if measured is None or not measured.columns:
         return
-    largest = max((each.drop for each in found.columns), default=0.0)
     text = [
-        f"How far {found.metric} falls when the values of one column are shuffled, on {found.rows:,} test rows: mean "
-        f"and standard deviation of {found.repeats} shuffles. Columns that say the same share their importance."
+        f"How far {measured.metric} falls when the values of one column are shuffled, on {measured.rows:,} test rows: "
+        f"mean and standard deviation of {measured.repeats} shuffles. Columns that say the same share their importance."
     ]
-    more = card.columns - len(found.columns)
-    if more > 0:
-        text.append(f"The {len(found.columns):,} most important of {card.columns:,} columns.")
-    rows = [[each.column, f"{each.drop:.4f}", f"{each.spread:.4f}"] for each in found.columns]
-    bars = [max(each.drop, 0.0) / largest if largest > 0 else 0.0 for each in found.columns]
-    table = Table(["Column", f"Drop of {found.metric}", "Std. dev."], rows, bars=bars)
+    if card.columns > len(measured.columns):
+        text.append(f"The {len(measured.columns):,} most important of {card.columns:,} columns.")
+    rows = [[each.column, f"{each.drop:.4f}", f"{each.spread:.4f}"] for each in measured.columns]
+    largest = max(each.drop for each in measured.columns)
+    bars = [max(each.drop, 0.0) / largest if largest > 0 else 0.0 for each in measured.columns]
+    table = Table(["Column", f"Drop of {measured.metric}", "Std. dev."], rows, bars=bars)
     yield Section("What it goes by", text, tables=[table], figure="importances")
 
 
 def _calibration(card: Card) -> Iterator[Section]:
     if card.calibration is None:
         return
-    bins = card.calibration.bins
     text = [
         f"Test rows with similar predicted probability of {card.outcome}, and the share of them for which it was so. "
         f"On average the two are {100 * card.calibration.gap:.1f} percentage points apart."
@@ -181,7 +183,7 @@ def _calibration(card: Card) -> Iterator[Section]:
             f"{percent(each.low)} to {percent(each.high)}",
             f"{each.rows:,}",
         ]
-        for each in bins
+        for each in card.calibration.bins
     ]
     table = Table(["Predicted", "Observed", "95% interval", "Rows"], rows, words=0)
     yield Section("Calibration", text, tables=[table], figure="calibration")
@@ -190,8 +192,9 @@ def _calibration(card: Card) -> Iterator[Section]:
 def _residuals(card: Card) -> Iterator[Section]:
     if card.residuals is None:
         return
+    unit = card.target.name if card.target else "the target"
     text = [
-        f"Truth minus prediction, in units of {_target_name(card)}, for test rows with similar prediction: the median, "
+        f"Truth minus prediction, in units of {unit}, for test rows with similar prediction: the median, "
         "and between which values 80% of the rows are."
     ]
     rows = [
@@ -202,72 +205,14 @@ def _residuals(card: Card) -> Iterator[Section]:
     yield Section("Residuals", text, tables=[table], figure="residuals")
 
 
-def _target_name(card: Card) -> str:
-    return card.target.name if card.target else "the target"
-
-
 def _confusion(card: Card) -> Iterator[Section]:
-    if card.confusion is not None:
-        text = ["Test rows by true class (lines) and predicted class (columns).", card.confusion.note]
-        yield Section("Confusion", [line for line in text if line], tables=[_confusion_table(card.confusion)])
-
-
-def _confusion_table(confusion: Confusion) -> Table:
-    rows = [
-        [label, *(f"{count:,}" for count in line)]
-        for label, line in zip(confusion.labels, confusion.counts, strict=True)
-    ]
-    shades = [[count / max(sum(line), 1) for count in line] for line in confusion.counts]
-    return Table(["True class", *confusion.labels], rows, shades=shades)
-
-
-def _data(card: Card) -> Iterator[Section]:
-    tables = [Table(["", ""], [[fact.name, fact.value] for fact in card.data], words=2)] if card.data else []
-    if card.target is not None:
-        show = percent if card.target.classes else number
-        lines = [[line.name, show(line.train), show(line.test)] for line in card.target.lines]
-        first = f"{'Class' if card.target.classes else 'Quantile'} of {card.target.name}"
-        tables.append(Table([first, "Training rows", "Test rows"], lines))
-    if tables:
-        yield Section("Data", tables=tables)
-
-
-def _baseline(card: Card) -> Iterator[Section]:
-    if not card.baseline:
+    if card.confusion is None:
         return
-    text = ["The training rows, column by column. What monitoring calls drift is a change against these."]
-    more = card.columns - len(card.baseline)
-    if more > 0:
-        text.append(f"{len(card.baseline):,} columns, the most important first; {more:,} more are not shown.")
-    numeric = [each for each in card.baseline if each.kind in ("numeric", "text")]
-    named = [each for each in card.baseline if each not in numeric]
-    tables = []
-    if numeric:
-        names = ["mean", "std", "min", "5%", "median", "95%", "max"]
-        rows = [
-            [
-                each.column if each.kind == "numeric" else f"{each.column} (length of text)",
-                *(number(each.numbers[name]) if name in each.numbers else "" for name in names),
-                percent(each.missing),
-            ]
-            for each in numeric
-        ]
-        headers = ["Numbers", "Mean", "Std. dev.", "Min", "5%", "Median", "95%", "Max", "Missing"]
-        tables.append(Table(headers, rows))
-    if named:
-        rows = [[each.column, each.kind, _typical(each), _distinct(each), percent(each.missing)] for each in named]
-        tables.append(Table(["Others", "Kind", "Most frequent", "Values", "Missing"], rows, words=3))
-    yield Section("Drift baseline", text, tables=tables)
-
-
-def _typical(each: ColumnBaseline) -> str:
-    if each.first:
-        return f"{each.first} to {each.last}"
-    return ", ".join(f"{top.value} {percent(top.share)}" for top in each.top)
-
-
-def _distinct(each: ColumnBaseline) -> str:
-    return "" if each.distinct is None else f"{each.distinct:,}"
+    labels, counts, note = card.confusion.labels, card.confusion.counts, card.confusion.note
+    text = ["Test rows by true class (lines) and predicted class (columns).", *([note] if note else [])]
+    rows = [[label, *(f"{count:,}" for count in line)] for label, line in zip(labels, counts, strict=True)]
+    shades = [[count / max(sum(line), 1) for count in line] for line in counts]
+    yield Section("Confusion", text, tables=[Table(["True class", *labels], rows, shades=shades)])
 
 
 def _limits(card: Card) -> Iterator[Section]:
@@ -281,28 +226,53 @@ def _rollback(card: Card) -> Iterator[Section]:
         yield Section("How to roll back", text, code=[line for line in (card.rollback, card.history) if line])
 
 
+def _data(card: Card) -> Iterator[Section]:
+    tables = [_facts(card.data)] if card.data else []
+    if card.target is not None:
+        kind, write = ("Class", percent) if card.target.classes else ("Quantile", number)
+        rows = [[line.name, write(line.train), write(line.test)] for line in card.target.lines]
+        tables.append(Table([f"{kind} of {card.target.name}", "Training rows", "Test rows"], rows))
+    if tables:
+        yield Section("Data", tables=tables)
+
+
+def _facts(facts: Sequence[Fact]) -> Table:
+    return Table(["", ""], [[fact.name, fact.value] for fact in facts], words=2)
+
+
+def _baseline(card: Card) -> Iterator[Section]:
+    if not card.baseline:
+        return
+    text = ["The training rows, column by column. What monitoring calls drift is a change against these."]
+    hidden = card.columns - len(card.baseline)
+    if hidden > 0:
+        text.append(f"{len(card.baseline):,} columns, the most important first; {hidden:,} more are not shown.")
+    numeric = [_numeric_row(each) for each in card.baseline if each.kind in ("numeric", "text")]
+    others = [_other_row(each) for each in card.baseline if each.kind not in ("numeric", "text")]
+    tables = [Table(["Numbers", *_NUMBER_HEADERS, "Missing"], numeric)] if numeric else []
+    if others:
+        tables.append(Table(["Others", "Kind", "Most frequent", "Values", "Missing"], others, words=3))
+    yield Section("Drift baseline", text, tables=tables)
+
+
+def _numeric_row(column: ColumnBaseline) -> list[str]:
+    name = column.column if column.kind == "numeric" else f"{column.column} (length of text)"
+    numbers = [number(column.numbers[key]) if key in column.numbers else "" for key in _NUMBERS]
+    return [name, *numbers, percent(column.missing)]
+
+
+def _other_row(column: ColumnBaseline) -> list[str]:
+    frequent = ", ".join(f"{top.value} {percent(top.share)}" for top in column.top)
+    values = "" if column.distinct is None else f"{column.distinct:,}"
+    span = f"{column.first} to {column.last}" if column.first else ""
+    return [column.column, column.kind, span or frequent, values, percent(column.missing)]
+
+
 def _provenance(card: Card) -> Iterator[Section]:
     if card.provenance:
-        rows = [[fact.name, fact.value] for fact in card.provenance]
-        yield Section("Where it comes from", tables=[Table(["", ""], rows, words=2)])
+        yield Section("Where it comes from", tables=[_facts(card.provenance)])
 
 
 def _left_out(card: Card) -> Iterator[Section]:
     if card.left_out:
         yield Section("Left out of this card", points=[f"{fact.name}: {fact.value}" for fact in card.left_out])
-
-
-_PARTS = (
-    _scores,
-    _gate,
-    _importances,
-    _calibration,
-    _residuals,
-    _confusion,
-    _limits,
-    _rollback,
-    _data,
-    _baseline,
-    _provenance,
-    _left_out,
-)

@@ -34,7 +34,8 @@ from prefect_mlops.core.cards.card import (
 )
 from prefect_mlops.core.cards.data import describe_columns, describe_target, find_limits, percent
 from prefect_mlops.core.cards.measures import measure_behaviour
-from prefect_mlops.core.cards.sections import number
+from prefect_mlops.core.cards.page import render_page
+from prefect_mlops.core.cards.sections import number, render_markdown
 from prefect_mlops.core.evaluation.importance import (
     IMPORTANCE_ROWS,
     Importance,
@@ -121,7 +122,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("text", NASTY)
 def test_text_from_data_stays_text_on_the_page(text: str) -> None:
-    plain_page, nasty = Page(card("late").to_html()), Page(card(text).to_html())
+    plain_page, nasty = Page(render_page(card("late"))), Page(render_page(card(text)))
     count = {name: sum(tag == name for tag, _ in plain_page.tags) for name, _ in plain_page.tags}
     assert {name: sum(tag == name for tag, _ in nasty.tags) for name, _ in nasty.tags} == count
     assert nasty.open == []
@@ -133,15 +134,14 @@ def test_text_from_data_stays_text_on_the_page(text: str) -> None:
 def test_text_from_data_stays_text_in_markdown(text: str) -> None:
     def rendered(value: str) -> list[str]:
         reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-        return re.findall(r"<[^>]*>", reader.render(card(value).to_markdown()))
+        return re.findall(r"<[^>]*>", reader.render(render_markdown(card(value))))
 
     assert rendered(text) == rendered("late")
 
 
 def test_the_page_needs_no_network_and_runs_no_script() -> None:
-    page = card(
-        links=(Fact(name="a", value="https://a.example/?a=1&b=2"), Fact(name="b", value="javascript:x()"))
-    ).to_html()
+    links = (Fact(name="a", value="https://a.example/?a=1&b=2"), Fact(name="b", value="javascript:x()"))
+    page = render_page(card(links=links))
     assert re.findall(r"(?:https?|ftp|data|javascript):[^\"'<> ]*", page) == ["https://a.example/?a=1&amp;b=2"]
     tags = Page(page).tags
     assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in tags}
@@ -154,13 +154,13 @@ def test_the_page_needs_no_network_and_runs_no_script() -> None:
 
 def test_links_lead_to_the_web_only() -> None:
     links = (Fact(name="a", value="https://a.example/x(1)|y"), Fact(name="b", value="javascript:x()"))
-    text = card(links=links).to_markdown()
+    text = render_markdown(card(links=links))
     assert "[a](https://a.example/x%281%29%7Cy)" in text
     assert "javascript" not in text
 
 
 def test_pictures_say_what_they_show_and_take_their_colors_from_the_page() -> None:
-    page = card().to_html()
+    page = render_page(card())
     pictures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
     assert len(pictures) == 3
     assert all('role="img" aria-label="' in picture for picture in pictures)
@@ -173,7 +173,7 @@ def test_pictures_say_what_they_show_and_take_their_colors_from_the_page() -> No
 
 def test_the_same_card_is_the_same_page_and_comes_back_from_json() -> None:
     made = card()
-    assert made.to_html() == made.to_html()
+    assert render_page(made) == render_page(made)
     assert Card.model_validate_json(made.model_dump_json()) == made
 
 
@@ -181,20 +181,20 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    card().to_html()
+    render_page(card())
     assert dict(mpl.rcParams) == before
 
 
 def test_parts_that_are_not_there_are_not_on_the_page() -> None:
     bare = Card(model="m", version=1, estimator="E", written=WHEN, rows_tested=1, columns=1)
-    assert "<h2>" not in bare.to_html()
-    assert "## " not in bare.to_markdown()
+    assert "<h2>" not in render_page(bare)
+    assert "## " not in render_markdown(bare)
 
 
 def test_a_score_without_interval_has_an_empty_cell_and_none_at_all_no_column() -> None:
     one = Score(metric="r2", value=0.5)
-    assert "interval" not in card(scores=(one,), calibration=None).to_markdown()
-    assert "| r2 | 0.5000 |  |" in card(scores=(one, Score(metric="f1", value=1, low=0, high=1))).to_markdown()
+    assert "interval" not in render_markdown(card(scores=(one,), calibration=None))
+    assert "| r2 | 0.5000 |  |" in render_markdown(card(scores=(one, Score(metric="f1", value=1, low=0, high=1))))
 
 
 def test_importances_are_those_of_scikit_learn() -> None:
