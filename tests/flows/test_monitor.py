@@ -191,7 +191,6 @@ def test_looks_are_numbered_and_the_same_rows_are_one_look(shop, champion) -> No
     made, _ = last_run()
     assert made[-1].key == "drift-history-shop"
     assert "tenth.csv" in made[-1].data
-    assert any((Path("home") / "evidently").iterdir()), "evidently ui shows the same looks"
 
 
 def test_what_the_champion_says_is_compared_and_drift_that_reaches_it_alarms(shop, champion) -> None:

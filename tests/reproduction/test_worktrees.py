@@ -170,7 +170,7 @@ def test_the_rooms_of_the_commit_are_imported_where_prefect_mlops_is_of_this_rep
     (repository / "core" / "__init__.py").write_text("WHOSE = 'the present'\n")
     program = (
         "import sys; from pathlib import Path; import prefect_mlops.core; "
-        "from prefect_mlops.deployments import worktrees; "
+        "from prefect_mlops.reproduction import worktrees; "
         f"prefect_mlops.core.__path__ = [{str(repository / 'core')!r}]; "
         "checkout = worktrees.checked_out(Path('.'), sys.argv[1]); here = checkout.__enter__(); "
         "import os, subprocess; code = 'import prefect_mlops.core as c; print(c.WHOSE, c.__file__)'; "

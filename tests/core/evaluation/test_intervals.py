@@ -399,10 +399,10 @@ def test_moving_all_numbers_or_shuffling_the_rows_changes_nothing(
 SCRIPT = """
 import pandas as pd, numpy as np
 from sklearn.linear_model import LogisticRegression
-from prefect_mlops.core.evaluation.predictions import Answers
+from prefect_mlops.core.evaluation.predictions import CachedPredictions
 from prefect_mlops.core.evaluation.intervals import difference
 from prefect_mlops.core.evaluation.estimates import Rows, measure_both
-from prefect_mlops.core.evaluation.resampling_units import Units
+from prefect_mlops.core.evaluation.resampling_units import ResamplingUnits
 
 def share(estimator, X, y):
     return float((estimator.predict(X) == y).mean())
@@ -410,8 +410,8 @@ def share(estimator, X, y):
 X = pd.DataFrame({"a": np.arange(200) % 17, "b": np.arange(200) % 13})
 y = pd.Series((X["a"] + 3 * (np.arange(200) % 7) > 17).astype(int))
 models = [LogisticRegression(C=C).fit(X[[c]], y) for C, c in ((1, "a"), (0.01, "b"))]
-rows = Rows(y, Units("rows", np.arange(200)), seed=SEED)
-print(difference(*measure_both(share, *(Answers(m, X[list(m.feature_names_in_)]) for m in models), rows)).lower(0.9).hex())
+rows = Rows(y, ResamplingUnits("rows", np.arange(200)), seed=SEED)
+print(difference(*measure_both(share, *(CachedPredictions(m, X[list(m.feature_names_in_)]) for m in models), rows)).lower(0.9).hex())
 """
 
 

@@ -306,7 +306,7 @@ def test_a_project_names_its_pools_and_deployments(tmp_path: Path) -> None:
 
 
 def test_our_own_project_file_serves_through_a_pool_that_prefect_accepts() -> None:
-    pools, names = read_project(Path(__file__).parents[2])
+    pools, names = read_project(Path(__file__).parents[3])
     assert pools == (POOL,)
     assert not POOL.startswith("prefect")  # Prefect answers 403 to such a name
     assert set(names) == {

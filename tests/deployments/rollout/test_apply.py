@@ -25,7 +25,7 @@ from prefect_mlops.deployments.rollout.apply import carry_out, plan_rollout
 from prefect_mlops.deployments.rollout.inventory import missing_pools
 from prefect_mlops.deployments.rollout.plan import Plan
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FLOW = '''
 from prefect import flow
 
