@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core._names import named
 from prefect_mlops.core.errors import BackendError, ConfigError, unknown_name
 
 if TYPE_CHECKING:
@@ -14,26 +14,6 @@ if TYPE_CHECKING:
     from prefect_mlops.core.trace.traces import Trace
 
 NO_REGISTRY = "no MLflow is configured: set MLFLOW_TRACKING_URI, or PREFECT_MLOPS_HOME to a stack's home"
-_NAMED = re.compile(r"(?P<name>[^/:@]+)(?:/v?(?P<version>[1-9][0-9]{0,8})|@(?P<alias>[^/@]+))?")
-
-
-class Named(NamedTuple):
-    """What a person wrote: the model, and which version of it; None where they did not say."""
-
-    model: str
-    which: int | str | None
-
-
-def named(text: str) -> Named:
-    """Read ``MODEL``, ``MODEL@alias``, ``MODEL/3`` or ``MODEL/v3``.
-
-    Raises:
-        ConfigError: it is none of them.
-    """
-    found = _NAMED.fullmatch(text.strip())
-    if found is None:
-        raise ConfigError(f"{text!r:.100} names no model: write MODEL, MODEL/3 for its version 3, or MODEL@champion")
-    return Named(found["name"].strip(), int(found["version"]) if found["version"] else found["alias"])
 
 
 def only_model(text: str) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.environment import installed_packages
 from prefect_mlops.core.model_files.contents import READ_FROM, differing_paths, model_content
@@ -63,8 +62,8 @@ def unknown(sentence: str) -> DiffPart:
 
 def data_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     """Compare the training rows, cell by cell, through their digest."""
-    then, now = evidence.tags.get(mlflow_tags.DATA), result.get("data")
-    source = evidence.source
+    then, now = evidence.tags.data_digest, result.get("data")
+    source = evidence.tags.source
     where = f"{source.uri}@{source.version}" if source and source.version is not None else source.uri if source else ""
     if now is None:
         if result["stage"] == "data":
@@ -83,10 +82,10 @@ def code_part(evidence: RecordedRun, checkout: Checkout, result: Mapping[str, An
     """Say whether the code was that of the run."""
     if checkout.lost:
         return unknown(checkout.problem)
-    commit = evidence.tags.get(mlflow_tags.GIT_COMMIT, "")[:10]
+    commit = (evidence.tags.commit or "")[:10]
     if wrong := checkout.problem or _other_code(evidence, checkout, result, commit):
         return differs(wrong)
-    if result.get("tunes") and mlflow_tags.TUNED not in evidence.tags:
+    if result.get("tunes") and evidence.tags.tuned is None:
         return unknown("the spec tunes its estimator, and the version does not say which parameters were found")
     return same(f"commit {commit}" + (" with what was not committed" if evidence.diff else ""))
 
@@ -98,7 +97,7 @@ def _other_code(evidence: RecordedRun, checkout: Checkout, result: Mapping[str, 
         return f"prefect-mlops was imported from {library}, not from commit {commit}"
     if result["stage"] == "spec":
         return f"the spec cannot be had from commit {commit}: {result['failed']}"
-    recorded, here = evidence.tags.get(mlflow_tags.SPEC_DIGEST), installed().get(LEARNER)
+    recorded, here = evidence.tags.spec_digest, installed().get(LEARNER)
     # The digest holds scikit-learn's version: with another one, it says nothing about the code.
     if recorded and result["spec_digest"] != recorded and (evidence.packages or {}).get(LEARNER, here) == here:
         return f"commit {commit} has a spec of that name, but it is not the one that made the model"
@@ -113,7 +112,7 @@ def environment_part(evidence: RecordedRun, result: Mapping[str, Any], lock: Pat
         result: of training again.
         lock: lock file of the commit, where it has one.
     """
-    python, now = evidence.environment.get("python"), platform.python_version()
+    python, now = evidence.tags.environment.get("python"), platform.python_version()
     seen = [f"Python {python} then, {now} now"] if python and python != now else []
     packages, wording = evidence.packages, "then"
     if packages is None and lock is not None:
@@ -121,7 +120,7 @@ def environment_part(evidence: RecordedRun, result: Mapping[str, Any], lock: Pat
     moved = _moved(packages or {})
     if moved:
         seen.append(_listed([f"{name} {was} {wording}, {has} now" for name, was, has in moved]))
-    locked = evidence.tags.get(mlflow_tags.LOCK)
+    locked = evidence.tags.lock
     if locked and result.get("lock") != locked:
         seen.append("the lock file is another one" if result.get("lock") else "the lock file is not in the commit")
     if seen:
@@ -164,7 +163,7 @@ def _locked(lock: Path) -> dict[str, str]:
 
 def seed_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     """Compare the seed of the spec with the recorded one."""
-    then, now = evidence.tags.get(mlflow_tags.SEED), result.get("seed")
+    then, now = evidence.tags.seed, result.get("seed")
     if then is None:
         return unknown("the version does not say which seed it had")
     if now is None:
@@ -176,7 +175,7 @@ def seed_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
 
 def hardware_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     """Compare platform, processor and thread counts, as far as they were recorded."""
-    recorded = evidence.environment
+    recorded = evidence.tags.environment
     # What the libraries said of their threads counts before variables, which they may not have followed.
     left_out = ("python", *(THREAD_VARIABLES if "openmp_threads" in recorded else ()))
     then = {name: value for name, value in recorded.items() if name not in left_out}

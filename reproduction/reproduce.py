@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from prefect_mlops.core import tags as mlflow_tags
+from prefect_mlops.core._names import named_version
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.model_files.trusted_types import trusted_types
 from prefect_mlops.core.processes import Progress, no_progress, sigterm_as_exit, start_child, stop_children, tail
@@ -22,6 +21,8 @@ from prefect_mlops.reproduction import _retrain, diff
 from prefect_mlops.reproduction.diff import DiffPart
 from prefect_mlops.reproduction.recorded_run import RecordedRun, fetch_recorded_run
 from prefect_mlops.reproduction.worktrees import Checkout, checked_out
+
+__all__ = ["Reproduced", "named_version", "reproduce_model"]
 
 TIMEOUT_SECONDS = 24 * 3600.0  # a training that takes longer is not what is meant to be repeated on a whim
 DEPENDS_ON = ("data", "code", "environment", "seed", "hardware")
@@ -34,7 +35,6 @@ _THREADS = {
     "OPENBLAS_NUM_THREADS": "blas_threads",
     "MKL_NUM_THREADS": "blas_threads",
 }
-_NAMED = re.compile(r"(?P<name>.+?)(?:/v?(?P<version>[1-9][0-9]{0,8})|@(?P<alias>[^/@]+))")
 
 
 class Reproduced(Value):
@@ -92,23 +92,6 @@ class Reproduced(Value):
         return f"{start}; {'; '.join(filter(None, reasons))}."
 
 
-def named_version(text: str) -> tuple[str, int | str]:
-    """Read ``MODEL/VERSION`` or ``MODEL@alias``.
-
-    Returns:
-        The model's name, and the number of the version or the alias.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    found = _NAMED.fullmatch(text.strip())
-    if found is None:
-        raise ConfigError(
-            f"{text!r:.100} names no model version: write MODEL/VERSION, as flights/3, or flights@champion"
-        )
-    return found["name"], int(found["version"]) if found["version"] else found["alias"]
-
-
 def reproduce_model(
     name: str,
     which: int | str,
@@ -142,12 +125,12 @@ def reproduce_model(
         folder = Path(scratch).resolve()
         tell(f"fetching {name} {f'v{which}' if isinstance(which, int) else which} and what is known about it")
         evidence = fetch_recorded_run(name, which, folder)
-        dotted = spec or evidence.tags.get(mlflow_tags.SPEC, "")
+        dotted = spec or evidence.tags.spec
         if not dotted:
             raise ConfigError(
                 f"{evidence.name} does not say which spec made it: give --spec, e.g. --spec flights.model"
             )
-        commit = evidence.tags.get(mlflow_tags.GIT_COMMIT)
+        commit = evidence.tags.commit
         tell(f"checking out {f'commit {commit:.10}' if commit else 'its code'}")
         with checked_out(project or Path.cwd(), commit, evidence.diff, keep=keep) as checkout:
             if checkout.problem:
@@ -213,7 +196,7 @@ def _retrained(
 
 
 def _order(evidence: RecordedRun, checkout: Checkout, spec: str, folder: Path) -> dict[str, Any]:
-    source = evidence.source
+    source = evidence.tags.source
     comparable = "rows" in evidence.files and "predictions" in evidence.files
     return {
         "spec": spec,
@@ -244,7 +227,7 @@ def _addresses(source: TableRef, checkout: Checkout) -> Iterator[str]:
 
 def _environment(evidence: RecordedRun, checkout: Checkout) -> dict[str, str]:
     """Give the child as many threads as there were, and the commit's prefect-mlops where it has one."""
-    then = evidence.environment
+    then = evidence.tags.environment
     variables = {name: value for name, value in os.environ.items() if name not in _THREADS}
     for name, measured in _THREADS.items():
         count = then.get(measured) or then.get(name.lower())

@@ -1,4 +1,54 @@
-"""The verbs: one Prefect task for each step of a model's life."""
+"""One Prefect task for each step of a model's life; thin wrappers around `core`, `data_checks` and `tracking`.
+
+Data:
+
+- `tables`: load a table from a file or the lake.
+- `ingestion`: take pending files from the landing zone into the lake.
+- `data_validation`: run a suite over a table, split bad rows off.
+- `quarantine`: find refused rows, replay them.
+- `data_events`: emit the events of a dataset.
+- `splitting`: split a table into training and test rows.
+- `profiles`: profile a table in one pass, merge the profiles of its parts.
+
+Training and evaluation:
+
+- `training`: fit an estimator, keep the lineage of its data.
+- `tuning`: search for hyperparameters.
+- `evaluation`: score a model, compare a challenger with the champion.
+- `run_logging`: log a candidate to MLflow.
+- `smoke_test`: ask a registered model about stored rows in a process of its own.
+- `cards`: measure a model, write its model card.
+- `training_profile`: save and find the profile of the training rows.
+
+Promotion:
+
+- `registry`: find, load, register, promote and roll back versions, repair aliases.
+- `history`: take and free the training lock, record decisions, open the circuit breaker.
+- `approvals`: request approval of a person, check who may approve.
+
+Monitoring:
+
+- `drift`: compare new data with the training profile.
+- `performance`: score stored predictions with the labels.
+- `monitoring`: number monitoring runs for alpha spending, record and show them.
+
+Runs and reports:
+
+- `reporting`: stop on a report, emit events, publish artifacts.
+- `flow_runs`: mark zombie flow runs as crashed.
+- `tracing`: where a model version comes from.
+
+Private:
+
+- `_step`: what every task has in common, and the logger of a run.
+- `_runs`: the MLflow runs of a Prefect run.
+- `_trials`, `_search`, `_space`, `_folds`: MLflow runs, Optuna, search space and cross-validation of `tuning`.
+- `_estimators`: checks of estimator and rows before training.
+- `_intake`: read and check files that go into one commit.
+- `_events`: names, resources and payloads of events.
+- `_progress`: progress artifacts.
+- `_plain_logs`: log errors of ours without a stack.
+"""
 
 from prefect_mlops.tasks import _plain_logs
 from prefect_mlops.tasks.approvals import check_approver, find_request, request_approval

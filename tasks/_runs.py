@@ -53,6 +53,11 @@ def caller() -> Caller:
     )
 
 
+def flow_run_id() -> str:
+    """Return the id of the calling flow run; empty outside of one."""
+    return str(prefect.runtime.flow_run.id or "")
+
+
 def code_of_run() -> CodeState:
     """Return the state of the checkout as the calling flow run found it; each look starts a process of git."""
     flow_run = prefect.runtime.flow_run.id

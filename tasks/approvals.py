@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-import prefect.runtime
-
 from prefect_mlops.core.promotion import decisions, lock
 from prefect_mlops.core.promotion.history import Entry, read_history
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.tasks._events import emit
+from prefect_mlops.tasks._runs import flow_run_id
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def request_approval(
         ConflictError: another version became champion meanwhile, or the lease ran out and another run took over.
         BackendError: storage failed; retried.
     """
-    made = lock.conclusion_on("requested", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
+    made = lock.conclusion_on("requested", version, decision, recipe=recipe, lease=lease, flow_run=flow_run_id())
     made = made.model_copy(update={"until": datetime.now(timezone.utc) + expires})
     request = lock.conclude(made, lease=lease)
     until = request.until.isoformat() if request.until else ""
@@ -91,9 +90,5 @@ def check_approver(request: Entry, name: str, approvers: Sequence[str]) -> bool:
     """
     allowed = decisions.may_approve(name, approvers, Settings().groups)
     if not allowed:
-        decisions.deny(request, name, flow_run=_flow_run())
+        decisions.deny(request, name, flow_run=flow_run_id())
     return allowed
-
-
-def _flow_run() -> str:
-    return str(prefect.runtime.flow_run.id or "")

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import prefect.runtime
-
 from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import BackendError
 from prefect_mlops.core.promotion import history, lock
@@ -17,9 +15,11 @@ from prefect_mlops.core.promotion.guards import Guard, breaker, held_lock, opene
 from prefect_mlops.core.promotion.history import AUTOMATIC, Entry
 from prefect_mlops.core.reports import save_reports
 from prefect_mlops.core.values import Decision, ModelVersion
+from prefect_mlops.tasks._runs import flow_run_id
 from prefect_mlops.tasks._step import step
 from prefect_mlops.tracking import anchors
 from prefect_mlops.tracking.client import backend, mlflow_client
+from prefect_mlops.tracking.registry import quoted
 
 if TYPE_CHECKING:
     from prefect_mlops.core.promotion.decisions import Approval
@@ -54,7 +54,7 @@ def take_training_lock(
     Raises:
         BackendError: storage failed; retried.
     """
-    return lock.take(model, retrain, automatic=automatic, recipe=recipe, flow_run=_flow_run(), details=details)
+    return lock.take(model, retrain, automatic=automatic, recipe=recipe, flow_run=flow_run_id(), details=details)
 
 
 @step("refuse-{version.name}-v{version.version}", backend=True)
@@ -82,7 +82,7 @@ def refuse_model(
         ConflictError: the lease ran out and another run took over.
         BackendError: storage failed; retried.
     """
-    made = lock.conclusion_on("refused", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
+    made = lock.conclusion_on("refused", version, decision, recipe=recipe, lease=lease, flow_run=flow_run_id())
     return lock.conclude(approval.on(made) if approval else made, lease=lease)
 
 
@@ -105,7 +105,7 @@ def find_decision(name: str, recipe: str) -> Decision | None:
         return known
     client = mlflow_client()  # of models older than their history
     with backend(f"looking up decisions on {name!r}"):
-        wanted = f"name = '{_quoted(name)}' and tags.`{mlflow_tags.RECIPE}` = '{_quoted(recipe)}'"
+        wanted = f"name = {quoted(name)} and tags.`{mlflow_tags.RECIPE}` = {quoted(recipe)}"
         found = client.search_model_versions(wanted, order_by=["version_number DESC"], max_results=1)
     return Decision.model_validate_json(found[0].tags[mlflow_tags.DECISION]) if found else None
 
@@ -163,7 +163,7 @@ def open_breaker(model: str, retrain: Retrain) -> Guard | None:
         if brake is None or opened(entries):
             return None
         found.append(brake)
-        return Entry(model=model, kind="opened", by=AUTOMATIC, reason=brake.reason, flow_run=_flow_run())
+        return Entry(model=model, kind="opened", by=AUTOMATIC, reason=brake.reason, flow_run=flow_run_id())
 
     return found[-1] if history.decide(model, opening) else None
 
@@ -201,7 +201,7 @@ def note_entry(
             version=version,
             reason=reason,
             recipe=recipe,
-            flow_run=_flow_run(),
+            flow_run=flow_run_id(),
             details=details or {},
         )
     )
@@ -224,7 +224,7 @@ def free_training_lock(model: str) -> str:
         BackendError: storage or Prefect's API failed; retried.
     """
     lease = held_lock(history.read_history(model))
-    if lease is None or not lease.flow_run or lease.flow_run == _flow_run():
+    if lease is None or not lease.flow_run or lease.flow_run == flow_run_id():
         return ""
     ended = _ended(lease.flow_run)
     reason = f"flow run {lease.flow_run} {ended} without giving its turn back"
@@ -245,11 +245,3 @@ def _ended(flow_run: str) -> str:
     except httpx.HTTPError as error:
         raise BackendError(f"Prefect's API does not tell how flow run {flow_run} ended: {error}") from error
     return f"ended as {state.name}" if state is not None and state.is_final() else ""
-
-
-def _flow_run() -> str:
-    return str(prefect.runtime.flow_run.id or "")
-
-
-def _quoted(name: str) -> str:
-    return name.replace("'", "''")

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import functools
-import re
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import prefect.runtime
-
 from prefect_mlops.core import tags as mlflow_tags
-from prefect_mlops.core.errors import BackendError, ConfigError, unknown_name
+from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.lake.compaction import models_with_history
 from prefect_mlops.core.model_files.loading import load_model_files
 from prefect_mlops.core.promotion import decisions, lock
 from prefect_mlops.core.promotion.history import PERSON, Entry, carried_out, champion_entry, read_history
 from prefect_mlops.core.values import Decision, LoadedModel, LoggedRun, ModelVersion
+from prefect_mlops.tasks._runs import flow_run_id
 from prefect_mlops.tasks._step import step
 from prefect_mlops.tracking import anchors
-from prefect_mlops.tracking.client import backend, download_model, missing, mlflow_client, page
+from prefect_mlops.tracking.client import backend, download_model, missing, mlflow_client
+from prefect_mlops.tracking.registry import (
+    absent,
+    checked_name,
+    quoted,
+    version_by_alias,
+    version_by_number,
+    version_value,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,7 +34,6 @@ if TYPE_CHECKING:
     from prefect_mlops.core.promotion.decisions import Approval
 
 CHAMPION = "champion"  # the alias that serves
-_NAME = re.compile(r"[^\s/:][^/:]{0,199}")  # what a registry can address in models:/name/version
 
 
 @step("find-{name}@{alias}", backend=True)
@@ -47,7 +52,7 @@ def find_model(name: str, alias: str = CHAMPION) -> LoadedModel | None:
         BackendError: MLflow failed; retried.
     """
     client = mlflow_client()
-    found = _by_alias(client, _checked(name), alias)
+    found = version_by_alias(client, checked_name(name), alias)
     return None if found is None else _loaded(client, found)
 
 
@@ -70,9 +75,13 @@ def load_model(name: str, *, alias: str | None = None, version: int | None = Non
     if alias is not None and version is not None:
         raise ConfigError(f"model {name!r}: give alias or version, not both")
     client = mlflow_client()
-    found = _by_version(client, _checked(name), version) if version else _by_alias(client, name, alias or CHAMPION)
+    found = (
+        version_by_number(client, checked_name(name), version)
+        if version
+        else version_by_alias(client, name, alias or CHAMPION)
+    )
     if found is None:
-        raise _absent(client, name, f"version {version}" if version else f"alias {alias or CHAMPION!r}")
+        raise absent(client, name, f"version {version}" if version else f"alias {alias or CHAMPION!r}")
     return _loaded(client, found)
 
 
@@ -92,11 +101,11 @@ def register_model(run: LoggedRun, name: str) -> ModelVersion:
         BackendError: MLflow failed; retried.
     """
     client = mlflow_client()
-    with backend(f"registering {_checked(name)!r}"):
-        for known in client.search_model_versions(f"name = '{_quoted(name)}' and run_id = '{run.run_id}'"):
+    with backend(f"registering {checked_name(name)!r}"):
+        for known in client.search_model_versions(f"name = {quoted(name)} and run_id = '{run.run_id}'"):
             if known.source == run.model_uri:
-                return _value(known)
-        return _value(_new_version(client, run, name))
+                return version_value(known)
+        return version_value(_new_version(client, run, name))
 
 
 @step("promote-{version.name}-v{version.version}", backend=True)
@@ -135,7 +144,7 @@ def promote_model(
     if alias != CHAMPION:
         _set_alias(version.name, alias, version.version)
         return version.model_copy(update={"alias": alias})
-    made = lock.conclusion_on("promoted", version, decision, recipe=recipe, lease=lease, flow_run=_flow_run())
+    made = lock.conclusion_on("promoted", version, decision, recipe=recipe, lease=lease, flow_run=flow_run_id())
     if approval is not None:
         made = approval.on(made)
     written = lock.conclude(made, lease=lease, replaces=_number(replaces))
@@ -185,7 +194,11 @@ def find_version(name: str, alias: str = CHAMPION, *, version: int | None = None
         BackendError: MLflow failed; retried.
     """
     client = mlflow_client()
-    return _by_version(client, _checked(name), version) if version else _by_alias(client, _checked(name), alias)
+    return (
+        version_by_number(client, checked_name(name), version)
+        if version
+        else version_by_alias(client, checked_name(name), alias)
+    )
 
 
 def require_version(name: str, version: int) -> ModelVersion:
@@ -196,9 +209,9 @@ def require_version(name: str, version: int) -> ModelVersion:
         BackendError: MLflow failed.
     """
     client = mlflow_client()
-    found = _by_version(client, _checked(name), version)
+    found = version_by_number(client, checked_name(name), version)
     if found is None:
-        raise _absent(client, name, f"version {version}")
+        raise absent(client, name, f"version {version}")
     return found
 
 
@@ -228,10 +241,10 @@ def roll_back_model(name: str, *, to: int | None = None, why: str, by: str = PER
     client = mlflow_client()
 
     def check(version: int) -> None:
-        if _by_version(client, name, version) is None:
+        if version_by_number(client, name, version) is None:
             raise ConfigError(f"{name}: v{version} was champion once, but the registry has it no more")
 
-    entry = decisions.roll_back(_checked(name), to=to, why=why, by=by, flow_run=_flow_run(), check=check)
+    entry = decisions.roll_back(checked_name(name), to=to, why=why, by=by, flow_run=flow_run_id(), check=check)
     carry_out(name)
     anchors.note(client, entry)
     return entry
@@ -251,13 +264,13 @@ def repair_alias(name: str) -> str:
         BackendError: MLflow or the lake failed; retried.
     """
     client = mlflow_client()
-    entries, points_at = _champion_and_alias(client, _checked(name))
+    entries, points_at = _champion_and_alias(client, checked_name(name))
     champion, wrong = champion_entry(entries), decisions.difference(entries, points_at)
     if champion is None:
         return wrong.replace("MODEL", name)
-    if decisions.under_way(entries, datetime.now(timezone.utc), flow_run=_flow_run()):
+    if decisions.under_way(entries, datetime.now(timezone.utc), flow_run=flow_run_id()):
         return ""
-    if wrong and not _by_version(client, name, champion.version or 0):
+    if wrong and not version_by_number(client, name, champion.version or 0):
         return f"{wrong} It cannot be set: the registry has v{champion.version} no more. Roll back, or promote another."
     by_hand = bool(wrong) and decisions.moved_by_hand(entries, points_at)
     if not wrong and carried_out(entries, champion):
@@ -296,7 +309,7 @@ def _swept(name: str) -> str:
 def _champion_and_alias(client: MlflowClient, name: str) -> tuple[list[Entry], int | None]:
     """Read both as of one moment: nothing was written into the history between them."""
     while True:
-        entries, found = read_history(name), _by_alias(client, name, CHAMPION)
+        entries, found = read_history(name), version_by_alias(client, name, CHAMPION)
         points_at = found.version if found else None
         if not decisions.difference(entries, points_at) or len(read_history(name)) == len(entries):
             return entries, points_at
@@ -307,10 +320,6 @@ def _number(replaces: LoadedModel | ModelVersion | Literal["whoever"] | None) ->
         return lock.WHOEVER
     version = replaces.version if isinstance(replaces, LoadedModel) else replaces
     return version.version if version else None
-
-
-def _flow_run() -> str:
-    return str(prefect.runtime.flow_run.id or "")
 
 
 def _set_alias(name: str, alias: str, version: int) -> None:
@@ -325,16 +334,6 @@ def _set_alias(name: str, alias: str, version: int) -> None:
                 raise
             # A new alias that two set in the same moment is inserted twice, and one is refused: now it is there.
             client.set_registered_model_alias(name, alias, str(version))
-
-
-def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"model name {name!r} cannot be addressed: use 1 to 200 characters without '/' and ':'")
-    return name
-
-
-def _quoted(name: str) -> str:
-    return name.replace("'", "''")
 
 
 def _new_version(client: MlflowClient, run: LoggedRun, name: str) -> Any:
@@ -369,55 +368,8 @@ def _ensure_registered(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
-    from mlflow.exceptions import MlflowException
-
-    with backend(f"looking up {name}@{alias}"):
-        try:
-            found = client.get_model_version_by_alias(name, alias)
-        except MlflowException as error:
-            # A model without this alias is an invalid parameter to MLflow, a model that is not there is missing.
-            if missing(error) or error.error_code == "INVALID_PARAMETER_VALUE":
-                return None
-            raise
-    return _value(found, alias)
-
-
-def _by_version(client: MlflowClient, name: str, version: int) -> ModelVersion | None:
-    from mlflow.exceptions import MlflowException
-
-    with backend(f"looking up {name} v{version}"):
-        try:
-            return _value(client.get_model_version(name, str(version)))
-        except MlflowException as error:
-            if missing(error):
-                return None
-            raise
-
-
-def _absent(client: MlflowClient, name: str, which: str) -> ConfigError:
-    with backend("listing registered models"):
-        known = [model.name for model in client.search_registered_models(max_results=1000)]
-    if name not in known:
-        return unknown_name("registered model", name, known)
-    return ConfigError(f"registered model {name!r} has no {which}")
-
-
 def _loaded(client: MlflowClient, version: ModelVersion) -> LoadedModel:
     subject = f"model {version.name} v{version.version}"
     with backend(f"downloading {subject}"), tempfile.TemporaryDirectory() as scratch:
         folder = download_model(client, version, Path(scratch))
         return LoadedModel(version=version, estimator=load_model_files(folder, subject=subject))
-
-
-def _value(found: Any, alias: str | None = None) -> ModelVersion:
-    """Translate MLflow's model version into ours."""
-    return ModelVersion(
-        name=found.name,
-        version=int(found.version),
-        run_id=found.run_id or "",
-        model_uri=found.source,
-        alias=alias,
-        data_digest=(found.tags or {}).get(mlflow_tags.DATA),
-        url=page(f"models/{found.name}/versions/{found.version}"),
-    )

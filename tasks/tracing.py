@@ -17,6 +17,7 @@ from prefect_mlops.core.trace.traces import Trace
 from prefect_mlops.tracking import anchors
 from prefect_mlops.tracking.client import backend, missing, mlflow_client, page
 from prefect_mlops.tracking.records import RunRecord, describe_run
+from prefect_mlops.tracking.registry import quoted, registered_names
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,9 +32,7 @@ def registered_models() -> list[str]:
     Raises:
         BackendError: MLflow failed.
     """
-    client = mlflow_client()
-    with backend("listing registered models"):
-        return [str(model.name) for model in client.search_registered_models(max_results=1000)]
+    return registered_names(mlflow_client())
 
 
 def noted_hashes(name: str) -> dict[int, str]:
@@ -93,8 +92,7 @@ def _history(name: str) -> tuple[list[Entry], list[str]]:
 
 def _versions(client: MlflowClient, name: str) -> dict[int, Any]:
     with backend(f"listing the versions of {name!r}"):
-        quoted = name.replace("'", "''")
-        found = client.search_model_versions(f"name = '{quoted}'", max_results=10_000)
+        found = client.search_model_versions(f"name = {quoted(name)}", max_results=10_000)
     return {int(version.version): version for version in found}
 
 

@@ -1,1 +1,10 @@
-"""."""
+"""MLflow as plain functions: an explicit client, explicit run ids, no Prefect.
+
+- `anchors`: hashes of history entries, noted on model versions, so that a rewritten history is detected.
+- `client`: the client, MLflow's failures as our errors, files of versions and runs.
+- `records`: everything MLflow and the lake's ledger keep of a run, as the fields of a trace.
+- `registry`: look up registered models and versions by name, alias or number.
+- `run_tags`: the tags of a run, read back as values.
+"""
+
+__all__ = ["anchors", "client", "records", "registry", "run_tags"]

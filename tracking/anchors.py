@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.promotion.history import DECISIONS, Entry, read_history
 from prefect_mlops.tracking.client import backend
+from prefect_mlops.tracking.registry import quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,8 +31,7 @@ def note(client: MlflowClient, entry: Entry) -> None:
 def noted(client: MlflowClient, name: str) -> dict[int, str]:
     """Return the hash of each entry the registry has noted, by its number."""
     with backend(f"listing the versions of {name!r}"):
-        quoted = name.replace("'", "''")
-        found = client.search_model_versions(f"name = '{quoted}'", max_results=10_000)
+        found = client.search_model_versions(f"name = {quoted(name)}", max_results=10_000)
     hashes: dict[int, str] = {}
     for version in found:
         hashes.update(mlflow_tags.history_hashes(version.tags or {}))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from prefect_mlops.core.addresses import table_uri
+from prefect_mlops.core import tags as mlflow_tags
+from prefect_mlops.core.addresses import dataset_of, table_uri
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.lake.ingest import version_digest
 from prefect_mlops.core.lake.ledger import Arrival, read_ledger
@@ -18,16 +19,17 @@ from prefect_mlops.core.lineage.training_data import Lineage
 from prefect_mlops.core.reports import Report
 from prefect_mlops.core.tables.errors import masked
 from prefect_mlops.core.trace.traces import CodeTrace, DataTrace, EnvironmentTrace, FileTrace
-from prefect_mlops.core.values import TableRef
 from prefect_mlops.tracking.client import backend
+from prefect_mlops.tracking.run_tags import RunTags, package_versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from prefect_mlops.core.values import TableRef
+
 MAX_BYTES = 5_000_000  # of an artifact that is read whole; what we write is far smaller
-_ENVIRONMENT = "prefect_mlops.environment."
-_ROWS = "evaluated_rows"  # a metric of ours that is no score
-_TEXTS = ("lineage/data.json", "lineage/packages.txt", "lineage/uncommitted.diff")
+_TEXTS = (mlflow_tags.LINEAGE_DATA, mlflow_tags.PACKAGES, mlflow_tags.UNCOMMITTED_DIFF)
+_REPORT = re.compile(rf"{mlflow_tags.REPORTS_FOLDER}/([a-z]+)\.json")
 
 
 class RunRecord:
@@ -84,47 +86,47 @@ class RunRecord:
 def describe_run(run: RunRecord, version_tags: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of a trace that a run tells."""
     if run.data is None:
-        digest = version_tags.get("prefect_mlops.data")
+        digest = RunTags(version_tags).data_digest
         if run.run_id == "" and not run.unknown:
             run.unknown.append("it was registered without a run: rows, code, parameters and scores are unknown")
         return {"run": run.run_id, "data": DataTrace(digest=digest)}
-    tags, metrics = run.data.tags, dict(run.data.metrics)
-    kinds = tuple(path for path in run.paths if re.fullmatch(r"reports/[a-z]+\.json", path))
+    tags, metrics = RunTags(run.data.tags), dict(run.data.metrics)
+    kinds = tuple(path for path in run.paths if _REPORT.fullmatch(path))
     texts = run.texts((*_TEXTS, *kinds))
-    rows = metrics.pop(_ROWS, None)
+    rows = metrics.pop(mlflow_tags.EVALUATED_ROWS, None)
     return {
         "run": run.run_id,
-        "flow_run_url": tags.get("prefect.flow_run_url", ""),
-        "data": _data(run, tags, texts.get("lineage/data.json", "")),
-        "code": _code(run, tags, texts.get("lineage/uncommitted.diff", "")),
-        "environment": _environment(run, tags, texts.get("lineage/packages.txt")),
+        "flow_run_url": tags.flow_run_url,
+        "data": _data(run, tags, texts.get(mlflow_tags.LINEAGE_DATA, "")),
+        "code": _code(run, tags, texts.get(mlflow_tags.UNCOMMITTED_DIFF, "")),
+        "environment": _environment(run, tags, texts.get(mlflow_tags.PACKAGES)),
         "parameters": dict(sorted(run.data.params.items())),
-        "seed": _whole(tags.get("prefect_mlops.seed")),
+        "seed": _whole(tags.seed),
         "scores": dict(sorted(metrics.items())),
         "evaluated_rows": None if rows is None else int(rows),
         "reports": dict(_reports(run, {kind: texts[kind] for kind in kinds if kind in texts})),
-        "evidence": tuple(sorted(path for path in run.paths if not path.endswith(".md") or path == "card.md")),
+        "evidence": tuple(
+            sorted(path for path in run.paths if not path.endswith(".md") or path == mlflow_tags.CARD_MARKDOWN)
+        ),
     }
 
 
-def _data(run: RunRecord, tags: Mapping[str, str], kept: str) -> DataTrace:
+def _data(run: RunRecord, tags: RunTags, kept: str) -> DataTrace:
     """Say what it learned from: by the run's tags, and more where the lineage is still there."""
-    source, lineage = None, None
-    try:
-        source = TableRef.model_validate_json(tags.get("prefect_mlops.data.source") or "null")
-    except ValidationError:
+    source, lineage = tags.source, None
+    if source is None:
         run.unknown.append("where its rows were read from: they came from memory, or from a program that did not say")
     try:
         lineage = Lineage.model_validate_json(kept or "null")
     except ValidationError:
-        run.unknown.append("its columns: lineage/data.json is not there or cannot be read")
-    if "prefect_mlops.data" not in tags:
+        run.unknown.append(f"its columns: {mlflow_tags.LINEAGE_DATA} is not there or cannot be read")
+    if tags.data_digest is None:
         run.unknown.append("the digest of its rows: it was not trained by train_model")
-    dataset = _dataset(source)
+    dataset = dataset_of(source.uri) if source and source.version is not None else ""
     lines = _lines(run, dataset, source)
     return DataTrace(
-        digest=tags.get("prefect_mlops.data"),
-        rows=_whole(tags.get("prefect_mlops.data.rows")),
+        digest=tags.data_digest,
+        rows=_whole(tags.data_rows),
         columns=lineage.columns if lineage else None,
         target=lineage.target if lineage else "",
         until=lineage.until if lineage else None,
@@ -135,12 +137,6 @@ def _data(run: RunRecord, tags: Mapping[str, str], kept: str) -> DataTrace:
         source_rows=sum(line.rows for line in lines) if lines else source.rows if source else None,
         files=tuple(map(_file, lines)),
     )
-
-
-def _dataset(source: TableRef | None) -> str:
-    """Return the lake's name for a table; empty where it is another kind of address."""
-    found = re.search(r"(?:^|[/\\])datasets[/\\]([a-z0-9][a-z0-9_-]{0,99})[/\\]?$", source.uri) if source else None
-    return found[1] if found and source and source.version is not None else ""
 
 
 def _lines(run: RunRecord, dataset: str, source: TableRef | None) -> list[Arrival]:
@@ -172,38 +168,35 @@ def _file(line: Arrival) -> FileTrace:
     )
 
 
-def _code(run: RunRecord, tags: Mapping[str, str], diff: str) -> CodeTrace:
-    commit = tags.get("mlflow.source.git.commit")
-    dirty = {"true": True, "false": False}.get(tags.get("prefect_mlops.git.dirty", ""))
-    if commit is None:
+def _code(run: RunRecord, tags: RunTags, diff: str) -> CodeTrace:
+    if tags.commit is None:
         run.unknown.append("its code: it was trained outside of a git repository")
-    if dirty and not diff:
+    if tags.dirty and not diff:
         run.unknown.append("what was not committed: the difference is not there")
     return CodeTrace(
-        commit=commit,
-        dirty=dirty,
+        commit=tags.commit,
+        dirty=tags.dirty,
         diff=diff,
-        spec=tags.get("prefect_mlops.spec", ""),
-        spec_digest=tags.get("prefect_mlops.spec.digest", ""),
+        spec=tags.spec,
+        spec_digest=tags.spec_digest,
     )
 
 
-def _environment(run: RunRecord, tags: Mapping[str, str], packages: str | None) -> EnvironmentTrace:
-    if "prefect_mlops.lock" not in tags:
+def _environment(run: RunRecord, tags: RunTags, packages: str | None) -> EnvironmentTrace:
+    if tags.lock is None:
         run.unknown.append("its lock file: there was none where it was trained")
-    facts = {name.removeprefix(_ENVIRONMENT): text for name, text in tags.items() if name.startswith(_ENVIRONMENT)}
-    lines = None if packages is None else [line.partition("==") for line in packages.splitlines() if "==" in line]
     return EnvironmentTrace(
-        lock=tags.get("prefect_mlops.lock"),
-        facts=dict(sorted(facts.items())),
-        packages=None if lines is None else {name: version for name, _, version in lines},
+        lock=tags.lock,
+        facts=dict(sorted(tags.environment.items())),
+        packages=None if packages is None else package_versions(packages),
     )
 
 
 def _reports(run: RunRecord, texts: Mapping[str, str]) -> Iterator[tuple[str, Report]]:
     for path, text in sorted(texts.items()):
+        kind = path.removeprefix(f"{mlflow_tags.REPORTS_FOLDER}/").removesuffix(".json")
         try:
-            yield path.removeprefix("reports/").removesuffix(".json"), Report.model_validate_json(text)
+            yield kind, Report.model_validate_json(text)
         except ValidationError:
             run.unknown.append(f"{path}: it is not a report this version of prefect-mlops can read")
 

@@ -20,6 +20,7 @@ from prefect_mlops.reproduction.diff import (
 )
 from prefect_mlops.reproduction.recorded_run import RecordedRun, versions
 from prefect_mlops.reproduction.worktrees import Checkout
+from prefect_mlops.tracking.run_tags import RunTags
 
 NUMPY = importlib.metadata.version("numpy")
 DONE = {"stage": "done"}
@@ -38,7 +39,7 @@ def evidence(tmp_path: Path) -> Make:
         if predictions is not None:
             files |= {"predictions": predictions, "rows": tmp_path / "rows.parquet"}
         return RecordedRun(
-            version, tmp_path / "m.skops", {f"prefect_mlops.{name}": tag for name, tag in tags.items()}, files
+            version, tmp_path / "m.skops", RunTags({f"prefect_mlops.{name}": tag for name, tag in tags.items()}), files
         )
 
     return make
