@@ -1,1 +1,24 @@
-"""."""
+"""Evaluation: scores of a model, their uncertainty, and the gates that compare a challenger with the champion.
+
+- ``predictions``: cached predictions: computed once for all rows of the test set, read again for any subset of them
+- ``scoring``: scores by scikit-learn scorer names and custom metrics; why a score cannot be computed
+- ``estimates``: one score on some rows, with its variation over the resampling units
+- ``influence_functions``: the derivative of a metric by the weight of each row, in closed form
+- ``resampling_units``: which rows depend on each other: rows, groups, or blocks in time
+- ``intervals``: standard errors and confidence bounds of one score and of a paired difference
+- ``gates``: thresholds of a gate: minimum score, non-inferiority margin, minimum improvement
+- ``slices``: the same comparison within groups of rows, corrected for their number; the gap between groups
+- ``importance``: permutation importances of the columns
+"""
+
+__all__ = [
+    "estimates",
+    "gates",
+    "importance",
+    "influence_functions",
+    "intervals",
+    "predictions",
+    "resampling_units",
+    "scoring",
+    "slices",
+]
