@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.environment import installed_packages
 from prefect_mlops.core.model_files.contents import READ_FROM, differing_paths, model_content
@@ -197,7 +198,7 @@ def predictions_part(evidence: RecordedRun, result: Mapping[str, Any], out: Path
     try:
         compared = _pairs(evidence, out)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:  # what was kept comes from the artifact store
-        return unknown(f"the predictions made at training cannot be read: {' '.join(str(error).split())[:200]}")
+        return unknown(f"the predictions made at training cannot be read: {one_line(error)}")
     wrong = [_unlike(word, then, now) for word, then, now in compared]
     if any(wrong):
         return differs("; ".join(filter(None, [*wrong, _unstable(evidence, wrong, out)])))

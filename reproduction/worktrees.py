@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from prefect_mlops.core._text import one_line
+
+MAX_DIFF_SHOWN = 100  # characters of a diff that was not kept
 CHECKOUT_SECONDS = 600  # a large repository on a network disk takes minutes
-MAX_REASON_LENGTH = 300
 _PRESENT = ", so the code is what is in the folder now"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # comes from a tag: anything else could be an option to git
 
@@ -108,7 +110,7 @@ def _apply(root: Path, diff: str) -> str:
     if not diff:
         return ""
     if not diff.startswith("diff --git "):
-        return f"what was not committed was not kept ({' '.join(diff.split())[:100]})"
+        return f"what was not committed was not kept ({one_line(diff, MAX_DIFF_SHOWN)})"
     try:
         _git(root, "apply", "--whitespace=nowarn", "-", text=diff)
     except _GitError as error:
@@ -161,6 +163,6 @@ def _git(folder: Path, *arguments: str, text: str | None = None) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise _GitError(str(error)) from error
     if done.returncode:
-        seen = " ".join(done.stderr.decode(errors="replace").split())
-        raise _GitError(seen.removeprefix("fatal: ").removeprefix("error: ")[:MAX_REASON_LENGTH])
+        seen = done.stderr.decode(errors="replace").strip()
+        raise _GitError(one_line(seen.removeprefix("fatal: ").removeprefix("error: ")))
     return done.stdout.decode(errors="replace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.tasks._step import run_logger
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     Places: TypeAlias = npt.NDArray[np.intp]
-
-MAX_REASON_LENGTH = 300  # scikit-learn's messages can quote whole arrays
 
 
 def cut_rows(
@@ -51,10 +50,10 @@ def cut_rows(
             warnings.simplefilter("always")
             cut = list(splitter.split(frame, truth, codes))
     except ValueError as error:
-        why = " ".join(str(error).split())[:MAX_REASON_LENGTH]
+        why = one_line(error)
         raise ConfigError(f"tune_model: folds: {len(frame)} rows cannot be cut into {folds} parts: {why}") from None
     for item in caught:
-        run_logger().warning("folds: %s", " ".join(str(item.message).split())[:MAX_REASON_LENGTH])
+        run_logger().warning("folds: %s", one_line(item.message))
     return frame, truth, cut
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import prefect.runtime
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
 from prefect_mlops.core.lake import ingest
 from prefect_mlops.core.lake.completeness import promised
@@ -95,9 +96,7 @@ class Batch:
         except (BackendError, OSError) as error:
             self.left.append(f"{file.path} cannot be read now: {error}")
         except Exception as error:  # noqa: BLE001 - whatever a file makes a library do, the others are taken
-            self.left.append(
-                f"{file.path} cannot be taken: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            )
+            self.left.append(f"{file.path} cannot be taken: {type(error).__name__}: {one_line(error)}")
 
     def _read(self, file: Landed, path: Path) -> Read | None:
         digest = digest_of(path)

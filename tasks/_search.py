@@ -17,6 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import MLOpsError
 from prefect_mlops.core.evaluation.scoring import score_model
 from prefect_mlops.core.lineage.training_data import estimator_name
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from prefect_mlops.tasks._folds import Places
     from prefect_mlops.tasks._progress import Progress
 
-MAX_REASON_LENGTH = 300  # scikit-learn's messages can quote whole arrays
 MAX_SEED = 2**32
 
 
@@ -255,7 +255,7 @@ def _try(question: Question, trial: Trial, stop: threading.Event, config: dict[s
         raise
     except Exception as error:  # noqa: BLE001 - estimators raise what they like; it is written down
         why = str(error) if isinstance(error, MLOpsError) else f"{type(error).__name__}: {error}"
-        return replace(trial, reason=" ".join(why.split())[:MAX_REASON_LENGTH], seconds=time.monotonic() - began)
+        return replace(trial, reason=one_line(why), seconds=time.monotonic() - began)
     return replace(trial, scores=scores, score=sum(scores) / len(scores), seconds=time.monotonic() - began)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect_mlops.core import tags as mlflow_tags
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.cards import data, measures
 from prefect_mlops.core.cards.card import MAX_CHECKS, Calibration, Card, Confusion, Fact, Measurements, Residuals, Score
 from prefect_mlops.core.cards.page import render_page
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from prefect_mlops.core.cards.card import Target
     from prefect_mlops.core.evaluation.importance import Importances
 
-MAX_REASON_LENGTH = 200  # scikit-learn's messages can quote whole arrays
+MAX_REASON = 200  # scikit-learn's messages can quote whole arrays
 
 CardPart = TypeVar("CardPart")
 
@@ -215,7 +216,7 @@ class _Parts:
         except NotMeasurableError as error:
             self.left_out.append(Fact(name=name, value=str(error)))
         except Exception as error:  # noqa: BLE001 - a user's own estimator or metric raises what it likes
-            reason = " ".join(str(error).split())[:MAX_REASON_LENGTH].encode("utf-8", "replace").decode()
+            reason = one_line(error, MAX_REASON).encode("utf-8", "replace").decode()
             self.left_out.append(Fact(name=name, value=f"{type(error).__name__}: {reason}"))
         return None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from prefect_mlops.core import tags as mlflow_tags
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.drift import table_drift
 from prefect_mlops.core.drift.domain_classifier import MAX_CELLS, DomainClassifier, classify_domains
 from prefect_mlops.core.drift.table_profile import TableProfile, profile_chunks
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from prefect_mlops.core.specs.model import ModelSpec
     from prefect_mlops.core.values import LoggedRun, Table
 
-MAX_REASON_LENGTH = 200
 PAGE_NAME = "drift.html"
 
 _logger = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ class _Sides:
             if PREDICTION not in base.columns:
                 base, _ = with_predictions(base, model, base.sample[names])
         except Exception as error:  # noqa: BLE001 - whatever a model raises on rows it cannot take, it does not predict
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON_LENGTH]
+            reason = one_line(f"{type(error).__name__}: {error}")
             return replace(self, unpredictable=reason)
         return replace(self, current=now, reference=replace(self.reference, profile=base))
 
@@ -279,5 +279,5 @@ def _attempted(what: str, subject: str, draw: Callable[[], list[str]]) -> tuple[
         return [f"There is no {what}: {error}."], False
     except Exception as error:
         _logger.warning("the %s of %s could not be made", what, subject, exc_info=True)
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON_LENGTH]
+        reason = one_line(f"{type(error).__name__}: {error}")
         return [f"The {what} could not be made; the verdict stands without it. {reason}"], False

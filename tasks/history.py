@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prefect_mlops.core.reports import Report
     from prefect_mlops.core.specs.policies import Retrain
 
-MAX_REASON_LENGTH = 2000  # a tag on a model version holds 5,000 characters
+MAX_DECISION_REASON = 2000  # a tag on a model version holds 5,000 characters
 
 
 @step("take-lease-{model}", backend=True)
@@ -128,7 +128,7 @@ def record_decision(
     Raises:
         BackendError: MLflow failed; retried.
     """
-    reason = decision.reason[:MAX_REASON_LENGTH]
+    reason = decision.reason[:MAX_DECISION_REASON]
     done = decision.model_copy(update={"version": version.version, "url": version.url, "reason": reason})
     client = mlflow_client()
     with backend(f"noting the decision on {version.name} v{version.version}"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.drift import table_profile
 from prefect_mlops.core.errors import ConfigError, MLOpsError
 from prefect_mlops.core.lake.ingest import without_marks
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from prefect_mlops.core.drift.table_profile import TableProfile
     from prefect_mlops.core.specs.model import ModelSpec
     from prefect_mlops.core.values import Table
-
-MAX_REASON_LENGTH = 200
 
 
 def _run_name(parameters: dict[str, Any]) -> str:
@@ -95,7 +94,7 @@ def _prepared(spec: ModelSpec, table: Table, rows: pd.DataFrame) -> pd.DataFrame
     except MLOpsError:
         raise
     except Exception as error:  # the user's own function, on a table that may lack what it reads
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON_LENGTH]
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise ConfigError(f"{spec.name}: its prepare failed on {table_name(table)}: {reason}") from error
 
 

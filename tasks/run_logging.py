@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core._imports import uncollected
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.environment import (
     CodeState,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from prefect_mlops.core.reports import Report
 
 MAX_PARAM_LENGTH = 500  # parameters are for comparing runs; a longer one is a nested object
-MAX_REASON_LENGTH = 200
 EXAMPLE_ROWS = 5  # what MLflow shows and serves as an example
 DATASET_DIGEST_LENGTH = 36  # MLflow's limit for a dataset's digest; the whole one is in the tag
 
@@ -160,18 +160,14 @@ def _unstorable(model: Any, error: Exception) -> ConfigError:
         return _not_importable(name, ", ".join(homeless))
     if untrusted:
         return untrusted_types(name, untrusted)
-    return ConfigError(f"{name} cannot be stored: {_one_line(error)}")
+    return ConfigError(f"{name} cannot be stored: {one_line(error)}")
 
 
 def _not_importable(name: str, seen: str) -> ConfigError:
     return ConfigError(
-        f"{name} cannot be stored in the skops format ({_one_line(seen)}): functions and classes have to be importable "
+        f"{name} cannot be stored in the skops format ({one_line(seen)}): functions and classes have to be importable "
         "from a module, not a lambda or defined in a notebook or inside a function"
     )
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:MAX_REASON_LENGTH]
 
 
 def _signature(model: Any, example: pd.DataFrame) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.training_data import UNTIL_ATTRIBUTE, Lineage, attach, estimator_name, training_digest
 from prefect_mlops.tasks._estimators import require_classes, require_rows, seeded_copy
@@ -13,7 +14,6 @@ from prefect_mlops.tasks._step import run_logger, step
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_REASON_LENGTH = 300  # scikit-learn's messages can quote whole arrays
 MAX_NAMED_COLUMNS = 5
 
 
@@ -59,7 +59,7 @@ def train_model(estimator: Any, X: pd.DataFrame, y: pd.Series, *, seed: int = 0)
 
 
 def _why(error: Exception, X: pd.DataFrame) -> str:
-    text = " ".join(str(error).split())[:MAX_REASON_LENGTH]
+    text = one_line(error)
     columns = [str(name) for name in getattr(X, "columns", [])]
     if "NaN" in text or "missing" in text:
         holes = [name for place, name in enumerate(columns) if X.iloc[:, place].isna().any()]
@@ -97,5 +97,5 @@ def _lineage(X: pd.DataFrame, y: pd.Series, seed: int) -> Lineage:
 
 def _log_once(caught: list[warnings.WarningMessage]) -> None:
     """Show each warning of a fit once, in the run's log, instead of once a thread on stderr."""
-    for message in dict.fromkeys(" ".join(str(item.message).split()) for item in caught):
-        run_logger().warning(message[:MAX_REASON_LENGTH])
+    for message in dict.fromkeys(one_line(item.message) for item in caught):
+        run_logger().warning(message)

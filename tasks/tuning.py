@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.training_data import estimator_name, training_digest
 from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 MAX_JOBS = 4  # beyond it a search asks for the next trial before it has learned from the last ones
-MAX_REASON_LENGTH = 300  # scikit-learn's messages can quote whole arrays
 
 
 class Tuned(Value):
@@ -251,6 +251,6 @@ def _warnings_in_the_log() -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         yield
-    said = [item for item in caught if not issubclass(item.category, ExperimentalWarning)]
-    for message in dict.fromkeys(" ".join(str(item.message).split()) for item in said):
-        run_logger().warning(message[:MAX_REASON_LENGTH])
+    shown = [item for item in caught if not issubclass(item.category, ExperimentalWarning)]
+    for message in dict.fromkeys(one_line(item.message) for item in shown):
+        run_logger().warning(message)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from prefect_mlops.core._imports import uncollected
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import BackendError, ConfigError, MLOpsError
 from prefect_mlops.core.settings import Settings
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from prefect_mlops.core.values import ModelVersion
 
-MAX_REASON_LENGTH = 300  # MLflow quotes whole SQL statements and response bodies
 # Said at each saved model where a virtual environment has no pip to name, and at each version that is there at once.
 logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
 logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
@@ -116,7 +116,7 @@ def download_model(client: MlflowClient, version: ModelVersion, folder: Path) ->
         location = client.get_model_version_download_uri(version.name, str(version.version))
         for address in (version.model_uri, location):
             if ".." in re.split(r"[/\\]", unquote(address)):
-                raise ConfigError(f"{subject} is refused: its address {address[:MAX_REASON_LENGTH]!r} holds '..'")
+                raise ConfigError(f"{subject} is refused: its address {one_line(address)!r} holds '..'")
         return Path(download_artifacts(artifact_uri=location, dst_path=str(folder)))
 
 
@@ -138,5 +138,4 @@ def fetch_file(files: ArtifactRepository, name: str, folder: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    text = _CREDENTIALS.sub("://***@", " ".join(str(error).split()))
-    return text if len(text) <= MAX_REASON_LENGTH else text[: MAX_REASON_LENGTH - 1] + "…"
+    return one_line(_CREDENTIALS.sub("://***@", str(error)))
