@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import Literal
 
 from prefect_mlops.core.errors import ConfigError
@@ -71,3 +72,8 @@ def dataset_of(uri: str) -> str:
     """Return the name of the dataset at an address; empty where the address is not that of a dataset."""
     kind, name = table_of(uri)
     return name if kind == "datasets" and _NAME.fullmatch(name) else ""
+
+
+def is_address(text: str) -> bool:
+    """Tell an address (a path or URI) from the name of a dataset in the lake."""
+    return "/" in text or "\\" in text or bool(PurePosixPath(text).suffix)

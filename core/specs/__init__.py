@@ -5,6 +5,7 @@
 - ``policies``: parts of a `ModelSpec`: `Drift`, `Retrain`, `Limits`, `Tune`
 - ``fingerprints``: describing functions, estimators and values alike in every process, for digests
 - ``loading``: importing a spec by its dotted name
+- ``_validation``: the checks of a `ModelSpec`, one function for each group of fields
 """
 
 __all__ = ["dataset", "fingerprints", "loading", "model", "policies"]
