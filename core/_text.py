@@ -16,10 +16,15 @@ MAX_SHOWN = 60  # characters of one value in a finding: enough to recognise it, 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 
 
-def one_line(value: object, most: int = MAX_REASON) -> str:
-    """Write any value as one line of at most so many characters; a cut one ends with an ellipsis."""
+def one_line(value: object, most: int | None = MAX_REASON) -> str:
+    """Write any value as one line; a line that was cut ends with an ellipsis.
+
+    Args:
+        value: anything.
+        most: length in characters at most; None for all of it.
+    """
     text = " ".join(str(value).split())
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if most is None or len(text) <= most else text[: most - 1] + "…"
 
 
 def show(value: object) -> str:

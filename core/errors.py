@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from prefect_mlops.core._text import one_line
+
 if TYPE_CHECKING:
     from prefect_mlops.core.reports import Report
 
@@ -89,7 +91,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") 
 
 def storage_problem(error: Exception) -> str:
     """Say in words what object storage answered; delta-rs quotes a tree of requests and XML."""
-    text = " ".join(_ANSI.sub("", str(error)).split())
+    text = one_line(_ANSI.sub("", str(error)), None)
     code = re.search(r"<Code>(\w+)</Code>", text)
     asked = re.search(r"Error performing \w+ (\w+://[^/\s]+)", text)
     if code and code[1] == "NoSuchBucket":
@@ -100,4 +102,4 @@ def storage_problem(error: Exception) -> str:
         return "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
     if asked and any(words in text for words in ("tcp connect error", "dns error", "operation timed out")):
         return f"nobody answers at {asked[1]}"
-    return text[:300]
+    return one_line(text)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 View = Callable[["pd.DataFrame", Sequence[Any]], "pd.DataFrame"]
 
-MAX_PROBLEM = 200  # a library's reason, not its traceback
 EXACT_FLOAT = 2**53  # up to here every integer has a float of its own
 TYPE_EXPECTATIONS = frozenset({"expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list"})
 MOMENT_EXPECTATIONS = frozenset(
@@ -206,8 +206,7 @@ def _problem(info: Any) -> str:
         getattr(entry, "exception_message", None) or (isinstance(entry, dict) and entry["exception_message"])
         for entry in entries
     ]
-    line = min((" ".join(str(message).split()) for message in messages if message), default="")
-    return line if len(line) <= MAX_PROBLEM else line[: MAX_PROBLEM - 1] + "…"
+    return one_line(min((one_line(message, None) for message in messages if message), default=""))
 
 
 def _view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFrame:

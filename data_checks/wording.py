@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from prefect_mlops.core._text import show
 from prefect_mlops.core.reports import MAX_EXAMPLES, Check, Severity
 from prefect_mlops.data_checks.engine import NO_COLUMN, Outcome, columns_of, no_column
 
-MAX_VALUE = 60  # one value of a file can be a whole document
 MAX_LISTED = 8  # members of a set shown in a name; beyond it the count says enough
 
 # One question about each row: its words, with ``{range}`` for the bounds and other options by their name.
@@ -202,7 +202,7 @@ def _members(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    """Write one value on one line, at most `MAX_VALUE` characters; whole numbers without a point."""
+    """Write one value on one line, at most `MAX_SHOWN` characters; whole numbers without a point."""
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and math.isfinite(value) and value.is_integer() and abs(value) < 1e15:  # noqa: PLR2004
@@ -213,8 +213,7 @@ def _text(value: object) -> str:
         value = f"({', '.join(_text(part) for part in value)})"
     if isinstance(value, dict):
         value = ", ".join(f"{key} {_text(part)}" for key, part in value.items())
-    line = " ".join(str(value).split()) or repr(value)
-    return line if len(line) <= MAX_VALUE else line[: MAX_VALUE - 1] + "…"
+    return show(str(value).strip() or repr(value))
 
 
 def _condition(condition: Any) -> str:

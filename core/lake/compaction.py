@@ -7,7 +7,6 @@ as nothing here knows what models were trained on.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable
 from datetime import timedelta
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from prefect_mlops.core.addresses import table_of
 from prefect_mlops.core.errors import BackendError, ConfigError, unknown_name
 from prefect_mlops.core.lake.commits import open_table, read_small, storage
 from prefect_mlops.core.settings import Settings
@@ -112,7 +112,7 @@ def needs_of(table: str, needs: Iterable[Need]) -> dict[int, tuple[str, ...]]:
     """
     kept: dict[int, set[str]] = {}
     for need in needs:
-        if "/".join(re.split(r"[/\\]+", need.uri.rstrip("/\\"))[-2:]) == table:
+        if "/".join(table_of(need.uri)) == table:
             kept.setdefault(need.version, set()).add(need.who)
     return {version: tuple(sorted(kept[version])) for version in sorted(kept)}
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, LAKE_DIGEST, MARKS, table_uri
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.lake.commits import (
@@ -24,6 +25,7 @@ from prefect_mlops.core.lake.commits import (
     schema_of,
 )
 from prefect_mlops.core.lake.ledger import (
+    MAX_REASON_LENGTH,
     Arrival,
     Ledger,
     arrivals,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DIGEST_COLUMN",
     "FILE_COLUMN",
+    "MAX_REASON_LENGTH",
     "Arrival",
     "Checked",
     "Ledger",
@@ -64,8 +67,6 @@ __all__ = [
     "version_digest",
     "without_marks",
 ]
-
-MAX_REASON_LENGTH = 500
 
 
 @dataclass(frozen=True)
@@ -305,7 +306,7 @@ def _fitted(columns: Columns, file: Checked) -> tuple[Columns, Checked]:
     try:
         columns, rows = columns.fit(file.accepted)
     except DataCheckError as error:
-        refused = {"state": "refused", "reason": str(error)[:MAX_REASON_LENGTH], "rows": 0, "refused": 0}
+        refused = {"state": "refused", "reason": one_line(error, MAX_REASON_LENGTH), "rows": 0, "refused": 0}
         return columns, Checked(file.arrival.model_copy(update=refused))
     return columns, replace(file, accepted=rows)
 

@@ -73,6 +73,7 @@ class Arrival(Value):
 
 
 _KEY = ("path", "digest", "state", "version", "stamp", "reason")  # of a line: another one says something else
+MAX_REASON_LENGTH = 500  # characters of a reason, which may name several columns
 COMPACT_EVERY = 100  # each commit is a file of its own; a hundred are read quickly, thousands are not
 _LINES = TypeAdapter(list[Arrival])
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, ROW_COLUMN, table_uri
 from prefect_mlops.core.errors import DataCheckError
 from prefect_mlops.core.lake.commits import append_next, first_columns, open_table, retry_commits, rows_where, schema_of
-from prefect_mlops.core.lake.ledger import Arrival, Ledger, lines_note, read_ledger, write_lines
+from prefect_mlops.core.lake.ledger import MAX_REASON_LENGTH, Arrival, Ledger, lines_note, read_ledger, write_lines
 from prefect_mlops.core.lake.quarantine import Held, find_held, grouped
 from prefect_mlops.core.lake.restore import restored_rows
 from prefect_mlops.core.lake.rows import content_digest, fit
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
-MAX_REASON_LENGTH = 500
 MAX_ACCEPTED_ROWS = 500_000  # of the dataset in memory at once; one larger file is read by itself
 
 
@@ -186,7 +186,7 @@ def _line(before: Arrival, rows: pa.Table, left: int, why: str) -> Arrival:
             "state": "partly" if left else "committed",
             "rows": len(rows),
             "refused": left,
-            "reason": reason[:MAX_REASON_LENGTH],
+            "reason": one_line(reason, MAX_REASON_LENGTH),
             "content": content_digest(rows),
             "at": now,
             "again": False,

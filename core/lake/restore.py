@@ -8,6 +8,7 @@ from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, MARKS, ROW_COLUMN
 from prefect_mlops.core.errors import DataCheckError
 
@@ -56,8 +57,7 @@ def _column(field: pa.Field, values: list[Any]) -> pa.Array:
             return pa.array(values, field.type)
         return pa.array(values).cast(field.type)  # as a file's own values are brought into the dataset's types
     except (pa.ArrowException, ValueError, TypeError, ArithmeticError, OverflowError) as error:
-        seen = " ".join(str(error).split())[:200]
-        raise DataCheckError(f"values of column {field.name!r} are not {field.type}: {seen}") from error
+        raise DataCheckError(f"values of column {field.name!r} are not {field.type}: {one_line(error)}") from error
 
 
 def _reader(kind: pa.DataType) -> Callable[[Any], Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, MARKS, REASONS_COLUMN, ROW_COLUMN
 from prefect_mlops.core.errors import DataCheckError
 from prefect_mlops.core.reports import Check, Report
@@ -42,7 +43,7 @@ def dataset_rows(dataset: str, rows: pd.DataFrame, *, path: str, digest: str) ->
     try:
         table = _as_arrow(rows)
     except pa.ArrowException as error:
-        raise misfit(dataset, f"values of several types in one column ({_one_line(error)})") from error
+        raise misfit(dataset, f"values of several types in one column ({one_line(error)})") from error
     numbers = pa.array(rows.index.to_numpy() + 1, type=pa.int64())
     marks = {FILE_COLUMN: pa.array([path] * len(rows), pa.string())}
     marks |= {DIGEST_COLUMN: pa.array([digest] * len(rows), pa.string()), ROW_COLUMN: numbers}
@@ -129,7 +130,7 @@ def fit(dataset: str, rows: pa.Table, have: pa.Schema, *, first: list[str], new_
             columns.append(values)
             fields.append(field)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        seen = f"values of another type in column {field.name!r} ({_one_line(error)})"
+        seen = f"values of another type in column {field.name!r} ({one_line(error)})"
         raise misfit(dataset, seen) from error
     for name in rows.column_names:
         if name not in have.names:
@@ -224,7 +225,3 @@ def _require_storable(dataset: str, schema: pa.Schema) -> None:
     except Exception as error:  # deltalake raises nothing more special
         seen = str(error).splitlines()[0].rpartition("Schema error: ")[2]
         raise misfit(dataset, f"columns that Delta tables cannot hold ({seen})") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

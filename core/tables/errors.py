@@ -11,10 +11,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError, MLOpsError
 from prefect_mlops.core.reports import Check, Report
 
-MAX_DETAIL = 300  # a library's text beyond this is a dump, not an explanation
 MAX_SUBJECT = 200  # signed URLs run to thousands of characters
 
 _USERINFO = re.compile(r"://(?P<user>[^:/?#@]*):(?!//)(?P<secret>.*)@")
@@ -165,9 +165,9 @@ def _database_error(error: Exception, uri: str) -> MLOpsError:
 
 
 def brief(text: object, uri: str) -> str:
-    """Return a library's text on one line, without secrets of the address, cut at `MAX_DETAIL` characters."""
-    line = " ".join(_ANSI.sub("", str(text)).split()).replace(uri, masked(uri))
+    """Return a library's text on one line, without secrets of the address, cut at `MAX_REASON` characters."""
+    line = one_line(_ANSI.sub("", str(text)), None).replace(uri, masked(uri))
     for match in (*_USERINFO.finditer(uri), *_PARAMETER.finditer(uri)):
         for secret in {match["secret"], urllib.parse.unquote(match["secret"])} - {""}:
             line = line.replace(secret, "***")
-    return line if len(line) <= MAX_DETAIL else line[: MAX_DETAIL - 1] + "…"
+    return one_line(line)
