@@ -1,12 +1,12 @@
-"""What drawings as SVG share."""
+"""Shared by the modules that draw SVG with matplotlib."""
 
 from __future__ import annotations
 
 import threading
 
 _NAME_LENGTH = 28  # characters of a column name beside its bar
-DRAWING = threading.Lock()  # how SVG is written is a setting of the whole process, and tasks run in threads
-METADATA = ("Date", "Creator", "Format", "Type")  # left out: addresses and moments
+DRAWING = threading.Lock()  # matplotlib's rcParams belong to the process, and tasks run in threads
+METADATA = ("Date", "Creator", "Format", "Type")  # keys to leave out: they hold addresses and the time
 
 
 def cut(name: str) -> str:

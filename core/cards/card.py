@@ -1,4 +1,4 @@
-"""The model card: what a version is for, what it can do, what it learned from, and where it stops being good."""
+"""The values of a model card: what a version is for, its scores, its training data and its limits."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from prefect_mlops.core.evaluation.importance import Importances
 from prefect_mlops.core.reports import Check
 from prefect_mlops.core.values import Value
 
-MAX_CHECKS = 100  # failed ones first; all of them are in the report
-MAX_CLASSES = 12  # by name; a confusion table of more does not fit on a page
+MAX_CHECKS = 100  # failures first; the gate report has all of them
+MAX_CLASSES = 12  # a wider confusion table does not fit on a page; the other classes are counted as `OTHER`
 OTHER = "(other)"
 
 
 class Fact(Value):
-    """A name and what there is to say about it."""
+    """A name and its value, as text."""
 
     name: str
     value: str
@@ -27,7 +27,7 @@ class Score(Value):
 
     Attributes:
         metric: its name; larger is better.
-        value: the score.
+        value: the estimate.
         low: lower end of its 95 % interval; None where there is none.
         high: upper end.
     """
@@ -57,11 +57,11 @@ class CalibrationBin(Value):
 
 
 class Calibration(Value):
-    """Whether predicted probabilities are what happens.
+    """Observed shares against predicted probabilities (a reliability curve).
 
     Attributes:
         positive: the class whose probability it is.
-        bins: in order of the prediction, with about the same number of rows each.
+        bins: of about the same number of rows, in order of the prediction.
     """
 
     positive: str
@@ -93,18 +93,18 @@ class ResidualBin(Value):
 
 
 class Residuals(Value):
-    """How far predictions are off, in order of the prediction, with about the same number of rows in each bin."""
+    """The distribution of residuals, in bins of about the same number of rows, in order of the prediction."""
 
     bins: tuple[ResidualBin, ...]
 
 
 class Confusion(Value):
-    """Which classes are taken for which.
+    """The confusion matrix of a classifier.
 
     Attributes:
-        labels: up to `MAX_CLASSES`, then `OTHER`.
-        counts: test rows; one line for each true class, one place for each predicted one.
-        note: why there is this table instead of a calibration curve; empty where no such curve is expected.
+        labels: up to `MAX_CLASSES` classes, then `OTHER`.
+        counts: number of test rows, (true classes, predicted classes).
+        note: why there is no calibration curve for a classifier of two classes; empty for more classes.
     """
 
     labels: tuple[str, ...]
@@ -113,24 +113,24 @@ class Confusion(Value):
 
 
 class Share(Value):
-    """A value of a column or of the target, and the shares of rows that have it."""
+    """A value of a column and the share of rows that have it."""
 
     value: str
     share: float
 
 
 class ColumnBaseline(Value):
-    """What a column looked like in training; what drift is seen against.
+    """A column of the training rows, the baseline for drift.
 
     Attributes:
         column: its name.
-        kind: what it holds (`core.tables.columns.ColumnKind`).
+        kind: type of its values (`core.tables.columns.ColumnKind`).
         missing: share of rows without a value.
-        numbers: ``mean``, ``std``, ``min``, ``5%``, ``median``, ``95%``, ``max`` of finite numbers; lengths for text.
+        numbers: ``mean``, ``std``, ``min``, ``5%``, ``median``, ``95%``, ``max`` of finite numbers, or of text lengths.
         distinct: number of different values of a categorical or boolean column; None for others.
         top: its most frequent values.
-        first: earliest time stamp, for a column of them.
-        last: latest time stamp.
+        first: earliest timestamp of a datetime column.
+        last: latest timestamp.
     """
 
     column: str
@@ -144,7 +144,7 @@ class ColumnBaseline(Value):
 
 
 class TargetLine(Value):
-    """One line about the target on both sides of the split: the share of a class, or a quantile."""
+    """The share of a class, or a quantile of the target, among the training rows and among the test rows."""
 
     name: str
     train: float
@@ -152,7 +152,7 @@ class TargetLine(Value):
 
 
 class Target(Value):
-    """The target on both sides of the split.
+    """The target among the training rows and among the test rows.
 
     Attributes:
         name: its column.
@@ -168,7 +168,7 @@ class Target(Value):
 
 
 class Measurements(Value):
-    """What a model shows on its test rows, and what its training rows looked like.
+    """The measured parts of a card: the behaviour on the test rows, and a profile of the training rows.
 
     Attributes:
         importances: None where left out.
@@ -177,7 +177,7 @@ class Measurements(Value):
         confusion: for other classifiers.
         target: None where left out.
         baseline: up to `MAX_COLUMNS` columns, in the order of the importances.
-        left_out: parts that could not be made, and why.
+        left_out: parts that could not be measured, and why.
     """
 
     importances: Importances | None = None
@@ -190,29 +190,27 @@ class Measurements(Value):
 
 
 class Card(Measurements):
-    """Everything that is told about a version of a model.
+    """A model card; its measured parts are described at `Measurements`.
 
     Attributes:
-        model: registered model.
+        model: name of the registered model.
         version: its number.
-        estimator: name of the estimator that decides.
+        estimator: name of the final estimator.
         purpose: from the spec.
-        written: when, in UTC.
-        rows_tested: test rows the scores rest on.
+        written: time of writing, in UTC.
+        rows_tested: number of test rows that the scores are computed on.
         columns: number of features.
-        data: what it learned from.
+        data: dataset, version, digest and size of the training data.
         scores: on the test rows.
         checks: of the gate, failures first, up to `MAX_CHECKS`.
-        checks_total: how many there were.
-        notes: sentences of the gate that are not checks.
-        verdicts: other reports, in a line each.
-        limits: facts to know before relying on it, a sentence each.
+        checks_total: number of checks before the cut.
+        notes: notes of the gate report.
+        verdicts: one line for each other report.
+        limits: one sentence for each known limit.
         rollback: command that makes the version before it champion again.
         history: command that shows who was champion when, and why.
-        provenance: what it can be rebuilt from.
+        provenance: run, commit, lock file, seed and environment, from which it can be rebuilt.
         links: name and address of pages about it.
-
-    What was measured comes from `Measurements`.
     """
 
     model: str
@@ -236,7 +234,7 @@ class Card(Measurements):
 
     @property
     def outcome(self) -> str:
-        """Name what a probability is of, as ``late = 1``; empty where there is no calibration."""
+        """Name the event that the probability is of, like ``late = 1``; empty without calibration."""
         if self.calibration is None:
             return ""
         return f"{self.target.name if self.target else 'class'} = {self.calibration.positive}"

@@ -1,4 +1,4 @@
-"""What a model card says about the rows a model learned from, and what follows from them for its use."""
+"""The training data of a card: facts, target, column baselines, and the limits that follow from them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
     from prefect_mlops.core.values import Split
 
 TOP = 5  # most frequent values shown of a column
-RARE = 0.1  # a class below this share is named: scores over all rows hardly show how it is treated
-FEW_ROWS = 1_000  # test rows below which a score is mostly luck in its second digit
-LEAK = 0.8  # share of all importance in one column above which a column has to be explained
-MISCALIBRATED = 0.05  # mean distance of predicted from observed probability that changes decisions
-NAMED = 8  # columns in one sentence
-QUANTILES = {"5%": 0.05, "median": 0.5, "95%": 0.95}
+RARE = 0.1  # a class below this share is named: scores over all rows hardly depend on it
+FEW_ROWS = 1_000  # test rows below which the second digit of a score is mostly noise
+LEAK = 0.8  # share of the whole importance in one column above which leakage is likely
+MISCALIBRATED = 0.05  # expected calibration error above which probabilities mislead decisions
+MAX_NAMED = 8  # columns named in one sentence
 
 
 def describe_data(lineage: Lineage | None, split: Split, *, dataset: str) -> tuple[Fact, ...]:
-    """Say what was learned from and what was judged on."""
+    """List the facts about the training rows and the test rows."""
     facts = [Fact(name="Dataset", value=dataset)]
     if lineage is not None:
         if lineage.source:
@@ -49,7 +48,7 @@ def describe_data(lineage: Lineage | None, split: Split, *, dataset: str) -> tup
 
 
 def describe_target(y_train: pd.Series, y_test: pd.Series, *, classes: bool) -> Target:
-    """Compare the target of both sides: shares of classes, or quantiles."""
+    """Describe the target among training and test rows: shares of classes, or quantiles."""
     import numpy as np
 
     name = plain(y_train.name)
@@ -57,7 +56,7 @@ def describe_target(y_train: pd.Series, y_test: pd.Series, *, classes: bool) -> 
         sides = [side.to_numpy(dtype="float64", na_value=np.nan) for side in (y_train, y_test)]
         names = ("min", "5%", "25%", "median", "75%", "95%", "max")
         train, test = (np.nanquantile(side, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]) for side in sides)
-        lines = [TargetLine(name=at, train=a, test=b) for at, a, b in zip(names, train, test, strict=True)]
+        lines = [TargetLine(name=key, train=a, test=b) for key, a, b in zip(names, train, test, strict=True)]
         return Target(name=name, classes=False, lines=tuple(lines))
     shares = [side.astype(object).value_counts(normalize=True) for side in (y_train, y_test)]
     lines = [
@@ -78,18 +77,18 @@ def describe_columns(X: pd.DataFrame, *, first: Sequence[str] = ()) -> tuple[Col
 def _baseline(name: str, cells: pd.Series) -> ColumnBaseline:
     column = read_column(cells)
     kind = joint_kind(profile_column(cells), ColumnProfile())
-    found = {"column": name, "kind": kind, "missing": column.nulls / column.rows if column.rows else 0.0}
+    common = {"column": name, "kind": kind, "missing": column.nulls / column.rows if column.rows else 0.0}
     if kind == "numeric":
-        return ColumnBaseline.model_validate(found | {"numbers": _numbers(column.values.to_numpy(dtype="float64"))})
+        return ColumnBaseline.model_validate(common | {"numbers": _numbers(column.values.to_numpy(dtype="float64"))})
     if kind == "text":
-        return ColumnBaseline.model_validate(found | {"numbers": _numbers(column.lengths().to_numpy())})
+        return ColumnBaseline.model_validate(common | {"numbers": _numbers(column.lengths().to_numpy())})
     if kind == "datetime":
-        return ColumnBaseline.model_validate(found | dict(zip(("first", "last"), _span(column), strict=False)))
+        return ColumnBaseline.model_validate(common | dict(zip(("first", "last"), _span(column), strict=False)))
     if kind == "empty":
-        return ColumnBaseline.model_validate(found)
+        return ColumnBaseline.model_validate(common)
     counts = column.counts()
     top = [Share(value=plain(value), share=count / len(column.values)) for value, count in counts.head(TOP).items()]
-    return ColumnBaseline.model_validate(found | {"distinct": len(counts), "top": tuple(top)})
+    return ColumnBaseline.model_validate(common | {"distinct": len(counts), "top": tuple(top)})
 
 
 def _numbers(values: NDArray[Any]) -> dict[str, float]:
@@ -99,17 +98,17 @@ def _numbers(values: NDArray[Any]) -> dict[str, float]:
     if len(finite) == 0:
         return {}
     with np.errstate(over="ignore"):
-        low, middle, high = np.quantile(finite, list(QUANTILES.values()))
-        found = {
+        low, median, high = np.quantile(finite, [0.05, 0.5, 0.95])
+        numbers = {
             "mean": finite.mean(),
             "std": finite.std(),
             "min": finite.min(),
             "5%": low,
-            "median": middle,
+            "median": median,
             "95%": high,
             "max": finite.max(),
         }
-    return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+    return {name: float(value) for name, value in numbers.items() if np.isfinite(value)}
 
 
 def _span(column: Column) -> list[str]:
@@ -130,11 +129,11 @@ def find_limits(
     calibration: Calibration | None,
     checks: Sequence[Check],
 ) -> tuple[str, ...]:
-    """Collect the facts that limit what the model is good for, a sentence each."""
+    """Derive the limits of the model from the facts of its card, one sentence each."""
     return (
-        *_in_time(lineage, ordered=ordered),
-        *_seen(baseline),
-        *_gaps(baseline),
+        *_time_limits(lineage, ordered=ordered),
+        *_value_limits(baseline),
+        *_missing_limits(baseline),
         *_target_limits(target, rows_tested),
         *_importance_limits(importances),
         *_calibration_limits(calibration),
@@ -142,7 +141,7 @@ def find_limits(
     )
 
 
-def _in_time(lineage: Lineage | None, *, ordered: bool) -> Iterator[str]:
+def _time_limits(lineage: Lineage | None, *, ordered: bool) -> Iterator[str]:
     if lineage is None:
         yield "What it was trained on is not known: it was not trained by train_model."
     if lineage is not None and lineage.until is not None:
@@ -151,7 +150,7 @@ def _in_time(lineage: Lineage | None, *, ordered: bool) -> Iterator[str]:
         yield "Test rows are not later than training rows, so the scores do not tell how it ages."
 
 
-def _seen(baseline: Sequence[ColumnBaseline]) -> Iterator[str]:
+def _value_limits(baseline: Sequence[ColumnBaseline]) -> Iterator[str]:
     categories = [f"{each.column} ({each.distinct:,})" for each in baseline if each.distinct and each.kind != "boolean"]
     if categories:
         yield f"Values seen in training: {_listed(categories)}. Any other value is new to it."
@@ -162,7 +161,7 @@ def _seen(baseline: Sequence[ColumnBaseline]) -> Iterator[str]:
         yield f"Without any value in training: {_listed(empty)}."
 
 
-def _gaps(baseline: Sequence[ColumnBaseline]) -> Iterator[str]:
+def _missing_limits(baseline: Sequence[ColumnBaseline]) -> Iterator[str]:
     gaps = [each for each in baseline if each.missing and each.kind != "empty"]
     if gaps:
         listed = _listed([f"{each.column} ({percent(each.missing)})" for each in gaps])
@@ -216,7 +215,7 @@ def _gate_limits(checks: Sequence[Check]) -> Iterator[str]:
 
 
 def percent(part: float) -> str:
-    """Write a share of rows as a percentage; a small one is never rounded to none, nor a large one to all."""
+    """Write a share of rows as a percentage; a small one is not rounded to 0%, nor a large one to 100%."""
     if 0 < part < 0.001:  # noqa: PLR2004 - the last digit shown
         return "< 0.1%"
     if 0.999 < part < 1:  # noqa: PLR2004 - likewise
@@ -225,5 +224,5 @@ def percent(part: float) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

@@ -1,4 +1,4 @@
-"""What a model card says about a fitted model's behaviour on its test rows."""
+"""The behaviour of a fitted model on its test rows: calibration, residuals or confusion."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from prefect_mlops.core.lineage.training_data import estimator_name
 if TYPE_CHECKING:
     import pandas as pd
 
-BEHAVIOUR_ROWS = 100_000  # a curve of ten points does not change with more
+BEHAVIOUR_ROWS = 100_000  # more rows do not change a curve of ten points
 BINS = 10
 
 
 def measure_behaviour(model: Any, X: pd.DataFrame, y: pd.Series, *, seed: int) -> Calibration | Residuals | Confusion:
-    """Measure what shows best where a model can be trusted.
+    """Measure calibration, residuals or confusion, whichever fits the model.
 
     Args:
         model: fitted scikit-learn compatible estimator.
         X: features of the test rows, (rows, columns); a seeded sample of at most `BEHAVIOUR_ROWS` is used.
-        y: truth, (rows,).
-        seed: for the sample.
+        y: ground truth, (rows,).
+        seed: of the sample.
 
     Returns:
         Calibration for two classes with probabilities, a confusion table for other classifiers, residuals for a
@@ -49,10 +49,10 @@ def measure_behaviour(model: Any, X: pd.DataFrame, y: pd.Series, *, seed: int) -
     if not (is_classifier(model) or is_regressor(model)):
         raise NotMeasurableError(f"{estimator_name(model)} says neither that it is a classifier nor a regressor")
     with one_thread():
-        return _residuals(model, X, y) if is_regressor(model) else _classes(model, X, y)
+        return _residuals(model, X, y) if is_regressor(model) else _classifier(model, X, y)
 
 
-def _classes(model: Any, X: pd.DataFrame, y: pd.Series) -> Calibration | Confusion:
+def _classifier(model: Any, X: pd.DataFrame, y: pd.Series) -> Calibration | Confusion:
     if len(model.classes_) != 2:  # noqa: PLR2004 - a probability of one of two classes is one number
         return _confusion(model, X, y)
     if not hasattr(model, "predict_proba"):
@@ -68,13 +68,13 @@ def _calibration(model: Any, X: pd.DataFrame, y: pd.Series) -> Calibration:
 
     positive = model.classes_[1]
     predicted = np.asarray(model.predict_proba(X), dtype="float64")[:, 1]
-    happened = (y == positive).to_numpy(dtype="int64")
-    observed, means = calibration_curve(happened, predicted, n_bins=BINS, strategy="quantile")
-    # The curve comes without counts: put the rows into the same bins, as scikit-learn does.
+    is_positive = (y == positive).to_numpy(dtype="int64")
+    observed, mean_predicted = calibration_curve(is_positive, predicted, n_bins=BINS, strategy="quantile")
+    # `calibration_curve` returns no counts: bin the rows the same way.
     edges = np.percentile(predicted, np.linspace(0, 100, BINS + 1))
     counts = np.bincount(np.searchsorted(edges[1:-1], predicted))
     bins = []
-    for share, mean, rows in zip(observed, means, counts[counts > 0], strict=True):
+    for share, mean, rows in zip(observed, mean_predicted, counts[counts > 0], strict=True):
         interval = binomtest(round(share * rows), int(rows)).proportion_ci(method="wilson")
         bins.append(
             CalibrationBin(
@@ -94,17 +94,17 @@ def _residuals(model: Any, X: pd.DataFrame, y: pd.Series) -> Residuals:
     predicted = np.asarray(model.predict(X), dtype="float64")
     if predicted.ndim != 1:
         raise NotMeasurableError("it predicts more than one number for a row")
-    left = y.to_numpy(dtype="float64", na_value=np.nan) - predicted
-    there = np.isfinite(predicted) & np.isfinite(left)
-    if not there.any():
+    residuals = y.to_numpy(dtype="float64", na_value=np.nan) - predicted
+    finite = np.isfinite(predicted) & np.isfinite(residuals)
+    if not finite.any():
         raise NotMeasurableError("no prediction is a finite number")
-    predicted, left = predicted[there], left[there]
+    predicted, residuals = predicted[finite], residuals[finite]
     edges = np.quantile(predicted, np.linspace(0, 1, BINS + 1))
-    places = np.searchsorted(edges[1:-1], predicted)
+    bin_numbers = np.searchsorted(edges[1:-1], predicted)
     bins = []
-    for place in np.unique(places):
-        inside = places == place
-        low, median, high = np.quantile(left[inside], [0.1, 0.5, 0.9])
+    for bin_number in np.unique(bin_numbers):
+        inside = bin_numbers == bin_number
+        low, median, high = np.quantile(residuals[inside], [0.1, 0.5, 0.9])
         bins.append(
             ResidualBin(
                 predicted=float(predicted[inside].mean()),
@@ -123,16 +123,16 @@ def _confusion(model: Any, X: pd.DataFrame, y: pd.Series) -> Confusion:
 
     predicted = pd.Series(np.asarray(model.predict(X)).ravel(), index=y.index, dtype=object)
     truth = y.astype(object)
-    known = list(model.classes_)
-    if len(known) > MAX_CLASSES:
-        common = truth.value_counts().index[:MAX_CLASSES]
-        known = [label for label in known if label in set(common)]
-    places = {label: place for place, label in enumerate(known)}
-    both = [side.map(places).fillna(len(known)).to_numpy(dtype="int64") for side in (truth, predicted)]
-    counts = np.zeros((len(known) + 1, len(known) + 1), dtype="int64")
-    np.add.at(counts, (both[0], both[1]), 1)
-    size = len(known) + int(counts[-1].any() or counts[:, -1].any())
+    classes = list(model.classes_)
+    if len(classes) > MAX_CLASSES:
+        frequent = truth.value_counts().index[:MAX_CLASSES]
+        classes = [label for label in classes if label in set(frequent)]
+    code_of = {label: code for code, label in enumerate(classes)}
+    codes = [side.map(code_of).fillna(len(classes)).to_numpy(dtype="int64") for side in (truth, predicted)]
+    counts = np.zeros((len(classes) + 1, len(classes) + 1), dtype="int64")
+    np.add.at(counts, (codes[0], codes[1]), 1)
+    size = len(classes) + int(counts[-1].any() or counts[:, -1].any())
     return Confusion(
-        labels=(*(plain(label) for label in known), OTHER)[:size],
+        labels=(*(plain(label) for label in classes), OTHER)[:size],
         counts=tuple(tuple(int(count) for count in line[:size]) for line in counts[:size]),
     )

@@ -1,4 +1,4 @@
-"""The pictures of a model card: inline SVG that takes its colors from the page, so it is right in light and dark."""
+"""The pictures of a model card: inline SVG whose colors are CSS variables of the page, for light and dark."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 MAX_BARS = 15  # columns in the picture; the table beside it has the others
 _WIDTH = 5.2  # inches, at 72 points each: what fits beside a table
-# Stand-ins for colors of the page, unlikely enough in a column name; there they would only be misspelled.
+# Placeholders for colors of the page. A column name that contains one is shown misspelled, nothing worse.
 _COLORS = {"#0a0b01": "var(--ink)", "#0a0b02": "var(--muted)", "#0a0b03": "var(--rule)", "#0a0b04": "var(--accent)"}
 _INK, _MUTED, _RULE, _ACCENT = _COLORS
 
 
 def draw_importances(card: Card) -> str:
-    """Draw a bar for each of the most important columns, with the spread of its shuffles."""
-    found = card.importances
-    if found is None:
+    """Draw a bar for each of the most important columns, with the standard deviation of its shuffles."""
+    importances = card.importances
+    if importances is None:
         return ""
-    shown = found.columns[:MAX_BARS][::-1]
+    shown = importances.columns[:MAX_BARS][::-1]
 
     def draw(axes: Axes) -> None:
         axes.barh(range(len(shown)), [each.drop for each in shown], height=0.62, color=_ACCENT)
@@ -47,15 +47,15 @@ def draw_importances(card: Card) -> str:
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x", color=_RULE, linewidth=0.6)
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(f"drop of {cut(found.metric)} (bar: mean, line: standard deviation)", parse_math=False)
+        axes.set_xlabel(f"drop of {cut(importances.metric)} (bar: mean, line: standard deviation)", parse_math=False)
 
-    named = ", ".join(each.column for each in found.columns[:3])
-    alt = f"Bar chart of the drop of {found.metric} when a column is shuffled; largest for {named}."
+    largest = ", ".join(each.column for each in importances.columns[:3])
+    alt = f"Bar chart of the drop of {importances.metric} when a column is shuffled; largest for {largest}."
     return _svg(draw, alt, height=0.7 + 0.25 * len(shown), salt="importances")
 
 
 def draw_calibration(card: Card) -> str:
-    """Draw observed against predicted shares, with the diagonal on which they would be the same."""
+    """Draw observed shares against predicted probabilities, with the diagonal of perfect calibration."""
     if card.calibration is None:
         return ""
     bins = card.calibration.bins
@@ -92,7 +92,7 @@ def draw_calibration(card: Card) -> str:
 
 
 def draw_residuals(card: Card) -> str:
-    """Draw residuals against the prediction: the median, and where 80% of the rows are."""
+    """Draw residuals against the prediction: the median and the middle 80%."""
     if card.residuals is None:
         return ""
     bins = card.residuals.bins
@@ -101,7 +101,7 @@ def draw_residuals(card: Card) -> str:
     def draw(axes: Axes) -> None:
         at = [each.predicted for each in bins]
         low, high = [each.low for each in bins], [each.high for each in bins]
-        if len(bins) == 1:  # a band of one point cannot be seen
+        if len(bins) == 1:  # a band of one point is invisible
             axes.vlines(at, low, high, color=_ACCENT, linewidth=1.4)
         axes.fill_between(at, low, high, color=_ACCENT, alpha=0.22, linewidth=0)
         axes.plot(at, [each.median for each in bins], color=_ACCENT, marker="o", markersize=4, linewidth=1.4)
@@ -116,14 +116,14 @@ def draw_residuals(card: Card) -> str:
 
 
 def _svg(draw: Callable[[Axes], None], alt: str, *, height: float, salt: str) -> str:
-    """Draw into a figure and make it part of a page: no prolog, no metadata, no outside address, colors by name."""
+    """Draw a figure as an SVG element for a page: no prolog, no metadata, no outside address."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
-    # Text stays text, and names inside the picture are its own and the same each time.
+    # Text stays text; a fixed salt makes the ids inside the SVG the same each time.
     with DRAWING, warnings.catch_warnings(), mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
-        warnings.simplefilter("ignore")  # signs that matplotlib's font lacks; the reader's font draws them
+        warnings.simplefilter("ignore")  # glyphs that matplotlib's font lacks; the browser's font has them
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axes = _axes(figure)
         draw(axes)
@@ -144,13 +144,13 @@ def _axes(figure: Figure) -> Axes:
 
 def _inlined(picture: str, alt: str, *, salt: str) -> str:
     body = picture[picture.index("<svg") :]
-    box = re.search(r'viewBox="([-0-9. ]+)"', body)
+    view_box = re.search(r'viewBox="([-0-9. ]+)"', body)
     inner = body[body.index(">") + 1 :]
     inner = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", inner, flags=re.DOTALL)
-    # Names of groups are the same in every picture, and a page may have a name once only.
+    # Ids of groups repeat in every picture, and must be unique on a page.
     inner = re.sub(r'<g id="[\w.]+">', "<g>", inner)
-    inner = re.sub(r"font-family: [^;\"<]*; ?", "", inner)  # the page's own
-    for stand_in, color in _COLORS.items():
-        inner = inner.replace(stand_in, color)
-    view = box.group(1) if box else "0 0 374 260"
+    inner = re.sub(r"font-family: [^;\"<]*; ?", "", inner)  # that of the page applies
+    for placeholder, color in _COLORS.items():
+        inner = inner.replace(placeholder, color)
+    view = view_box.group(1) if view_box else "0 0 374 260"
     return f'<svg class="{salt}" role="img" aria-label="{html.escape(alt)}" viewBox="{view}">{inner}'

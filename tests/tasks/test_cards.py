@@ -41,7 +41,7 @@ def rows(size: int = 600) -> pd.DataFrame:
 
 
 def spec(**parts: object) -> ModelSpec:
-    usual = {
+    defaults = {
         "name": "Flights.late",
         "dataset": "flights",
         "target": "late",
@@ -51,7 +51,7 @@ def spec(**parts: object) -> ModelSpec:
         "gates": [Gate("roc_auc", at_least=0.5)],
         "purpose": "Tell who is late.",
     }
-    return ModelSpec(**(usual | parts))
+    return ModelSpec(**(defaults | parts))
 
 
 def version(name: str = "Flights.late") -> ModelVersion:
@@ -111,13 +111,13 @@ def test_the_card_is_in_mlflow_and_in_prefect(prefect_api: None, mlflow_store: s
     assert card.left_out == ()
 
 
-def test_what_was_measured_before_is_told_and_not_measured_again(prefect_api: None, mlflow_store: str) -> None:
-    measured = Measurements(left_out=(Fact(name="Importances", value="nobody has looked"),))
+def test_what_was_measured_before_is_shown_and_not_measured_again(prefect_api: None, mlflow_store: str) -> None:
+    measured = Measurements(left_out=(Fact(name="Importances", value="not measured"),))
     card = written(spec(), measured=measured)
     assert Measurements.model_validate({name: getattr(card, name) for name in Measurements.model_fields}) == measured
 
 
-def test_the_card_says_what_the_pipeline_found(prefect_api: None, mlflow_store: str) -> None:
+def test_the_card_shows_what_the_pipeline_found(prefect_api: None, mlflow_store: str) -> None:
     card = written(spec())
     table = rows()
     split = split_table.fn(table, "late", **spec().split_options)
@@ -174,7 +174,7 @@ def test_several_classes_with_names_get_a_confusion_table(prefect_api: None, mlf
 
 
 class Broken(ClassifierMixin, BaseEstimator):
-    """Answers nothing."""
+    """Fails on every prediction."""
 
     def fit(self, X: pd.DataFrame, y: pd.Series) -> Broken:
         self.classes_ = np.array([0, 1])
@@ -189,7 +189,9 @@ class Broken(ClassifierMixin, BaseEstimator):
 @pytest.mark.parametrize(
     "odd", [Broken().fit(rows(), rows()["late"]), Broken(), object()], ids=["broken", "unfitted", "no estimator"]
 )
-def test_an_odd_model_leaves_parts_out_and_says_why(prefect_api: None, mlflow_store: str, odd: object) -> None:
+def test_parts_that_a_model_cannot_give_are_left_out_with_the_reason(
+    prefect_api: None, mlflow_store: str, odd: object
+) -> None:
     card = written(spec(), estimator=odd)
     assert {fact.name for fact in card.left_out} >= {"Importances", "Calibration, confusion or residuals"}
     assert card.importances is card.calibration is None
@@ -252,7 +254,7 @@ def test_an_argument_of_the_wrong_kind_is_refused_by_name(
         written(spec(), estimator=LogisticRegression(), **{name: wrong})
 
 
-def test_a_run_that_mlflow_does_not_have_is_said(prefect_api: None, mlflow_store: str) -> None:
+def test_a_run_that_mlflow_does_not_have_is_a_config_error(prefect_api: None, mlflow_store: str) -> None:
     run = LoggedRun(run_id="0" * 32, experiment="cards", model_uri="models:/m-1")
     with pytest.raises(ConfigError, match="refused writing the model card to run 0000"):
         written(spec(), run=run)
@@ -272,7 +274,7 @@ def test_a_store_that_cannot_be_written_is_a_backend_error(
 
 def test_the_json_is_small_and_plain(prefect_api: None, mlflow_store: str) -> None:
     card = written(spec())
-    told = json.loads(card.model_dump_json())
-    assert told["model"] == "Flights.late"
-    assert told["importances"]["metric"] == "roc_auc"
+    written_json = json.loads(card.model_dump_json())
+    assert written_json["model"] == "Flights.late"
+    assert written_json["importances"]["metric"] == "roc_auc"
     assert len(card.model_dump_json()) < 10_000

@@ -56,7 +56,7 @@ def importances(names: list[str]) -> Importances:
 
 
 def card(text: str = "late", **parts: object) -> Card:
-    """A card with every part, each of which says the text wherever a value from data can stand."""
+    """A card with every part, and the text in each place that a value from data can reach."""
     full = {
         "model": text,
         "version": 3,
@@ -139,6 +139,13 @@ def test_text_from_data_stays_text_in_markdown(text: str) -> None:
     assert rendered(text) == rendered("late")
 
 
+def test_long_text_is_cut_and_control_characters_are_removed() -> None:
+    page = Page(render_page(card("y" * 3000, purpose="late\u202e\x00on", history="")))
+    assert max(len(word) for word in page.text.split()) == 1_000
+    assert "y" * 999 + "…" in page.text
+    assert "late on" in page.text
+
+
 def test_the_page_needs_no_network_and_runs_no_script() -> None:
     links = (Fact(name="a", value="https://a.example/?a=1&b=2"), Fact(name="b", value="javascript:x()"))
     page = render_page(card(links=links))
@@ -159,7 +166,7 @@ def test_links_lead_to_the_web_only() -> None:
     assert "javascript" not in text
 
 
-def test_pictures_say_what_they_show_and_take_their_colors_from_the_page() -> None:
+def test_pictures_have_a_text_alternative_and_take_their_colors_from_the_page() -> None:
     page = render_page(card())
     pictures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
     assert len(pictures) == 3
@@ -237,7 +244,7 @@ def test_importances_are_measured_on_a_seeded_sample() -> None:
     assert found[0].largest_share > 0.8
 
 
-def test_a_metric_without_a_value_on_the_sample_is_said() -> None:
+def test_a_metric_without_a_value_on_the_sample_is_not_measurable() -> None:
     X, y = load_breast_cancer(as_frame=True, return_X_y=True)
     model = DecisionTreeClassifier(max_depth=4).fit(X, y)
     one_class = y[y == 1].index
@@ -245,7 +252,7 @@ def test_a_metric_without_a_value_on_the_sample_is_said() -> None:
         measure_importances(model, X.loc[one_class], y.loc[one_class], metric="roc_auc", seed=0)
 
 
-def test_a_table_too_wide_to_shuffle_is_said() -> None:
+def test_a_table_too_wide_to_shuffle_is_not_measurable() -> None:
     with pytest.raises(NotMeasurableError, match="each of 501 columns would take too long"):
         measure_importances(None, pd.DataFrame(np.zeros((2, 501))), pd.Series([0, 1]), metric="r2", seed=0)
 
@@ -318,7 +325,7 @@ def test_residuals_of_a_regressor_in_bins_of_its_prediction() -> None:
     assert [each.low for each in found.bins] == pytest.approx(groups["r"].quantile(0.1).tolist())
 
 
-def test_what_is_neither_classifier_nor_regressor_is_said() -> None:
+def test_what_is_neither_classifier_nor_regressor_is_not_measurable() -> None:
     from sklearn.cluster import KMeans
 
     X, y = load_iris(as_frame=True, return_X_y=True)
@@ -403,7 +410,7 @@ def test_numbers_are_written_for_reading() -> None:
     ]
 
 
-def test_names_from_data_become_one_line_that_every_encoding_takes() -> None:
+def test_names_from_data_become_one_printable_line() -> None:
     assert plain("a\nb\u202ec\ud800") == "a b c"
     assert plain("  ") == "(blank)"
     assert len(plain("x" * 5000)) == 60
