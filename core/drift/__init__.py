@@ -11,6 +11,7 @@
 - ``statistical_tests``: the tests of single columns, and the correction for many of them
 - ``table_drift``: two table profiles compared column by column, with corrected p-values
 - ``table_profile``: a mergeable summary of a table, with a sample of its rows
+- ``thresholds``: every threshold and level of significance of this package
 - ``training_profile``: the training profile: made, stored and read; what a model is compared with
 - ``verdict``: the report of a comparison: what fails, what warns
 """
@@ -27,6 +28,7 @@ __all__ = [
     "statistical_tests",
     "table_drift",
     "table_profile",
+    "thresholds",
     "training_profile",
     "verdict",
 ]

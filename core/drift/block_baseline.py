@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.drift.column_drift import joint_kind
 from prefect_mlops.core.drift.column_profile import ColumnProfile, profile_column
-from prefect_mlops.core.drift.statistical_tests import MIN_ROWS, as_texts, counts_distance, numbers_distance
+from prefect_mlops.core.drift.statistical_tests import as_texts, counts_distance, numbers_distance
 from prefect_mlops.core.drift.table_profile import in_order
+from prefect_mlops.core.drift.thresholds import (
+    BLOCK_GROWTH,
+    LARGEST_BLOCK,
+    MAX_BLOCKS,
+    MIN_BLOCKS,
+    MIN_ROWS,
+    SMALLEST_BLOCK,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,12 +30,6 @@ if TYPE_CHECKING:
 
     from prefect_mlops.core.drift.column_drift import Aspect
     from prefect_mlops.core.drift.table_profile import TableProfile
-
-SMALLEST_BLOCK = 250
-LARGEST_BLOCK = 64_000  # larger ones differ less, as their root says
-GROWTH = 2
-BLOCKS = 25  # a block like them is beyond the largest of 25 in one of 26 cases
-LEAST_IN_WHOLE = 4  # blocks that cover more of the table say little about another time
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def measure_block_baseline(
         order: places of the rows in the order they came in, where that is another one.
 
     Returns:
-        Nothing for fewer than `LEAST_IN_WHOLE` blocks.
+        Nothing for fewer than `MIN_BLOCKS` blocks.
     """
     sizes: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for block, taken in _ladder(round(len(table) / scale), scale):
@@ -121,14 +123,14 @@ def _categories_distance(block: Mapping[Any, int], whole: Mapping[Any, int]) -> 
 def _ladder(rows: int, scale: float) -> Iterator[tuple[int, int]]:
     """Give the sizes of blocks, and how many rows of the table at hand they are."""
     block = SMALLEST_BLOCK
-    while block <= min(rows // LEAST_IN_WHOLE, LARGEST_BLOCK):
+    while block <= min(rows // MIN_BLOCKS, LARGEST_BLOCK):
         if (taken := round(block * scale)) >= MIN_ROWS:
             yield block, taken
-        block *= GROWTH
+        block *= BLOCK_GROWTH
 
 
 def _starts(rows: int, taken: int) -> list[int]:
     import numpy as np
 
-    count = min(BLOCKS, rows // taken)
+    count = min(MAX_BLOCKS, rows // taken)
     return [int(start) for start in np.linspace(0, rows - taken, count)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prefect_mlops.core._text import show
 from prefect_mlops.core.drift import statistical_tests
+from prefect_mlops.core.drift.thresholds import EMPTY_COLUMN_P, HOUR_DAYS, MIN_ROWS, SHARE_FACTOR, WEEKDAY_DAYS
 from prefect_mlops.core.reports import MAX_EXAMPLES
 from prefect_mlops.core.tables.columns import MAX_CATEGORIES, UNIQUE_SHARE, ColumnKind
 
@@ -28,9 +29,6 @@ _KINDS: dict[str, ColumnKind] = {
     "datetime": "datetime",
     "datetime with time zone": "datetime",
 }
-CERTAIN = 0.001  # chance below which a whole column without a value is no accident
-HOUR_DAYS = 7  # a table has to span so many days before its hours are compared
-WEEKDAY_DAYS = 28  # with fewer weeks, the days that occur once more than the others would look like a change
 
 Aspect = Literal[
     "distribution",
@@ -186,9 +184,9 @@ def _retyped(name: str, now: ColumnProfile, before: ColumnProfile) -> Finding | 
 
 
 def _certain(name: str, now: ColumnProfile, before: ColumnProfile) -> Iterator[Finding]:
-    enough = now.rows >= statistical_tests.MIN_ROWS
+    enough = now.rows >= MIN_ROWS
     chance = ((before.nulls + 1) / (before.rows + 2)) ** now.rows  # Laplace's estimate, all rows missing by chance
-    if now.kind == "empty" and before.kind != "empty" and enough and chance < CERTAIN:
+    if now.kind == "empty" and before.kind != "empty" and enough and chance < EMPTY_COLUMN_P:
         share = 1 - before.nulls / before.rows
         yield Finding(
             name,
@@ -212,12 +210,12 @@ def _tested(
     name: str, kind: ColumnKind, now: ColumnProfile, before: ColumnProfile, min_change: float
 ) -> Iterator[Change]:
     """Ask every question that can be asked of a column, whether or not the answer is interesting: all are counted."""
-    if min(now.rows, before.rows) >= statistical_tests.MIN_ROWS and now.nulls + before.nulls:
+    if min(now.rows, before.rows) >= MIN_ROWS and now.nulls + before.nulls:
         nulls = statistical_tests.measure_share(
             count=now.nulls, rows=now.rows, reference_count=before.nulls, reference_rows=before.rows
         )
         more = now.nulls * before.rows > before.nulls * now.rows
-        yield Change(name, kind, "missing values", nulls, min_change / 2, lost=more)
+        yield Change(name, kind, "missing values", nulls, min_change * SHARE_FACTOR, lost=more)
     if kind == "numeric":
         yield from _tested_numbers(name, now, before, min_change)
     elif kind == "text":
@@ -226,7 +224,7 @@ def _tested(
         yield from _tested_times(name, now, before, min_change)
     elif kind != "empty":
         yield from _tested_categories(name, kind, now, before, min_change)
-    elif min(now.rows, before.rows) < statistical_tests.MIN_ROWS:
+    elif min(now.rows, before.rows) < MIN_ROWS:
         nothing = statistical_tests.measure_categories(current=_counts(now), reference=_counts(before))
         yield Change(name, kind, "distribution", nothing, min_change)
 
@@ -260,7 +258,7 @@ def _out_of_range(
         "numeric",
         "values out of range",
         replace(unseen, words=words),
-        min_change / 2,
+        min_change * SHARE_FACTOR,
         examples=examples,
         lost=True,
     )
@@ -285,7 +283,7 @@ def _tested_times(name: str, now: ColumnProfile, before: ColumnProfile, min_chan
     """Compare what repeats; that time goes on is no change."""
     days = min(now.times.days, before.times.days)
     hours = [_named(side.times.hours, [f"{hour:02}h" for hour in range(24)]) for side in (now, before)]
-    if min(now.values, before.values) < statistical_tests.MIN_ROWS or days >= HOUR_DAYS:
+    if min(now.values, before.values) < MIN_ROWS or days >= HOUR_DAYS:
         measure = statistical_tests.measure_categories(current=hours[0], reference=hours[1])
         yield Change(name, "datetime", "hour of the day", measure, min_change)
     if days >= WEEKDAY_DAYS:
@@ -330,7 +328,7 @@ def _tested_categories(
             kind,
             "values not seen before",
             replace(unseen, words=words),
-            min_change / 2,
+            min_change * SHARE_FACTOR,
             examples=examples,
             lost=True,
         )

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.drift.statistical_tests import MIN_ROWS
 from prefect_mlops.core.drift.table_profile import in_order
+from prefect_mlops.core.drift.thresholds import MIN_ROWS
 from prefect_mlops.core.evaluation.importance import one_thread
 from prefect_mlops.core.evaluation.influence_functions import auc_influence
 from prefect_mlops.core.tables.columns import read_column

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from prefect_mlops.core.addresses import monitoring_uri
+from prefect_mlops.core.drift import thresholds
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.lake.commits import append_next, open_or_make, open_table, read_small, retry_commits, storage
 from prefect_mlops.core.lake.compaction import compact
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
-ALPHA = 0.05  # chance that a champion ever gets a false alarm, for each kind of look
+ALPHA = thresholds.MONITORING_ALPHA
 COMPACT_EVERY = 100  # each row is a file of its own; a hundred are read in 30 ms, thousands in seconds
 _TOTAL = 2.109742801236892  # of 1 / (n ln² n) over n = 2, 3, 4, ...
 

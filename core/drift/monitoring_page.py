@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from prefect_mlops.core import _text
 from prefect_mlops.core._drawing import DRAWING, METADATA, cut
-from prefect_mlops.core.drift.monitoring import ALPHA, MonitoringRun
+from prefect_mlops.core.drift.thresholds import MONITORING_ALPHA
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from prefect_mlops.core.drift.monitoring import MonitoringRun
 
 MAX_RUNS = 30  # rows of the table, and places in the picture: a month of daily looks
 MAX_COLUMNS = 8  # in the picture; those that changed most
@@ -113,7 +115,8 @@ def _told(look: MonitoringRun) -> str:
     return (
         f"The last look, {look.kind} look {look.number} at v{look.champion}, {answer}. It was at "
         f"{_text.escape(look.subject)}, tested at level {look.level:.2g}. Levels shrink from look to look, so that "
-        f"all {look.kind} looks at a champion together raise a false alarm with a chance of at most {ALPHA:.0%}."
+        f"all {look.kind} looks at a champion together raise a false alarm with a chance of at most "
+        f"{MONITORING_ALPHA:.0%}."
     )
 
 
@@ -125,7 +128,7 @@ def _alt(looks: Sequence[MonitoringRun]) -> str:
 def _table(looks: Sequence[MonitoringRun], last: str) -> str:
     """Render looks of one kind, leaving out the columns that would be empty from top to bottom."""
     columns = {
-        "MonitoringRun": [f"{look.number} at v{look.champion}" for look in looks],
+        "Run": [f"{look.number} at v{look.champion}" for look in looks],
         "Data": ["" if look.data is None else str(look.data) for look in looks],
         "Verdict": ["passed" if look.passed else "failed" for look in looks],
         "Drifted": [_drifted(look) for look in looks],

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from prefect_mlops.core.drift.thresholds import MIN_EXPECTED, MIN_ROWS
+
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
     from prefect_mlops.core.drift.quantiles import Distribution
 
-MIN_ROWS = 30  # values a side; below, after correction, a distance of 0.5 could be chance, so "no change" says nothing
-_MIN_EXPECTED = 5.0  # Cochran's rule: chi-squared is off in cells where fewer rows than this are expected
 _MOVERS_SHOWN = 3  # the categories that moved most explain the change; the rest is in the page
 
 
@@ -292,11 +292,11 @@ def _table_p_value(counts: NDArray[Any]) -> float:
     counts = counts[:, np.argsort(-counts.sum(axis=0), kind="stable")]
     totals = counts.sum(axis=0)
     expected = totals * (counts.sum(axis=1).min() / counts.sum())
-    rare = np.cumsum(np.where(expected < _MIN_EXPECTED, expected, 0.0)) // _MIN_EXPECTED
-    cells = np.where(expected < _MIN_EXPECTED, (expected >= _MIN_EXPECTED).sum() + rare, np.arange(len(totals)))
+    rare = np.cumsum(np.where(expected < MIN_EXPECTED, expected, 0.0)) // MIN_EXPECTED
+    cells = np.where(expected < MIN_EXPECTED, (expected >= MIN_EXPECTED).sum() + rare, np.arange(len(totals)))
     numbers = np.unique(cells, return_inverse=True)[1]
     pooled = np.stack([np.bincount(numbers, weights=side) for side in counts])
-    if pooled.shape[1] > 1 and expected[numbers == numbers[-1]].sum() < _MIN_EXPECTED:  # the rest joins its neighbour
+    if pooled.shape[1] > 1 and expected[numbers == numbers[-1]].sum() < MIN_EXPECTED:  # the rest joins its neighbour
         pooled = np.column_stack([pooled[:, :-2], pooled[:, -2:].sum(axis=1)])
     if pooled.shape[1] > 1:
         return float(stats.chi2_contingency(pooled, correction=False).pvalue)

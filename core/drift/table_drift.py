@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from prefect_mlops.core.drift import statistical_tests
+from prefect_mlops.core.drift import statistical_tests, thresholds
 from prefect_mlops.core.drift.column_drift import Change, Finding, compare_column, constant
 from prefect_mlops.core.drift.table_profile import TableProfile, profile_chunks
 from prefect_mlops.core.errors import ConfigError, unknown_name
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from prefect_mlops.core.tables.columns import ColumnKind
 
-ALPHA = 0.01  # chance that a report without any change names a column: a daily one cries wolf about 3 times a year
-MIN_CHANGE = 0.1  # a tenth of the rows elsewhere: below this, models rarely notice and people never do
+ALPHA = thresholds.REPORT_ALPHA
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def compare_tables(
     reference: pd.DataFrame,
     columns: Sequence[str] | None = None,
     alpha: float = ALPHA,
-    min_change: float = MIN_CHANGE,
+    min_change: float = thresholds.MIN_CHANGE,
 ) -> TableDrift:
     """Compare two tables that are in memory; see `compare_profiles`."""
     return compare_profiles(
@@ -82,7 +81,7 @@ def compare_profiles(
     reference: TableProfile,
     columns: Sequence[str] | None = None,
     alpha: float = ALPHA,
-    min_change: float = MIN_CHANGE,
+    min_change: float = thresholds.MIN_CHANGE,
     usual: Mapping[tuple[str, str], float] | None = None,
 ) -> TableDrift:
     """Compare a table with the one it should look like.

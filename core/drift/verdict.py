@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from prefect_mlops.core.drift.statistical_tests import MIN_ROWS, smallest_visible
+from prefect_mlops.core.drift.statistical_tests import smallest_visible
+from prefect_mlops.core.drift.thresholds import MIN_ROWS, SHARE_FACTOR
 from prefect_mlops.core.drift.training_profile import PREDICTION
 from prefect_mlops.core.reports import MAX_EXAMPLES, Check, Report
 
@@ -113,7 +114,7 @@ class Judge:
         moved = change.aspect in _MOVES
         loses = change.judged and self._loses(change)
         decides = loses or (change.judged and moved and self._an_outcome(change.column))
-        usual = " (usual in the reference)" if change.minimum > self.min_change * (1 if moved else 0.5) else ""
+        usual = " (usual in the reference)" if change.minimum > self.min_change * (1 if moved else SHARE_FACTOR) else ""
         limit = f"{'distance' if moved else 'change'} below {change.minimum:.2g}{usual}, or p at least {alpha:.2g}"
         if loses:
             limit = f"at most {self.max_drifted_share:.0%} of the rows, as the model has learned nothing about them"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from prefect_mlops.core.drift import statistical_tests
 from prefect_mlops.core.drift.table_drift import Change, TableDrift, compare_tables
+from prefect_mlops.core.drift.thresholds import MIN_ROWS
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.tables.columns import read_column
 
@@ -389,7 +390,7 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
 @example(current=pd.DataFrame({"a": np.array([], dtype="float64")}), reference=pd.DataFrame({"a": ["x"]}))
 def test_no_table_breaks_the_comparison(current: pd.DataFrame, reference: pd.DataFrame) -> None:
     outcome = compare_tables(current=current, reference=reference)
-    few = min(len(current), len(reference)) < statistical_tests.MIN_ROWS
+    few = min(len(current), len(reference)) < MIN_ROWS
     seen = {item.column for item in outcome.changes} | {item.column for item in outcome.findings}
     assert seen | {name for name, kind in outcome.kinds.items() if kind == "empty"} == {*current, *reference}
     for item in outcome.changes:
