@@ -36,7 +36,7 @@ def find_history(text: str) -> tuple[str, list[Entry]]:
 
     Raises:
         ConfigError: no such model, with the nearest names.
-        BackendError: storage failed, or somebody has made an entry unreadable.
+        BackendError: storage failed, or an entry cannot be read.
     """
     from pydantic import ValidationError
 

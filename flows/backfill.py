@@ -43,7 +43,7 @@ def backfill(
         model: Dotted name of the ModelSpec, e.g. prefect_mlops.examples.flights.model
         start: First data version, as @3, or the day it was committed, as 2024-01-31; empty takes the first there is.
         end: Last data version or day, likewise; empty takes the newest.
-        promote: Judge against the champion, and let whoever passes replace it, as the train flow does.
+        promote: Judge against the champion, and let a version that passes replace it, as the train flow does.
         dry_run: Say what would be trained, and train nothing.
 
     Returns:
@@ -55,7 +55,7 @@ def backfill(
         BackendError: MLflow or storage failed; what was done is kept.
     """
     spec = load_spec(model)
-    with summarise_run("backfill", spec.name) as told:
+    with summarise_run("backfill", spec.name) as summary:
         if is_address(spec.dataset):
             raise ConfigError(f"{spec.name}: dataset {spec.dataset!r} is an address, which keeps no data versions")
         versions = versions_between(spec.dataset, start, end)
@@ -67,8 +67,8 @@ def backfill(
             line = line or (_planned(data) if dry_run else _replayed(model, spec, data, promote=promote))
             done.append(line)
             get_run_logger().info("%d of %d: %s", place, len(versions), line.sentence)
-        _tell(told, done)
-    create_markdown_artifact(markdown=_table(done), key=_key(spec.name), description=told.title)
+        _describe(summary, done)
+    create_markdown_artifact(markdown=_table(done), key=_key(spec.name), description=summary.title)
     return done
 
 
@@ -84,19 +84,21 @@ def backfill_version(model: str, data: int) -> Decision:
         The decision, as it would have been.
     """
     spec = load_spec(model)
-    with summarise_run("backfill-version", spec.name) as told:
+    with summarise_run("backfill-version", spec.name) as summary:
         best = _best_before(read_history(spec.name), spec, data)
-        trial = prepare_training_data(model, spec, f"@{data}", told)
-        challenger = train_challenger(trial)
+        training = prepare_training_data(model, spec, f"@{data}", summary)
+        challenger = train_challenger(training)
         against = load_model(spec.name, version=best) if best else None
-        judged = judge_challenger(trial, challenger, against, told)
-        _, version = register_challenger(trial, challenger, told, tags={mlflow_tags.BACKFILL: f"@{data}"}).result()
+        judged = judge_challenger(training, challenger, against, summary)
+        _, version = register_challenger(
+            training, challenger, summary, tags={mlflow_tags.BACKFILL: f"@{data}"}
+        ).result()
         decision = judged.decision.model_copy(update={"version": version.version, "url": version.url})
-        told.title = f"v{version.version} trained on @{data} {'passed' if judged.gate.passed else 'was refused'}"
-        told.say(
+        summary.title = f"v{version.version} trained on @{data} {'passed' if judged.gate.passed else 'was refused'}"
+        summary.say(
             f"Judged against {f'v{best}' if best else 'nothing: it is the first one'}.", f"Why: {decision.reason}."
         )
-        told.say("This was a backfill: the champion stays who it is.")
+        summary.say("This was a backfill: the champion stays who it is.")
         return decision
 
 
@@ -140,12 +142,12 @@ def _lines(entries: Sequence[Entry], spec: ModelSpec, *, promote: bool) -> list[
     return [Backfilled.model_validate(one["line"]) for one in mine]
 
 
-def _tell(told: RunSummary, done: list[Backfilled]) -> None:
+def _describe(summary: RunSummary, done: list[Backfilled]) -> None:
     counts = {state: sum(line.state == state for line in done) for state in dict.fromkeys(line.state for line in done)}
-    told.title = ", ".join(f"{count} {state}" for state, count in counts.items())
+    summary.title = ", ".join(f"{count} {state}" for state, count in counts.items())
     known = sum(line.again for line in done)
-    told.say(f"{len(done)} data versions, {known} of them done before." if known else f"{len(done)} data versions.")
-    told.say(*(line.sentence for line in done))
+    summary.say(f"{len(done)} data versions, {known} of them done before." if known else f"{len(done)} data versions.")
+    summary.say(*(line.sentence for line in done))
 
 
 def _key(model: str) -> str:

@@ -99,24 +99,24 @@ class Registering:
         return self.run.result(), self.version.result()
 
 
-def train_challenger(trial: TrainingData) -> Trained:
+def train_challenger(training: TrainingData) -> Trained:
     """Train on the training rows, after a search for good parameters where the spec asks for one."""
-    spec, split = trial.spec, trial.split
-    tuned = _tuned(trial) if spec.tune else None
+    spec, split = training.spec, training.split
+    tuned = _tuned(training) if spec.tune else None
     estimator = tuned.applied_to(spec.estimator) if tuned else spec.estimator
     challenger = train_model(estimator, split.X_train, split.y_train, seed=spec.seed)
-    rows = judging_rows(trial).drop(columns=spec.target)
+    rows = judging_rows(training).drop(columns=spec.target)
     scores = evaluate_model(
         challenger, rows, split.y_test, metrics=spec.metrics, order_by=spec.order_by, group_by=spec.group_by
     )
     return Trained(challenger, scores, tuned)
 
 
-def _tuned(trial: TrainingData) -> Tuned:
+def _tuned(training: TrainingData) -> Tuned:
     """Search on the training rows; in time order where the spec has one, for folds that look into the past only."""
-    spec, X, y = trial.spec, trial.split.X_train, trial.split.y_train
+    spec, X, y = training.spec, training.split.X_train, training.split.y_train
     assert spec.tune is not None  # noqa: S101 - asked by the caller
-    rows = trial.table.iloc[: len(X)]
+    rows = training.table.iloc[: len(X)]
     if spec.order_by:
         order = rows[spec.order_by].argsort(kind="stable")
         X, y = X.iloc[order], y.iloc[order]
@@ -135,28 +135,28 @@ def _tuned(trial: TrainingData) -> Tuned:
 
 
 def judge_challenger(
-    trial: TrainingData,
+    training: TrainingData,
     challenger: Trained,
     champion: LoadedModel | None,
-    told: RunSummary,
+    summary: RunSummary,
     *,
     extra: Sequence[Check] = (),
 ) -> Judged:
     """Judge a challenger against the champion.
 
     Args:
-        trial: rows to judge on.
+        training: rows to judge on.
         challenger: who wants to be champion.
-        champion: who is; None where nobody is.
-        told: gets the report as evidence, in place of one from before.
+        champion: who is; None where there is none.
+        summary: gets the report as evidence, in place of one from before.
         extra: checks of the challenger that count beside the gates.
     """
-    gate = judge_on(trial.spec, judging_rows(trial), challenger.estimator, champion)
-    told.reports[:] = [report for report in told.reports if report.kind != "gate"]
-    told.show(gate)
+    gate = judge_on(training.spec, judging_rows(training), challenger.estimator, champion)
+    summary.reports[:] = [report for report in summary.reports if report.kind != "gate"]
+    summary.show(gate)
     learned = lineage_of(challenger.estimator)
     decision = Decision(
-        model=trial.spec.name,
+        model=training.spec.name,
         decision="refused",
         reason="",
         metrics=challenger.scores.metrics,
@@ -164,51 +164,51 @@ def judge_challenger(
         data_digest=learned.digest if learned else None,
         replaced=champion.version.version if champion else None,
     )
-    return with_checks(Judged(gate, decision), extra, told)
+    return with_checks(Judged(gate, decision), extra, summary)
 
 
-def with_checks(judged: Judged, checks: Sequence[Check], told: RunSummary) -> Judged:
+def with_checks(judged: Judged, checks: Sequence[Check], summary: RunSummary) -> Judged:
     """Let more checks count than the gates, such as those of a rehearsal."""
     gate = judged.gate.model_copy(update={"checks": (*judged.gate.checks, *checks)})
-    told.reports[:] = [gate if report is judged.gate else report for report in told.reports]
+    summary.reports[:] = [gate if report is judged.gate else report for report in summary.reports]
     return Judged(gate, _decided(judged.decision, gate))
 
 
 def register_challenger(
-    trial: TrainingData, challenger: Trained, told: RunSummary, *, tags: dict[str, str] | None = None
+    training: TrainingData, challenger: Trained, summary: RunSummary, *, tags: dict[str, str] | None = None
 ) -> Registering:
     """Log the challenger to MLflow, with its evidence, and make it a version in the registry.
 
-    Whoever calls has other work to do meanwhile, and asks for the result then: most of this is waiting for a server.
+    Most of this waits for a server, so it is submitted: the caller works on and asks for the result later.
     """
-    rows = trial.split.X_test
-    facts = {mlflow_tags.SPEC: trial.dotted, mlflow_tags.SPEC_DIGEST: trial.spec.digest}
+    rows = training.split.X_test
+    facts = {mlflow_tags.SPEC: training.dotted, mlflow_tags.SPEC_DIGEST: training.spec.digest}
     if challenger.tuned:
         facts[mlflow_tags.TUNED] = json.dumps(challenger.tuned.params)
         facts[mlflow_tags.TUNED_RUN] = challenger.tuned.run_id
     run = log_run.submit(
         challenger.estimator,
         challenger.scores,
-        experiment=trial.spec.experiment,
+        experiment=training.spec.experiment,
         example=rows.head(),
         rehearsal=rows.head(MAX_ROWS),
-        reports=tuple(told.reports),
+        reports=tuple(summary.reports),
         tags={**facts, **(tags or {})},
     )
-    return Registering(run, register_model.submit(run, trial.spec.name, return_state=False))
+    return Registering(run, register_model.submit(run, training.spec.name, return_state=False))
 
 
-def measure_challenger(trial: TrainingData, challenger: Trained) -> Measurements:
+def measure_challenger(training: TrainingData, challenger: Trained) -> Measurements:
     """Measure what the challenger's card tells, and what its reference weighs columns by."""
-    measured: Measurements = measure_model(challenger.estimator, spec=trial.spec, split=trial.split)
+    measured: Measurements = measure_model(challenger.estimator, spec=training.spec, split=training.split)
     return measured
 
 
 def card_of(
-    trial: TrainingData,
+    training: TrainingData,
     challenger: Trained,
     measured: Measurements,
-    told: RunSummary,
+    summary: RunSummary,
     registered: tuple[LoggedRun, ModelVersion],
 ) -> Card:
     """Write the challenger's card; its page comes after the verdict and the evidence."""
@@ -216,10 +216,10 @@ def card_of(
     card: Card = write_card(
         challenger.estimator,
         measured=measured,
-        spec=trial.spec,
-        split=trial.split,
+        spec=training.spec,
+        split=training.split,
         scores=challenger.scores,
-        reports=told.reports,
+        reports=summary.reports,
         run=run,
         version=version,
         publish=False,
@@ -228,14 +228,14 @@ def card_of(
 
 
 def save_profile_of(
-    trial: TrainingData, challenger: Trained, measured: Measurements, run: LoggedRun
+    training: TrainingData, challenger: Trained, measured: Measurements, run: LoggedRun
 ) -> TrainingProfile:
     """Keep what the challenger was trained on, summarised: once it is champion, new data is compared with that."""
     kept: TrainingProfile = save_training_profile(
         challenger.estimator,
-        spec=trial.spec,
-        split=trial.split,
-        table=trial.table,
+        spec=training.spec,
+        split=training.split,
+        table=training.table,
         run=run,
         importances=measured.importances,
     )
@@ -244,16 +244,16 @@ def save_profile_of(
 
 @contextlib.contextmanager
 def training_lock(lease: Entry) -> Iterator[Entry]:
-    """Give the turn at the model back when the block is left by an error or a cancellation, with the reason.
+    """Release the training lock when the block is left by an error or a cancellation, and record the reason.
 
-    A killed process writes nothing; then the lease runs out. Every other end is written by `promote_model` or
+    A killed process writes nothing; then the lock expires. Every other end is written by `promote_model` or
     `refuse_model`.
     """
     try:
         yield lease
     except BaseException as error:
         reason = str(error) if isinstance(error, MLOpsError) else f"{type(error).__name__}: {error}"
-        with contextlib.suppress(Exception):  # what went wrong first is what has to be told
+        with contextlib.suppress(Exception):  # the first error is the one to report
             give_up(lease, reason)
         raise
 
@@ -265,7 +265,7 @@ def judge_on(spec: ModelSpec, rows: pd.DataFrame, challenger: Any, champion: Loa
         spec: gates, and the column of time that tells who was trained on what.
         rows: with the target; columns that a champion of another recipe needs are read now.
         challenger: fitted estimator.
-        champion: who is live; None where nobody is.
+        champion: who is live; None where there is none.
     """
     rows = with_columns_of(spec, rows, [challenger, *([champion.estimator] if champion else [])])
     new, note = _unseen(spec, rows, challenger, champion)
@@ -322,6 +322,6 @@ def _decided(decision: Decision, gate: Report) -> Decision:
 
 def reason_of(checks: Sequence[Check]) -> str:
     """Say what a decision rests on: the first few checks in full, the others are in the report."""
-    told = [check.sentence for check in checks[:MAX_REASONS]]
-    more = len(checks) - len(told)
-    return "; ".join([*told, *([f"and {more} more checks" if more > 1 else "and one more check"] if more else [])])
+    sentences = [check.sentence for check in checks[:MAX_REASONS]]
+    more = len(checks) - len(sentences)
+    return "; ".join([*sentences, *([f"and {more} more checks" if more > 1 else "and one more check"] if more else [])])

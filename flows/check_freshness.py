@@ -31,13 +31,13 @@ def check_freshness(dataset: Annotated[str, label("Dataset")]) -> Report:
         BackendError: storage failed.
     """
     spec = load_dataset(dataset)
-    with summarise_run("check-freshness", spec.name) as told:
+    with summarise_run("check-freshness", spec.name) as summary:
         if spec.late_after is None:
             raise ConfigError(f"dataset {spec.name!r} promises nothing: give its DatasetSpec a late_after")
         taken = [arrival for arrival in arrivals(spec.name) if arrival.version is not None]
         report = freshness(spec.name, taken[-1].at if taken else None, promise=spec.late_after)
-        told.title = "fresh" if report.passed else "late"
-        told.say(*(check.sentence for check in report.checks))
+        summary.title = "fresh" if report.passed else "late"
+        summary.say(*(check.sentence for check in report.checks))
         if not report.passed:
             emit_late_event(spec.name, report)
         return report

@@ -62,25 +62,25 @@ def decide(
         BackendError: MLflow or storage failed.
     """
     spec = load_spec(model)
-    with summarise_run("decide", spec.name) as told:
-        told.say(*filter(None, [repair_alias(spec.name)]))
+    with summarise_run("decide", spec.name) as summary:
+        summary.say(*filter(None, [repair_alias(spec.name)]))
         request = _request(spec, version)
         approval = _approval(spec, request, name.strip(), comment)
         if answer == "approve":
             challenger, champion = load_model(spec.name, version=request.version), find_model(spec.name)
             chosen = challenger.version
-            report = told.show(_examined(model, spec, challenger, champion, request, told))
+            report = summary.show(_examined(model, spec, challenger, champion, request, summary))
             decision = _decision(request, report, champion)
         else:
-            champion, chosen = None, _looked_up(spec, request)  # what nobody wants need not be loadable
+            champion, chosen = None, _looked_up(spec, request)  # a denied version need not be loadable
             decision = _refusal(request, approval)
         if decision.decision == "promoted":
             promote_model(chosen, decision=decision, recipe=request.recipe, replaces=champion, approval=approval)
         else:
             refuse_model(chosen, decision, recipe=request.recipe, approval=approval)
-        done: Decision = record_decision(chosen, decision, recipe=request.recipe, reports=told.reports)
-        told.title = f"v{done.version} {done.decision}, {approval.by} said {answer}"
-        told.say(f"Comment: {comment}" if comment else "There was no comment.", f"Why: {done.reason}.")
+        done: Decision = record_decision(chosen, decision, recipe=request.recipe, reports=summary.reports)
+        summary.title = f"v{done.version} {done.decision}, {approval.by} said {answer}"
+        summary.say(f"Comment: {comment}" if comment else "There was no comment.", f"Why: {done.reason}.")
         return done
 
 
@@ -129,15 +129,15 @@ def _examined(
     challenger: LoadedModel,
     champion: LoadedModel | None,
     request: Entry,
-    told: RunSummary,
+    summary: RunSummary,
 ) -> Report:
     """Rehearse the challenger, and judge it again where its rival has changed since."""
     rehearsal: Report = smoke_test_model(challenger.version, spec.limits)
     now = champion.version.version if champion else None
     if now == request.replaced:
         return rehearsal
-    told.say(f"v{now} became champion since v{request.version} was judged: it was judged against that one.")
-    rows = prepare_training_data(dotted, spec, _data(spec, challenger), told)
+    summary.say(f"v{now} became champion since v{request.version} was judged: it was judged against that one.")
+    rows = prepare_training_data(dotted, spec, _data(spec, challenger), summary)
     judging = rows.table if spec.order_by else rows.table.loc[rows.split.X_test.index]
     gate = judge_on(spec, judging, challenger.estimator, champion)
     return gate.model_copy(update={"checks": (*gate.checks, *rehearsal.checks)})

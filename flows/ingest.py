@@ -42,7 +42,7 @@ def ingest(
         BackendError: storage failed.
     """
     spec = load_dataset(dataset)
-    with summarise_run("ingest", spec.name) as told:
+    with summarise_run("ingest", spec.name) as summary:
         backlog = find_pending(spec, paths, verify=verify, dry_run=dry_run)
         left = list(backlog.left)
         done: list[Arrival] = []
@@ -50,17 +50,19 @@ def ingest(
             taken = ingest_files(batch, dataset=spec, dry_run=dry_run)
             done += taken.arrivals
             left += taken.left
-        _tell(told, done, left, dry_run=dry_run)
+        _describe(summary, done, left, dry_run=dry_run)
         if not dry_run and any(arrival.version is not None and not arrival.again for arrival in done):
             emit_data_event(spec.name, done)
         return Taken(arrivals=tuple(done), left=tuple(left))
 
 
-def _tell(told: RunSummary, done: list[Arrival], left: list[str], *, dry_run: bool) -> None:
+def _describe(summary: RunSummary, done: list[Arrival], left: list[str], *, dry_run: bool) -> None:
     new = [arrival for arrival in done if not arrival.again and arrival.state != "duplicate"]
     refused = [arrival for arrival in new if arrival.state == "refused"]
-    told.title = f"{len(new):,} new of {len(done):,} files, {len(refused):,} refused"
-    told.title += " (dry run: nothing was written)" if dry_run else ""
-    told.say(f"{sum(arrival.rows for arrival in new):,} rows committed, {sum(a.refused for a in new):,} in quarantine.")
-    told.say(*(f"{arrival.path}: {arrival.state}. {arrival.reason}" for arrival in done if arrival.reason))
-    told.say(*(f"Left: {sentence}" for sentence in left))
+    summary.title = f"{len(new):,} new of {len(done):,} files, {len(refused):,} refused"
+    summary.title += " (dry run: nothing was written)" if dry_run else ""
+    summary.say(
+        f"{sum(arrival.rows for arrival in new):,} rows committed, {sum(a.refused for a in new):,} in quarantine."
+    )
+    summary.say(*(f"{arrival.path}: {arrival.state}. {arrival.reason}" for arrival in done if arrival.reason))
+    summary.say(*(f"Left: {sentence}" for sentence in left))

@@ -12,14 +12,14 @@ FLOWS = ("ingest", "train", "monitor", "check-freshness", "backfill", "replay", 
 
 @flow(name="tidy")
 def maintenance() -> list[str]:
-    """Mark runs as crashed that give no sign of life, let aliases follow the history, end requests nobody answered.
+    """Mark runs as crashed that give no sign of life, let aliases follow the history, expire open requests.
 
     Returns:
         Names of the runs that were marked.
     """
-    with summarise_run("tidy", "flow runs and models") as told:
+    with summarise_run("tidy", "flow runs and models") as summary:
         dead = crash_zombie_runs(FLOWS)
         swept = sweep_models()
-        told.title = f"{len(dead)} runs dead, {len(swept)} models mended" if dead or swept else "all is well"
-        told.say(*(f"{name}: no sign of life; marked as crashed." for name in dead), *swept)
+        summary.title = f"{len(dead)} runs dead, {len(swept)} models mended" if dead or swept else "all is well"
+        summary.say(*(f"{name}: no sign of life; marked as crashed." for name in dead), *swept)
         return dead

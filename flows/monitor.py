@@ -69,13 +69,13 @@ def monitor(
         BackendError: MLflow or storage failed.
     """
     spec = load_spec(model)
-    with summarise_run("monitor", spec.name) as told:
-        told.say(*filter(None, [repair_alias(spec.name)]))
+    with summarise_run("monitor", spec.name) as summary:
+        summary.say(*filter(None, [repair_alias(spec.name)]))
         champion, newest = find_model(spec.name), [] if current else _newest(spec)
         if champion is None or not (current or newest):
-            _tell_none(told, spec, champion)
+            _describe_nothing_to_compare(summary, spec, champion)
             return None
-        report = _look(spec, champion, _recent(spec, current, newest), told, parts)
+        report = _compare(spec, champion, _recent(spec, current, newest), summary, parts)
     show_monitoring(spec.name)  # after the verdict, which is what a run's page shows first
     return report
 
@@ -89,10 +89,10 @@ class _Recent:
     version: int | None = None
 
 
-def _look(spec: ModelSpec, champion: LoadedModel, recent: _Recent, told: RunSummary, parts: int) -> Report:
-    """Compare, keep the look, tell others."""
+def _compare(spec: ModelSpec, champion: LoadedModel, recent: _Recent, summary: RunSummary, parts: int) -> Report:
+    """Compare, record the monitoring run, emit events."""
     version = champion.version.version
-    reference = _reference(spec, champion, told)
+    reference = _reference(spec, champion, summary)
     rows = _profiled(recent.table, spec, [*reference.features, reference.target], parts)
     key = profile_digest(rows)
     number = number_monitoring_run(spec.name, kind="drift", champion=version, key=key)
@@ -107,7 +107,7 @@ def _look(spec: ModelSpec, champion: LoadedModel, recent: _Recent, told: RunSumm
         html=_page_path(spec, recent.name),
         run=_run_of(champion, spec),
     )
-    told.show(report)
+    summary.show(report)
     record_monitoring_run(
         MonitoringRun(
             model=spec.name,
@@ -127,10 +127,10 @@ def _look(spec: ModelSpec, champion: LoadedModel, recent: _Recent, told: RunSumm
             flow_run=str(prefect.runtime.flow_run.id or ""),
         )
     )
-    if not report.passed:  # before others are told: whoever is woken finds it in the history
+    if not report.passed:  # before the event: a person it alerts finds the entry in the history
         note_entry(spec.name, "drifted", version=version, reason=report.summary)
     emit_event(report, about=spec.name)
-    _tell(told, report, champion, recent.name)
+    _describe(summary, report, champion, recent.name)
     return report
 
 
@@ -144,21 +144,21 @@ def _profiled(table: TableRef, spec: ModelSpec, columns: list[str], parts: int) 
     return merge_profiles(profiles.result())
 
 
-def _tell_none(told: RunSummary, spec: ModelSpec, champion: LoadedModel | None) -> None:
+def _describe_nothing_to_compare(summary: RunSummary, spec: ModelSpec, champion: LoadedModel | None) -> None:
     """Say what is missing: the first data of a new model wakes this flow before there can be an answer."""
-    told.title = "nothing to compare yet"
+    summary.title = "nothing to compare yet"
     missing = f"Nothing has arrived in dataset {spec.dataset!r}"
-    told.say(f"{missing}." if champion else f"{spec.name} has no champion yet: start train to make the first one.")
+    summary.say(f"{missing}." if champion else f"{spec.name} has no champion yet: start train to make the first one.")
 
 
-def _reference(spec: ModelSpec, champion: LoadedModel, told: RunSummary) -> TrainingProfile:
+def _reference(spec: ModelSpec, champion: LoadedModel, summary: RunSummary) -> TrainingProfile:
     """Find what the champion was trained on, summarised; summarise it now where that was not done or does not fit."""
     kept = find_training_profile(champion.version)
     if kept is not None and kept.preparation == spec.preparation:
         return kept
     table, split, exact = _training_rows(spec, champion)
     if not exact:
-        told.say(
+        summary.say(
             f"The rows of {spec.name} v{champion.version.version} could not be rebuilt exactly: the spec or its "
             "preparation has changed since. What is compared with is what today's spec makes of the same data version."
         )
@@ -214,16 +214,16 @@ def _run_of(champion: LoadedModel, spec: ModelSpec) -> LoggedRun:
     return LoggedRun(run_id=version.run_id, experiment=spec.experiment, model_uri=version.model_uri, url=version.url)
 
 
-def _tell(told: RunSummary, report: Report, champion: LoadedModel, name: str) -> None:
+def _describe(summary: RunSummary, report: Report, champion: LoadedModel, name: str) -> None:
     moved = [check for check in report.failures if check.subject]
     version = f"v{champion.version.version}"
-    told.title = "no drift" if report.passed else f"{name} has drifted"
-    told.say(
+    summary.title = "no drift" if report.passed else f"{name} has drifted"
+    summary.say(
         f"{name} {'looks like' if report.passed else 'no longer looks like'} what {version} was trained on.",
         f"{len(moved)} findings, most important first:" if moved else "No column moved by more than a trifle.",
         *(check.sentence for check in moved[:5]),
         *report.notes[:2],
     )
-    told.links += report.links
+    summary.links += report.links
     if champion.version.url:
-        told.links.append((f"Champion {version} in MLflow", champion.version.url))
+        summary.links.append((f"Champion {version} in MLflow", champion.version.url))

@@ -78,7 +78,7 @@ def replay(
         BackendError: storage failed.
     """
     spec = load_dataset(dataset)
-    with summarise_run("replay", spec.name) as told:
+    with summarise_run("replay", spec.name) as summary:
         rows = replay_quarantine(spec, paths, dry_run=dry_run)
         refused = find_refused(spec, paths)
         files: list[Arrival] = []
@@ -88,24 +88,26 @@ def replay(
             files += taken.arrivals
             left += taken.left
         done = Replayed(rows=rows, files=tuple(files), left=tuple(left), dry_run=dry_run)
-        _tell(told, done)
+        _describe(summary, done)
         if done.changed and not dry_run:
             lines = [replay.arrival for replay in rows if replay.arrival is not None]
             emit_data_event(spec.name, [*lines, *done.taken])
         return done
 
 
-def _tell(told: RunSummary, done: Replayed) -> None:
+def _describe(summary: RunSummary, done: Replayed) -> None:
     stay = sum(replay.left for replay in done.rows)
-    told.title = f"{done.count:,} rows came in" if done.changed else "nothing changed"
-    told.title += " (dry run: nothing was written)" if done.dry_run else ""
+    summary.title = f"{done.count:,} rows came in" if done.changed else "nothing changed"
+    summary.title += " (dry run: nothing was written)" if done.dry_run else ""
     if not (done.rows or done.files or done.left):
-        told.say("Nothing was refused that has not come in since.")
+        summary.say("Nothing was refused that has not come in since.")
         return
-    told.say(f"{stay:,} rows stay in quarantine; {len(done.taken):,} of {len(done.files):,} refused files were taken.")
-    told.say(*(_sentence(replay) for replay in done.rows))
-    told.say(*(f"{arrival.path}: {arrival.state}. {arrival.reason}" for arrival in done.files))
-    told.say(*(f"Left: {sentence}" for sentence in done.left))
+    summary.say(
+        f"{stay:,} rows stay in quarantine; {len(done.taken):,} of {len(done.files):,} refused files were taken."
+    )
+    summary.say(*(_sentence(replay) for replay in done.rows))
+    summary.say(*(f"{arrival.path}: {arrival.state}. {arrival.reason}" for arrival in done.files))
+    summary.say(*(f"Left: {sentence}" for sentence in done.left))
 
 
 def _sentence(replay: Replay) -> str:

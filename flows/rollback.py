@@ -33,12 +33,12 @@ def rollback(
 
     Raises:
         ConfigError: there is nothing to go back to, or the version was never champion.
-        ConflictError: somebody changed the champion in the same moment.
+        ConflictError: the champion changed in the same moment.
         BackendError: MLflow or storage failed.
     """
     spec = load_spec(model)
-    with summarise_run("rollback", spec.name) as told:
+    with summarise_run("rollback", spec.name) as summary:
         entry: Entry = roll_back_model(spec.name, to=version or None, why=why, by=name)
-        told.title = f"v{entry.version} is champion again"
-        told.say(f"v{entry.replaced} was taken back by {entry.by}.", f"Why: {entry.reason}")
+        summary.title = f"v{entry.version} is champion again"
+        summary.say(f"v{entry.replaced} was taken back by {entry.by}.", f"Why: {entry.reason}")
         return entry

@@ -67,7 +67,7 @@ def fingerprint_of(spec: ModelSpec, data: str, code: CodeState) -> RunFingerprin
 
 
 def _table(spec: ModelSpec, data: str) -> DeltaTable | None:
-    """Open the dataset; None for other kinds of tables, and where it is told later what is wrong."""
+    """Open the dataset; None for other kinds of tables, and where it cannot be opened: reading its rows reports why."""
     if is_address(spec.dataset) or (data and not (data.startswith("@") and data[1:].isdecimal())):
         return None
     try:

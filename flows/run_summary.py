@@ -1,4 +1,4 @@
-"""The first page of a run: its verdict in ten lines of plain words, written also when the run is stopped."""
+"""The summary of a run as an artifact: its outcome in about ten lines, written also when the run fails."""
 
 from __future__ import annotations
 
@@ -64,32 +64,32 @@ class RunSummary:
 @contextlib.contextmanager
 def summarise_run(kind: str, subject: str) -> Iterator[RunSummary]:
     """Publish the verdict when the block ends, well or stopped by one of our errors, and its reports after it."""
-    told = RunSummary(kind=kind, subject=subject)
+    summary = RunSummary(kind=kind, subject=subject)
     try:
-        yield told
+        yield summary
     except MLOpsError as error:
-        told.title = "stopped by a check" if isinstance(error, CheckError) else "stopped"
-        told.lines.insert(0, str(error))
-        _publish(told)
+        summary.title = "stopped by a check" if isinstance(error, CheckError) else "stopped"
+        summary.lines.insert(0, str(error))
+        _publish(summary)
         raise
-    _publish(told)
+    _publish(summary)
 
 
-def _publish(told: RunSummary) -> None:
+def _publish(summary: RunSummary) -> None:
     create_markdown_artifact(
-        markdown=told.to_markdown(),
-        key=_key("verdict", told.kind, told.subject),
-        description=f"{told.subject}: {told.title}"[:200],
+        markdown=summary.to_markdown(),
+        key=_key("verdict", summary.kind, summary.subject),
+        description=f"{summary.subject}: {summary.title}"[:200],
     )
-    for report in told.reports:
+    for report in summary.reports:
         create_markdown_artifact(
             markdown=report.to_markdown(),
-            key=_key(report.kind, told.subject),
+            key=_key(report.kind, summary.subject),
             description=report.summary[:200],
         )
-    for card in told.cards[-1:]:  # of a model that was judged again the last one counts
+    for card in summary.cards[-1:]:  # of a model that was judged again the last one counts
         create_markdown_artifact(
-            markdown=render_markdown(card), key=_key("card", told.subject), description=card.outcome[:200]
+            markdown=render_markdown(card), key=_key("card", summary.subject), description=card.outcome[:200]
         )
 
 

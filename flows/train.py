@@ -85,43 +85,43 @@ def train(
             a decision on a person's request closes the breaker.
 
     Returns:
-        The decision; the run is completed whether the challenger was promoted or refused. When somebody makes another
-        version champion meanwhile, the challenger is judged again, against that one.
+        The decision; the run is completed whether the challenger was promoted or refused. When another version
+        becomes champion meanwhile, the challenger is judged again, against that one.
 
     Raises:
         ConfigError: the spec or the request is wrong.
         DataCheckError: the data does not meet the spec's suite.
-        ConflictError: the run worked past its lease and another one took over. Nothing was decided.
+        ConflictError: the run held the lock for too long and another run took it. Nothing was decided.
         BackendError: MLflow or storage failed.
     """
     spec = load_spec(model)
-    with summarise_run("train", spec.name) as told:
+    with summarise_run("train", spec.name) as summary:
         if dry_run:
-            trial = prepare_training_data(model, spec, data, told)
-            judged = judge_challenger(trial, train_challenger(trial), find_model(spec.name), told)
-            return _tell(told, judged.decision.model_copy(update={"dry_run": True}))
-        entries = _history(spec, told)
-        if automatic and (held := _held_back(spec, data, entries, told)):
+            training = prepare_training_data(model, spec, data, summary)
+            judged = judge_challenger(training, train_challenger(training), find_model(spec.name), summary)
+            return _describe(summary, judged.decision.model_copy(update={"dry_run": True}))
+        entries = _history(spec, summary)
+        if automatic and (held := _held_back(spec, data, entries, summary)):
             return held
-        told.say(*filter(None, [repair_alias(spec.name)]))
+        summary.say(*filter(None, [repair_alias(spec.name)]))
         known = fingerprint_of(spec, data, code_of_run())
         if known and not force and (decided := decision_of(decided_before(entries, known))):
-            return _again(told, spec, decided, entries, automatic=automatic)
-        trial = prepare_training_data(model, spec, f"@{known.version}" if known else data, told)
-        taken = _taken(trial, known, force=force, automatic=automatic)
+            return _again(summary, spec, decided, entries, automatic=automatic)
+        training = prepare_training_data(model, spec, f"@{known.version}" if known else data, summary)
+        taken = _taken(training, known, force=force, automatic=automatic)
         if isinstance(taken, Guard):
-            return _braked(told, spec, taken)
+            return _braked(summary, spec, taken)
         if isinstance(taken, Decision):
-            return _again(told, spec, taken, read_history(spec.name), automatic=automatic)
+            return _again(summary, spec, taken, read_history(spec.name), automatic=automatic)
         with training_lock(taken) as lease:
-            return _tell(told, _decide(trial, lease, told))
+            return _describe(summary, _decide(training, lease, summary))
 
 
 def _taken(
-    trial: TrainingData, known: RunFingerprint | None, *, force: bool, automatic: bool
+    training: TrainingData, known: RunFingerprint | None, *, force: bool, automatic: bool
 ) -> Entry | Guard | Decision:
-    """Take the turn at the model, unless the same recipe was decided on the same rows."""
-    spec, recipe = trial.spec, trial.recipe
+    """Take the training lock, unless the same recipe was decided on the same rows."""
+    spec, recipe = training.spec, training.recipe
     decision: Decision | None = None if force else find_decision(spec.name, recipe)
     if decision:
         return decision
@@ -132,45 +132,45 @@ def _taken(
     return taken
 
 
-def _decide(trial: TrainingData, lease: Entry, told: RunSummary) -> Decision:
-    """Judge against the champion as it is in our training_lock, write the decision, tell others."""
-    name = trial.spec.name
-    challenger = train_challenger(trial)
-    judged = judge_challenger(trial, challenger, find_model(name), told)
-    registering = register_challenger(trial, challenger, told)
+def _decide(training: TrainingData, lease: Entry, summary: RunSummary) -> Decision:
+    """Compare with the champion while holding the lock, write the decision, emit events."""
+    name = training.spec.name
+    challenger = train_challenger(training)
+    judged = judge_challenger(training, challenger, find_model(name), summary)
+    registering = register_challenger(training, challenger, summary)
     measured: Measurements | None = None
     rehearsing: PrefectFuture[Report] | None = None
     rehearsed: tuple[Check, ...] = ()
     while True:
         to_rehearse = judged.gate.passed and not rehearsing
         if to_rehearse:  # in a process of its own, which takes as long as what is done here meanwhile
-            rehearsing = smoke_test_model.submit(registering.version, trial.spec.limits, return_state=False)
-        measured = measured or measure_challenger(trial, challenger)
+            rehearsing = smoke_test_model.submit(registering.version, training.spec.limits, return_state=False)
+        measured = measured or measure_challenger(training, challenger)
         run, version = registering.result()
         if to_rehearse and rehearsing:
-            save_profile_of(trial, challenger, measured, run)
+            save_profile_of(training, challenger, measured, run)
             rehearsed = rehearsing.result().checks
-            judged = with_checks(judged, rehearsed, told)
-        told.cards.append(card_of(trial, challenger, measured, told, (run, version)))
+            judged = with_checks(judged, rehearsed, summary)
+        summary.cards.append(card_of(training, challenger, measured, summary, (run, version)))
         try:
-            concluded = _conclude(trial, judged, version, lease)
+            concluded = _conclude(training, judged, version, lease)
             break
-        except ConflictError as lost:  # a rollback, an approval or a hand came between: the turn is ours still
+        except ConflictError as lost:  # a rollback, an approval or a manual change came first; the lock is still ours
             if not _still_ours(lease):
                 raise
-            told.say(f"Judged again: {lost}.")
-            judged = judge_challenger(trial, challenger, find_model(name), told, extra=rehearsed)
-    decision: Decision = record_decision(version, concluded, recipe=trial.recipe, reports=told.reports)
+            summary.say(f"Judged again: {lost}.")
+            judged = judge_challenger(training, challenger, find_model(name), summary, extra=rehearsed)
+    decision: Decision = record_decision(version, concluded, recipe=training.recipe, reports=summary.reports)
     emit_event(judged.gate, about=name)
-    if decision.decision == "refused" and (opened := open_breaker(name, trial.spec.retrain)):
-        told.say(f"Automatic training of {name} is stopped: {opened.reason}.", opened.advice)
+    if decision.decision == "refused" and (opened := open_breaker(name, training.spec.retrain)):
+        summary.say(f"Automatic training of {name} is stopped: {opened.reason}.", opened.advice)
         emit_stop_event(name, opened.reason)
     return decision
 
 
-def _conclude(trial: TrainingData, judged: Judged, version: ModelVersion, lease: Entry) -> Decision:
+def _conclude(training: TrainingData, judged: Judged, version: ModelVersion, lease: Entry) -> Decision:
     """Promote, ask for approval, or refuse."""
-    spec, decision, recipe = trial.spec, judged.decision, trial.recipe
+    spec, decision, recipe = training.spec, judged.decision, training.recipe
     if not judged.gate.passed:
         refuse_model(version, decision, recipe=recipe, lease=lease)
         return decision
@@ -189,67 +189,67 @@ def _still_ours(lease: Entry) -> bool:
     return held is not None and held.sequence == lease.sequence
 
 
-def _history(spec: ModelSpec, told: RunSummary) -> list[Entry]:
-    """Read the history, and ask whether the run that has the turn is alive, where there is one."""
+def _history(spec: ModelSpec, summary: RunSummary) -> list[Entry]:
+    """Read the history, and free the lock where the run that holds it has ended."""
     entries = read_history(spec.name)
     held = held_lock(entries)
     freed = free_training_lock(spec.name) if held and held.flow_run != str(prefect.runtime.flow_run.id or "") else ""
-    told.say(*filter(None, [freed]))
+    summary.say(*filter(None, [freed]))
     return read_history(spec.name) if freed else entries
 
 
-def _held_back(spec: ModelSpec, data: str, entries: Sequence[Entry], told: RunSummary) -> Decision | None:
-    """Look, before anything is read, whether an automatic run has something to do and may do it."""
+def _held_back(spec: ModelSpec, data: str, entries: Sequence[Entry], summary: RunSummary) -> Decision | None:
+    """Check, before anything is read, whether an automatic run has data and no guard holds it back."""
     run, now = str(prefect.runtime.flow_run.id or ""), datetime.now(timezone.utc)
-    brake = find_guard(entries, spec.retrain, now, automatic=True, flow_run=run)
-    if brake is not None:
-        return _braked(told, spec, brake)
+    guard = find_guard(entries, spec.retrain, now, automatic=True, flow_run=run)
+    if guard is not None:
+        return _braked(summary, spec, guard)
     if data or is_address(spec.dataset) or open_table(table_uri("datasets", spec.dataset)) is not None:
         return None
-    told.title = "nothing to learn from yet"
-    told.say(f"Nothing has arrived in dataset {spec.dataset!r}.")
+    summary.title = "nothing to learn from yet"
+    summary.say(f"Nothing has arrived in dataset {spec.dataset!r}.")
     return Decision(model=spec.name, decision="waiting", reason=f"nothing has arrived in dataset {spec.dataset!r} yet")
 
 
-def _braked(told: RunSummary, spec: ModelSpec, brake: Guard) -> Decision:
-    told.title = f"braked ({brake.kind})"
-    told.say("Nothing was trained, and nothing changed.", brake.advice)
-    told.say(f"What holds it: {brake.reason}.")
-    return Decision(model=spec.name, decision="braked", reason=f"{brake.kind}: {brake.reason}. {brake.advice}")
+def _braked(summary: RunSummary, spec: ModelSpec, guard: Guard) -> Decision:
+    summary.title = f"braked ({guard.kind})"
+    summary.say("Nothing was trained, and nothing changed.", guard.advice)
+    summary.say(f"What holds it: {guard.reason}.")
+    return Decision(model=spec.name, decision="braked", reason=f"{guard.kind}: {guard.reason}. {guard.advice}")
 
 
 def _again(
-    told: RunSummary, spec: ModelSpec, decision: Decision, entries: Sequence[Entry], *, automatic: bool
+    summary: RunSummary, spec: ModelSpec, decision: Decision, entries: Sequence[Entry], *, automatic: bool
 ) -> Decision:
     """Say what was decided before, and by which run.
 
-    A person who asks has looked, which is what the breaker waits for.
+    A person who starts the flow has seen the refusals, so the circuit breaker is closed.
     """
     if not automatic and breaker(entries, spec.retrain):
         note_entry(spec.name, "closed", reason="a person started train, and what it decided was known")
     first = next((one for one in reversed(entries) if one.kind in DECISIONS and one.version == decision.version), None)
     if first and first.flow_run and (page := url_for("flow-run", first.flow_run)):
-        told.links.append(("The run that decided it", page))
-    return _tell(told, decision.model_copy(update={"again": True}), champion_entry(entries))
+        summary.links.append(("The run that decided it", page))
+    return _describe(summary, decision.model_copy(update={"again": True}), champion_entry(entries))
 
 
-def _tell(told: RunSummary, decision: Decision, now: Entry | None = None) -> Decision:
-    """Put the decision into plain words; of one made before, also who is champion now."""
-    told.title, outcome = _words(decision, now)
+def _describe(summary: RunSummary, decision: Decision, now: Entry | None = None) -> Decision:
+    """Describe the decision in the summary; for an earlier decision, also who is champion now."""
+    summary.title, outcome = _words(decision, now)
     if decision.dry_run:
-        told.title += " (dry run: nothing was written)"
+        summary.title += " (dry run: nothing was written)"
     if decision.again:
-        told.title += " (decided before)"
-        told.say(
+        summary.title += " (decided before)"
+        summary.say(
             "The same recipe was decided on the same rows before; nothing was done. Start with force to decide again."
         )
     scores = ", ".join(f"{name} {value:.4f}" for name, value in decision.metrics.items())
-    told.say(outcome, f"Why: {decision.reason}.", f"Scores on rows it had not seen: {scores}.")
-    told.say(f"Trained on {decision.rows:,} rows, digest {decision.data_digest}.")
-    told.say(*(report.summary for report in told.reports if report.kind == "data"))
-    told.say(*(note for report in told.reports for note in report.notes))
+    summary.say(outcome, f"Why: {decision.reason}.", f"Scores on rows it had not seen: {scores}.")
+    summary.say(f"Trained on {decision.rows:,} rows, digest {decision.data_digest}.")
+    summary.say(*(report.summary for report in summary.reports if report.kind == "data"))
+    summary.say(*(note for report in summary.reports for note in report.notes))
     if decision.url:
-        told.links.append(("Model version in MLflow", decision.url))
+        summary.links.append(("Model version in MLflow", decision.url))
     return decision
 
 

@@ -45,30 +45,30 @@ class TrainingData:
     recipe: str
 
 
-def prepare_training_data(dotted: str, spec: ModelSpec, data: str, told: RunSummary) -> TrainingData:
+def prepare_training_data(dotted: str, spec: ModelSpec, data: str, summary: RunSummary) -> TrainingData:
     """Load, check, prepare and split the rows.
 
     Of Parquet and Delta tables only the columns are read that the spec needs (`ModelSpec.reading`), once. A suite that
     looks at other columns of a Delta table is asked first, chunk by chunk.
 
     Args:
-        dotted: name the spec was loaded by, for whoever trains the model again.
+        dotted: name the spec was loaded by, to train the model again.
         spec: the recipe.
         data: see `ModelSpec.source`.
-        told: gets the report on the data as evidence.
+        summary: gets the report on the data as evidence.
 
     Raises:
         DataCheckError: the data does not meet the spec's suite.
     """
     source, known = _known(spec.source(data))
-    table = spec.prepared(_checked_rows(spec, source, known, told))
+    table = spec.prepared(_checked_rows(spec, source, known, summary))
     split = split_table(table, spec.target, **spec.split_options, in_place=True)
     return TrainingData(dotted, spec, table, split, _recipe(spec, split))
 
 
-def judging_rows(trial: TrainingData) -> pd.DataFrame:
+def judging_rows(training: TrainingData) -> pd.DataFrame:
     """Return the test rows, with all columns that were read."""
-    return trial.table.iloc[len(trial.split.X_train) :]
+    return training.table.iloc[len(training.split.X_train) :]
 
 
 def with_columns_of(spec: ModelSpec, rows: pd.DataFrame, models: Iterable[Any]) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def with_columns_of(spec: ModelSpec, rows: pd.DataFrame, models: Iterable[Any]) 
 
 
 def _trained_on(model: Any) -> set[str]:
-    """Return the columns a model was trained on; none where nobody knows."""
+    """Return the columns a model was trained on; none where that is unknown."""
     learned = lineage_of(model)
     return set(learned.columns if learned else getattr(model, "feature_names_in_", ()))
 
@@ -119,7 +119,7 @@ def _known(source: str) -> tuple[str, TableRef | None]:
     """Return the address of exactly the rows there are now, and what is known of them before they are read."""
     try:
         known = described(source)
-    except MLOpsError:  # whatever is wrong is told, and tried again, when the rows are read
+    except MLOpsError:  # the error is raised, and the read retried, when the rows are read
         return source, None
     if known is None or not known.columns:
         return source, None
@@ -128,22 +128,22 @@ def _known(source: str) -> tuple[str, TableRef | None]:
     return f"{source}{at}", known.model_copy(update={"columns": kept})
 
 
-def _checked_rows(spec: ModelSpec, source: str, known: TableRef | None, told: RunSummary) -> pd.DataFrame:
+def _checked_rows(spec: ModelSpec, source: str, known: TableRef | None, summary: RunSummary) -> pd.DataFrame:
     """Read the columns that training needs, and ask the suite about those it looks at."""
     columns = spec.reading(known.columns) if known else []
     if known is None or not columns:
-        return _passed(without_marks(load_table(source)), spec, told)
+        return _passed(without_marks(load_table(source)), spec, summary)
     asked = _looked_at(spec, known.columns)
     if asked <= set(columns):
         rows: pd.DataFrame = load_table(source, columns=columns)
-        _passed(_with_names(rows, known.columns), spec, told)
+        _passed(_with_names(rows, known.columns), spec, summary)
         return rows
     if known.version is None:  # a file could be another one when it is read again
-        return _passed(load_table(source, columns=list(known.columns)), spec, told)[columns]
+        return _passed(load_table(source, columns=list(known.columns)), spec, summary)[columns]
     if not _names_matter(spec, asked - set(known.columns)):
         looked_at = {name: kind for name, kind in known.columns.items() if name in asked}
         known = known.model_copy(update={"columns": looked_at})
-    _passed(known, spec, told)
+    _passed(known, spec, summary)
     checked: pd.DataFrame = load_table(source, columns=columns)
     return checked
 
@@ -159,8 +159,8 @@ def _with_names(rows: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     return whole
 
 
-def _passed(table: Rows, spec: ModelSpec, told: RunSummary) -> Rows:
-    told.show(validate_table(table, spec.suite)).raise_for_failure()
+def _passed(table: Rows, spec: ModelSpec, summary: RunSummary) -> Rows:
+    summary.show(validate_table(table, spec.suite)).raise_for_failure()
     return table
 
 

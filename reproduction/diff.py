@@ -38,7 +38,7 @@ class DiffPart(Value):
     """One thing a model depends on, or one way to compare two models.
 
     Attributes:
-        state: ``same``, ``differs``, or ``unknown`` where it cannot be told.
+        state: ``same``, ``differs``, or ``unknown`` where it cannot be determined.
         sentence: what was seen.
     """
 
@@ -57,14 +57,14 @@ def differs(sentence: str) -> DiffPart:
 
 
 def unknown(sentence: str) -> DiffPart:
-    """Say why it cannot be told."""
+    """Say why it cannot be determined."""
     return DiffPart(state="unknown", sentence=sentence)
 
 
-def data_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
+def data_part(record: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     """Compare the training rows, cell by cell, through their digest."""
-    then, now = evidence.tags.data_digest, result.get("data")
-    source = evidence.tags.source
+    then, now = record.tags.data_digest, result.get("data")
+    source = record.tags.source
     where = f"{source.uri}@{source.version}" if source and source.version is not None else source.uri if source else ""
     if now is None:
         if result["stage"] == "data":
@@ -79,49 +79,49 @@ def data_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     )
 
 
-def code_part(evidence: RecordedRun, checkout: Checkout, result: Mapping[str, Any]) -> DiffPart:
+def code_part(record: RecordedRun, checkout: Checkout, result: Mapping[str, Any]) -> DiffPart:
     """Say whether the code was that of the run."""
     if checkout.lost:
         return unknown(checkout.problem)
-    commit = (evidence.tags.commit or "")[:10]
-    if wrong := checkout.problem or _other_code(evidence, checkout, result, commit):
+    commit = (record.tags.commit or "")[:10]
+    if wrong := checkout.problem or _other_code(record, checkout, result, commit):
         return differs(wrong)
-    if result.get("tunes") and evidence.tags.tuned is None:
+    if result.get("tunes") and record.tags.tuned is None:
         return unknown("the spec tunes its estimator, and the version does not say which parameters were found")
-    return same(f"commit {commit}" + (" with what was not committed" if evidence.diff else ""))
+    return same(f"commit {commit}" + (" with what was not committed" if record.diff else ""))
 
 
-def _other_code(evidence: RecordedRun, checkout: Checkout, result: Mapping[str, Any], commit: str) -> str:
+def _other_code(record: RecordedRun, checkout: Checkout, result: Mapping[str, Any], commit: str) -> str:
     """Say why the code that ran was not what made the model, although the commit is there; empty where it was."""
     library = str(result.get("library") or "")
     if checkout.library and library and not Path(library).resolve().is_relative_to(checkout.root or "/"):
         return f"prefect-mlops was imported from {library}, not from commit {commit}"
     if result["stage"] == "spec":
         return f"the spec cannot be had from commit {commit}: {result['failed']}"
-    recorded, here = evidence.tags.spec_digest, installed().get(LEARNER)
+    recorded, here = record.tags.spec_digest, installed().get(LEARNER)
     # The digest holds scikit-learn's version: with another one, it says nothing about the code.
-    if recorded and result["spec_digest"] != recorded and (evidence.packages or {}).get(LEARNER, here) == here:
+    if recorded and result["spec_digest"] != recorded and (record.packages or {}).get(LEARNER, here) == here:
         return f"commit {commit} has a spec of that name, but it is not the one that made the model"
     return ""
 
 
-def environment_part(evidence: RecordedRun, result: Mapping[str, Any], lock: Path | None) -> DiffPart:
+def environment_part(record: RecordedRun, result: Mapping[str, Any], lock: Path | None) -> DiffPart:
     """Compare what is installed with what was, or else with the lock; then the lock itself, and Python.
 
     Args:
-        evidence: of the version.
+        record: of the version.
         result: of training again.
         lock: lock file of the commit, where it has one.
     """
-    python, now = evidence.tags.environment.get("python"), platform.python_version()
+    python, now = record.tags.environment.get("python"), platform.python_version()
     seen = [f"Python {python} then, {now} now"] if python and python != now else []
-    packages, wording = evidence.packages, "then"
+    packages, wording = record.packages, "then"
     if packages is None and lock is not None:
         packages, wording = _locked(lock), "in the lock"
     moved = _moved(packages or {})
     if moved:
         seen.append(_listed([f"{name} {was} {wording}, {has} now" for name, was, has in moved]))
-    locked = evidence.tags.lock
+    locked = record.tags.lock
     if locked and result.get("lock") != locked:
         seen.append("the lock file is another one" if result.get("lock") else "the lock file is not in the commit")
     if seen:
@@ -162,9 +162,9 @@ def _locked(lock: Path) -> dict[str, str]:
     return pinned
 
 
-def seed_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
+def seed_part(record: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     """Compare the seed of the spec with the recorded one."""
-    then, now = evidence.tags.seed, result.get("seed")
+    then, now = record.tags.seed, result.get("seed")
     if then is None:
         return unknown("the version does not say which seed it had")
     if now is None:
@@ -174,10 +174,10 @@ def seed_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     return differs(f"the spec says {now}, the model was trained with {then:.20}")
 
 
-def hardware_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
+def hardware_part(record: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     """Compare platform, processor and thread counts, as far as they were recorded."""
-    recorded = evidence.tags.environment
-    # What the libraries said of their threads counts before variables, which they may not have followed.
+    recorded = record.tags.environment
+    # What the libraries reported of their threads counts before variables, which they may not have followed.
     left_out = ("python", *(THREAD_VARIABLES if "openmp_threads" in recorded else ()))
     then = {name: value for name, value in recorded.items() if name not in left_out}
     now = result.get("environment")
@@ -191,17 +191,17 @@ def hardware_part(evidence: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
     return same(", ".join(f"{name} {value}" for name, value in sorted(then.items())))
 
 
-def predictions_part(evidence: RecordedRun, result: Mapping[str, Any], out: Path) -> DiffPart:
+def predictions_part(record: RecordedRun, result: Mapping[str, Any], out: Path) -> DiffPart:
     """Compare what both models say, bit for bit: about the stored rows, and about every test row."""
     if result["stage"] != "done":
         return unknown(f"the model was not trained again: {result['failed']}")
     try:
-        compared = _pairs(evidence, out)
+        compared = _pairs(record, out)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:  # what was kept comes from the artifact store
         return unknown(f"the predictions made at training cannot be read: {one_line(error)}")
     wrong = [_unlike(word, then, now) for word, then, now in compared]
     if any(wrong):
-        return differs("; ".join(filter(None, [*wrong, _unstable(evidence, wrong, out)])))
+        return differs("; ".join(filter(None, [*wrong, _unstable(record, wrong, out)])))
     rows = " and ".join(f"{len(now['predict']):,} {word}" for word, _, now in compared)
     missing = "" if len(compared) > 1 else "; the predictions made at training were not kept"
     return same(f"{', '.join(compared[-1][2])} of {rows}, bit for bit{missing}")
@@ -210,21 +210,21 @@ def predictions_part(evidence: RecordedRun, result: Mapping[str, Any], out: Path
 Predictions: TypeAlias = "Mapping[str, np.ndarray[Any, Any]]"
 
 
-def _pairs(evidence: RecordedRun, out: Path) -> list[tuple[str, Predictions, Predictions]]:
-    """Return what was said then and now about the stored rows, where there are some, and about the test rows."""
+def _pairs(record: RecordedRun, out: Path) -> list[tuple[str, Predictions, Predictions]]:
+    """Return the predictions of both models for the stored rows, where there are some, and for the test rows."""
     pairs = [("test rows", _arrays(out / "test_then.npz"), _arrays(out / "test_now.npz"))]
-    if "rows" in evidence.files and "predictions" in evidence.files:
-        stored = _arrays(evidence.files["predictions"])
+    if "rows" in record.files and "predictions" in record.files:
+        stored = _arrays(record.files["predictions"])
         pairs.insert(0, ("stored rows", stored, _arrays(out / "stored_now.npz")))
     return pairs
 
 
-def _unstable(evidence: RecordedRun, wrong: Sequence[str], out: Path) -> str:
+def _unstable(record: RecordedRun, wrong: Sequence[str], out: Path) -> str:
     """Say whether the registered model itself no longer says about the stored rows what was kept."""
     if len(wrong) == 1 or wrong[1] or _unlike("", _arrays(out / "stored_then.npz"), _arrays(out / "stored_now.npz")):
         return ""
     return (
-        f"but {evidence.name}, asked again, says the same as the model trained again: what was kept at training was "
+        f"but {record.name}, asked again, says the same as the model trained again: what was kept at training was "
         "computed otherwise, as by several threads (n_jobs) whose order changes the last digit"
     )
 
@@ -268,11 +268,11 @@ def _distance(was: np.ndarray[Any, Any], has: np.ndarray[Any, Any]) -> str:
     return f", by {known.max():.3g} at most" if known.size else ""
 
 
-def content_part(evidence: RecordedRun, out: Path) -> DiffPart:
+def content_part(record: RecordedRun, out: Path) -> DiffPart:
     """Compare the stored models, whatever their files look like."""
     if not (out / "model.skops").exists():
         return unknown("there is no second model to compare with")
-    then = model_content(evidence.model)
+    then = model_content(record.model)
     paths = differing_paths(then, model_content(out / "model.skops"))
     counted = [path for path in paths if not path.startswith(READ_FROM)]
     if counted:

@@ -1,4 +1,4 @@
-"""What MLflow keeps with a model version about how it came to be, fetched to be checked."""
+"""A model version with the tags and artifacts of its run, downloaded to be compared."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def versions(lines: str) -> dict[str, str]:
 
 
 def fetch_recorded_run(name: str, which: int | str, folder: Path) -> RecordedRun:
-    """Download a version's model file and the evidence kept with its run.
+    """Download a version's model file and the artifacts of its run that are compared.
 
     Args:
         name: registered model.
@@ -90,7 +90,7 @@ def fetch_recorded_run(name: str, which: int | str, folder: Path) -> RecordedRun
         folder: an empty folder to download to.
 
     Returns:
-        The evidence.
+        The recorded run.
 
     Raises:
         ConfigError: no such version, with the nearest names; its run is gone; or its model is no skops file.

@@ -124,37 +124,35 @@ def reproduce_model(
     with sigterm_as_exit(), tempfile.TemporaryDirectory(prefix="prefect-mlops-reproduce-") as scratch:
         folder = Path(scratch).resolve()
         tell(f"fetching {name} {f'v{which}' if isinstance(which, int) else which} and what is known about it")
-        evidence = fetch_recorded_run(name, which, folder)
-        dotted = spec or evidence.tags.spec
+        record = fetch_recorded_run(name, which, folder)
+        dotted = spec or record.tags.spec
         if not dotted:
-            raise ConfigError(
-                f"{evidence.name} does not say which spec made it: give --spec, e.g. --spec flights.model"
-            )
-        commit = evidence.tags.commit
+            raise ConfigError(f"{record.name} does not say which spec made it: give --spec, e.g. --spec flights.model")
+        commit = record.tags.commit
         tell(f"checking out {f'commit {commit:.10}' if commit else 'its code'}")
-        with checked_out(project or Path.cwd(), commit, evidence.diff, keep=keep) as checkout:
+        with checked_out(project or Path.cwd(), commit, record.diff, keep=keep) as checkout:
             if checkout.problem:
                 tell(checkout.problem)
             tell("training again")
-            result = _retrained(evidence, checkout, dotted, folder, timeout=timeout)
+            result = _retrained(record, checkout, dotted, folder, timeout=timeout)
             tell("comparing")
-            return _compared(evidence, checkout, result, folder, keep=keep)
+            return _compared(record, checkout, result, folder, keep=keep)
 
 
 def _compared(
-    evidence: RecordedRun, checkout: Checkout, result: Mapping[str, Any], out: Path, *, keep: bool
+    record: RecordedRun, checkout: Checkout, result: Mapping[str, Any], out: Path, *, keep: bool
 ) -> Reproduced:
-    predictions = diff.predictions_part(evidence, result, out)
-    content = diff.content_part(evidence, out)
+    predictions = diff.predictions_part(record, result, out)
+    content = diff.content_part(record, out)
     return Reproduced(
-        model=evidence.version.name,
-        version=evidence.version.version,
+        model=record.version.name,
+        version=record.version.version,
         identical=predictions.state == content.state == "same",
-        data=diff.data_part(evidence, result),
-        code=diff.code_part(evidence, checkout, result),
-        environment=diff.environment_part(evidence, result, _lock(checkout.folder)),
-        seed=diff.seed_part(evidence, result),
-        hardware=diff.hardware_part(evidence, result),
+        data=diff.data_part(record, result),
+        code=diff.code_part(record, checkout, result),
+        environment=diff.environment_part(record, result, _lock(checkout.folder)),
+        seed=diff.seed_part(record, result),
+        hardware=diff.hardware_part(record, result),
         predictions=predictions,
         content=content,
         worktree=str(checkout.root) if keep and checkout.root else None,
@@ -167,44 +165,44 @@ def _lock(folder: Path) -> Path | None:
 
 
 def _retrained(
-    evidence: RecordedRun, checkout: Checkout, spec: str, folder: Path, *, timeout: float
+    record: RecordedRun, checkout: Checkout, spec: str, folder: Path, *, timeout: float
 ) -> Mapping[str, Any]:
     """Run the program that trains, in a process of its own that ends with this one."""
     order, log = folder / "order.json", folder / "retrain.log"
-    order.write_text(json.dumps(_order(evidence, checkout, spec, folder)), encoding="utf-8")
+    order.write_text(json.dumps(_order(record, checkout, spec, folder)), encoding="utf-8")
     # Run by its path: the commit may have none, or another one. -c leaves the current folder in sys.path alone.
     command = [sys.executable, "-c", "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"]
     child = start_child(
         "training again",
         [*command, str(Path(_retrain.__file__).resolve()), str(order)],
-        environment=_environment(evidence, checkout),
+        environment=_environment(record, checkout),
         log=log,
         folder=checkout.folder,
     )
     try:
         child.process.wait(timeout)
     except subprocess.TimeoutExpired:
-        raise BackendError(f"{evidence.name}: training again was stopped after {timeout:,.0f} s") from None
+        raise BackendError(f"{record.name}: training again was stopped after {timeout:,.0f} s") from None
     finally:
         stop_children([child])
     try:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         ended = f"ended with exit code {child.process.returncode}"
-        raise BackendError(f"{evidence.name}: training again {ended}; it said last: {tail(log, 1)}") from None
+        raise BackendError(f"{record.name}: training again {ended}; it said last: {tail(log, 1)}") from None
     return result
 
 
-def _order(evidence: RecordedRun, checkout: Checkout, spec: str, folder: Path) -> dict[str, Any]:
-    source = evidence.tags.source
-    comparable = "rows" in evidence.files and "predictions" in evidence.files
+def _order(record: RecordedRun, checkout: Checkout, spec: str, folder: Path) -> dict[str, Any]:
+    source = record.tags.source
+    comparable = "rows" in record.files and "predictions" in record.files
     return {
         "spec": spec,
         "addresses": list(_addresses(source, checkout)) if source else [],
         "version": f"@{source.version}" if source and source.version is not None else "",
-        "tuned": evidence.tuned,
-        "model": str(evidence.model),
-        "rows": str(evidence.files["rows"].parent) if comparable else None,
+        "tuned": record.tuned,
+        "model": str(record.model),
+        "rows": str(record.files["rows"].parent) if comparable else None,
         "trusted": sorted(trusted_types()),
         "out": str(folder),
     }
@@ -225,9 +223,9 @@ def _addresses(source: TableRef, checkout: Checkout) -> Iterator[str]:
         yield source.uri
 
 
-def _environment(evidence: RecordedRun, checkout: Checkout) -> dict[str, str]:
+def _environment(record: RecordedRun, checkout: Checkout) -> dict[str, str]:
     """Give the child as many threads as there were, and the commit's prefect-mlops where it has one."""
-    then = evidence.tags.environment
+    then = record.tags.environment
     variables = {name: value for name, value in os.environ.items() if name not in _THREADS}
     for name, measured in _THREADS.items():
         count = then.get(measured) or then.get(name.lower())

@@ -43,7 +43,7 @@ class Checkout:
 
 
 class _GitError(Exception):
-    """Git said no; the message is what it said."""
+    """Git refused; the message is its own."""
 
 
 @contextmanager

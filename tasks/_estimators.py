@@ -1,4 +1,4 @@
-"""What is asked of an estimator and its rows before anything is trained on them."""
+"""Checks of an estimator and its rows before training."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Batch:
 
     @contextmanager
     def _leaving(self, file: Landed) -> Iterator[None]:
-        """Leave a file that cannot be taken now for the next run: it holds nobody up."""
+        """Leave a file that cannot be taken now for the next run; the other files are taken."""
         try:
             yield
         except ConfigError as error:

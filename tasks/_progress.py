@@ -10,7 +10,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import get_run_context
 from prefect.exceptions import MissingContextError
 
-EVERY_S = 1.0  # nobody reads faster, and each update is a request to the server
+EVERY_S = 1.0  # each update is a request to the server
 
 
 class Progress:

@@ -59,7 +59,7 @@ def flow_run_id() -> str:
 
 
 def code_of_run() -> CodeState:
-    """Return the state of the checkout as the calling flow run found it; each look starts a process of git."""
+    """Return the state of the checkout as the calling flow run found it; each call starts a git process."""
     flow_run = prefect.runtime.flow_run.id
     return _code_of(str(flow_run), Path.cwd()) if flow_run else code_state()
 
@@ -126,7 +126,7 @@ def open_child(client: MlflowClient, experiment: str, who: Caller, *, key: str, 
 def adopt(client: MlflowClient, experiment: str, who: Caller, child: str, parent: str = "") -> str | None:
     """Settle on one parent after logging: the oldest stays, a twin's children move to it and the twin is deleted.
 
-    Whoever finishes last sees every parent there is, so after the last candidate of a flow run one parent is left.
+    The last one to finish sees every parent, so after the last candidate of a flow run one parent is left.
     The parent the child was made with need not be written again.
     """
     if who.flow_run_id is None:

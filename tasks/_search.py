@@ -123,7 +123,7 @@ class Search:
             state = TrialState.FAIL if trial.score is None else TrialState.COMPLETE
             with contextlib.suppress(
                 ValueError, TypeError, KeyError, AttributeError
-            ):  # a tag that somebody has changed
+            ):  # a tag that was edited in MLflow
                 self._study.add_trial(
                     create_trial(state=state, value=trial.score, params=trial.params, distributions=self.space)
                 )
@@ -204,13 +204,17 @@ class Search:
         self.trials.append(ended)
         if ended.score is None:
             self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
-            self.log.warning("trial %d failed with %s: %s", ended.number, told(ended.params), ended.reason)
+            self.log.warning("trial %d failed with %s: %s", ended.number, shown_params(ended.params), ended.reason)
             return
         self._study.tell(asked, ended.score)
         if best is None or best.score is None or ended.score > best.score:
             metric = self.place.metric
             self.log.info(
-                "trial %d is the best so far: %s %.4f with %s", ended.number, metric, ended.score, told(ended.params)
+                "trial %d is the best so far: %s %.4f with %s",
+                ended.number,
+                metric,
+                ended.score,
+                shown_params(ended.params),
             )
 
     def _settle(self) -> None:
@@ -223,7 +227,7 @@ class Search:
         """End what is under way; a fit cannot be stopped, but its thread ends with the fold."""
         self._stop.set()
         for trial, _ in self._pending.values():
-            with contextlib.suppress(Exception):  # what stopped the search is what has to be told
+            with contextlib.suppress(Exception):  # the error that stopped the search is the one to report
                 self.place.client.set_terminated(trial.run_id, "KILLED")
 
     def _summary(self, wanted: int) -> str:
@@ -232,8 +236,8 @@ class Search:
         return f"{estimator_name(self.question.estimator)}: {len(self.trials)} of {wanted} trials{score}"
 
 
-def told(params: Mapping[str, Any]) -> str:
-    """Say a combination in one line."""
+def shown_params(params: Mapping[str, Any]) -> str:
+    """Write a combination of parameters on one line."""
     return ", ".join(
         f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r:.80}" for name, value in params.items()
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 Scalar: TypeAlias = "bool | int | float | str | None"
-MAX_LISTED = 10_000  # combinations told apart one by one; in a larger space chance hardly ever repeats one
+MAX_LISTED = 10_000  # combinations distinguished one by one; in a larger space chance hardly ever repeats one
 _HOW = "give a list of choices, a (low, high) pair of whole numbers or of floats, or an Optuna distribution"
 
 
@@ -63,7 +63,7 @@ def listed(space: Mapping[str, BaseDistribution]) -> Iterator[dict[str, Scalar]]
 
 
 def _values(distribution: BaseDistribution) -> list[Any] | range | None:
-    """List the values of a distribution; None where they are not countable by hand."""
+    """List the values of a distribution; None where they cannot be listed."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     if isinstance(distribution, CategoricalDistribution):

@@ -66,7 +66,7 @@ def _bounded(run_name: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, A
 
 
 def run_logger() -> logging.Logger | logging.LoggerAdapter[Any]:
-    """Return the logger whose lines appear on the run's page; a plain one when a task's function is called by hand."""
+    """Return the logger whose lines appear on the run's page; a plain one outside of a run."""
     try:
         return get_run_logger()
     except MissingContextError:

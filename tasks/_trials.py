@@ -64,7 +64,7 @@ class Trial:
 
 
 def read_trials(place: SearchStore) -> list[Trial]:
-    """Return the ended trials of a search in their order, from whichever flow run, and end those a kill left behind.
+    """Return the ended trials of a search in their order, of every flow run, and end those of killed runs.
 
     Failed ones count only where another one worked: when all failed, the cause may have gone since.
     """
@@ -131,7 +131,7 @@ def _left_behind(run: Run, who: Caller) -> bool:
 
 
 def _read(run: Run, metric: str) -> Trial | None:
-    """Read a trial back; None for one that has not ended by itself, or whose tags somebody changed."""
+    """Read a trial back; None for one that has not ended by itself, or whose tags were edited in MLflow."""
     tags, score = run.data.tags, run.data.metrics.get(metric)
     failed = run.info.status == "FAILED" and mlflow_tags.SEARCH_REASON in tags
     if not failed and (run.info.status != "FINISHED" or score is None):

@@ -28,7 +28,7 @@ def request_approval(
     recipe: str = "",
     lease: Entry | None = None,
 ) -> Entry:
-    """Write into the history that a person is asked, and tell others by the event ``prefect-mlops.approval.requested``.
+    """Record a request for approval in the history, and emit the event ``prefect-mlops.approval.requested``.
 
     Nothing waits: the run ends, and the flow ``decide`` acts on the answer.
 
@@ -36,15 +36,15 @@ def request_approval(
         version: the challenger's.
         decision: what the gates said, and which champion it was judged against.
         expires: how long the request waits.
-        approvers: who may answer, to be told.
+        approvers: who may answer; part of the event.
         recipe: names what the decision rests on.
-        lease: from `take_training_lock`; the turn ends with this.
+        lease: from `take_training_lock`; the lock is freed by this.
 
     Returns:
         The request.
 
     Raises:
-        ConflictError: another version became champion meanwhile, or the lease ran out and another run took over.
+        ConflictError: another version became champion meanwhile, or the lock expired and another run took it.
         BackendError: storage failed; retried.
     """
     made = lock.conclusion_on("requested", version, decision, recipe=recipe, lease=lease, flow_run=flow_run_id())
@@ -75,12 +75,12 @@ def find_request(name: str) -> Entry | None:
 
 @step("check-approver-{request.model}-v{request.version}", backend=True)
 def check_approver(request: Entry, name: str, approvers: Sequence[str]) -> bool:
-    """Tell whether a person may answer a request; that somebody tried who may not is written into the history.
+    """Tell whether a person may answer a request; a refused attempt is recorded in the history.
 
     Args:
         request: from `find_request`.
         name: who answers.
-        approvers: names, and groups as ``@group`` (`Settings.groups`); empty for anybody with a name.
+        approvers: names, and groups as ``@group`` (`Settings.groups`); empty for every named person.
 
     Returns:
         True when they may.

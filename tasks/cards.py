@@ -42,7 +42,7 @@ def _run_name(parameters: dict[str, Any]) -> str:
 
 
 @step(_run_name, backend=True)
-def write_card(  # noqa: PLR0913 - all but the model by name, and what is told comes from as many places
+def write_card(  # noqa: PLR0913 - keyword-only but for the model
     model: Any,
     *,
     spec: ModelSpec,

@@ -1,4 +1,4 @@
-"""Tell others what became of a dataset's files."""
+"""Emit the events of a dataset: committed, refused and late files."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def _limits(spec: ModelSpec | None, min_change: float | None, max_drifted_share:
 
 
 def _known_columns(spec: ModelSpec | None, columns: Sequence[str] | None) -> list[str] | None:
-    """Return the columns to read; None where that cannot be told before reading."""
+    """Return the columns to read; None where that is unknown before reading."""
     if columns is not None and not isinstance(columns, str):
         return list(columns)
     return [*spec.features, spec.target] if spec and spec.features else None

@@ -55,7 +55,7 @@ def evaluate_model(
         ConfigError: unknown metric, or one that does not fit model or target; a column that is not there.
         DataCheckError: no rows, or a score that is not defined on these rows.
 
-    Source: `sklearn.metrics.get_scorer`; the intervals as told by `core.evaluation.influence_functions`.
+    Source: `sklearn.metrics.get_scorer`; the intervals as in `core.evaluation.influence_functions`.
     """
     from prefect_mlops.core.evaluation.estimates import measure
     from prefect_mlops.core.evaluation.intervals import shown

@@ -1,4 +1,4 @@
-"""Take a turn at a model, and write into its history what became of it."""
+"""The training lock of a model, and its history: decisions, the circuit breaker, notes."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def take_training_lock(
     recipe: str = "",
     details: dict[str, Any] | None = None,
 ) -> Entry | Guard | Decision:
-    """Take the turn at a model: until it is over or its lease runs out, no other run trains it.
+    """Take the training lock of a model: until it is freed or expires, no other run trains the model.
 
     Args:
         model: registered model.
-        retrain: what holds trainings back, and how long a lease lasts.
+        retrain: the guards that hold trainings back, and how long the lock is held.
         automatic: started by a trigger or schedule, which cool-down and breaker hold back.
-        recipe: what is going to be decided on; empty takes the turn whether it was decided before or not.
-        details: what the lease notes; plain JSON.
+        recipe: run fingerprint; empty takes the lock whether or not it was decided on before.
+        details: kept with the lock's entry; plain JSON.
 
     Returns:
-        The lease, for `promote_model` and `refuse_model`; or what holds the training back; or what another run
-        decided on this recipe meanwhile.
+        The lock's entry, for `promote_model` and `refuse_model`; or the guard that holds the training back; or what
+        another run decided on this recipe meanwhile.
 
     Raises:
         BackendError: storage failed; retried.
@@ -72,14 +72,14 @@ def refuse_model(
         version: from `register_model`.
         decision: why.
         recipe: names what the decision rests on, for `find_decision`.
-        lease: from `take_training_lock`; the turn ends with this.
+        lease: from `take_training_lock`; the lock is freed by this.
         approval: who refused it, where a person did.
 
     Returns:
         The entry.
 
     Raises:
-        ConflictError: the lease ran out and another run took over.
+        ConflictError: the lock expired and another run took it.
         BackendError: storage failed; retried.
     """
     made = lock.conclusion_on("refused", version, decision, recipe=recipe, lease=lease, flow_run=flow_run_id())
@@ -209,16 +209,16 @@ def note_entry(
 
 @step("free-{model}", backend=True)
 def free_training_lock(model: str) -> str:
-    """Give back the turn of a run that has ended without doing so, as one that was killed.
+    """Free the training lock of a run that has ended without freeing it, as one that was killed.
 
-    Without it the model would wait until the lease runs out. That a killed run has ended is noticed by its worker, or
+    Without it the model would wait until the lock expires. That a killed run has ended is noticed by its worker, or
     by the flow ``maintenance``.
 
     Args:
         model: registered model.
 
     Returns:
-        What was done, in a sentence; empty where nobody holds a turn, or its run is still at work.
+        What was done, in a sentence; empty where the lock is free, or its run is still running.
 
     Raises:
         BackendError: storage or Prefect's API failed; retried.

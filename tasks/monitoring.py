@@ -1,4 +1,4 @@
-"""Number the looks at a champion, keep them, and show their history."""
+"""Number the monitoring runs of a champion for alpha spending, record them, show their history."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @step("number-{kind}-look-{model}", backend=True)
 def number_monitoring_run(model: str, *, kind: MonitoringKind, champion: int, key: str) -> int:
-    """Return the number a look has or would get, which sets the level of its test: `core.drift.monitoring.level_of`.
+    """Return the number a monitoring run has or would get; it sets the level of its test, `monitoring.level_of`.
 
     Args:
         model: registered model.
         kind: ``drift`` or ``performance``.
         champion: version looked at.
-        key: what makes it the same look, e.g. a digest of the new rows.
+        key: idempotency key, e.g. a digest of the new rows.
 
     Returns:
         The number, from 1.
@@ -34,14 +34,14 @@ def number_monitoring_run(model: str, *, kind: MonitoringKind, champion: int, ke
 
 @step("record-{look.kind}-look-{look.model}", backend=True)
 def record_monitoring_run(look: MonitoringRun) -> MonitoringRun:
-    """Keep a look, once for each key.
+    """Record a monitoring run, once for each key.
 
     Args:
         look: as it was judged, with the number from `number_monitoring_run`.
 
     Returns:
-        The look as it is kept: the first one of its key, or this one, with the next number when another run took its
-        own meanwhile.
+        The monitoring run as it is stored: the first one of its key, or this one, with the next number when another run
+        took its own meanwhile.
 
     Raises:
         BackendError: storage failed; retried.
@@ -51,7 +51,7 @@ def record_monitoring_run(look: MonitoringRun) -> MonitoringRun:
 
 @step("show-looks-{model}", backend=True)
 def show_monitoring(model: str, looks: Sequence[MonitoringRun] | None = None) -> str:
-    """Show the looks at a model as a markdown artifact: a picture of what changed, and tables of the last looks.
+    """Show the monitoring runs of a model as a markdown artifact: a plot of changes, tables of the last runs.
 
     Its key is ``drift-history-<model>``, so that Prefect keeps all of them in one place. When the picture cannot be
     drawn the tables stand alone.
@@ -71,8 +71,10 @@ def show_monitoring(model: str, looks: Sequence[MonitoringRun] | None = None) ->
     from prefect_mlops.core.drift.monitoring_page import history_page
 
     shown = monitoring.read_monitoring_runs(model) if looks is None else list(looks)
-    failed = sum(not look.passed for look in shown)
+    failed = sum(not run.passed for run in shown)
     page = history_page(model, shown)
-    told = f"{len(shown)} {'look' if len(shown) == 1 else 'looks'} at {model}, {failed} failed"
+    description = f"{len(shown)} {'look' if len(shown) == 1 else 'looks'} at {model}, {failed} failed"
     # In a synchronous task the call returns the id itself; its declared type also covers coroutines.
-    return str(create_markdown_artifact(markdown=page, key=slug(f"drift-history-{model}"), description=told[:200]))
+    return str(
+        create_markdown_artifact(markdown=page, key=slug(f"drift-history-{model}"), description=description[:200])
+    )

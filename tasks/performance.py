@@ -1,4 +1,4 @@
-"""Has the live model become worse? Its stored predictions, scored as the truth comes in."""
+"""Has the live model degraded? Its stored predictions, scored with the labels as they arrive."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def evaluate_live(  # noqa: PLR0913 - two tables that others wrote need their co
         confidence: that a year without decay is a year without an alarm.
         columns: names of the columns where they differ: of ``id``, ``at``, ``prediction``, ``version``, ``label_id``,
             ``label``, ``label_at``.
-        version: only predictions of this version of the model, told by the column ``version``.
+        version: only predictions of this version of the model, by the column ``version``.
         positive: the positive class of a binary target; None takes the last in order, as scikit-learn does.
-        now: look back as of this moment; what came later is left out.
+        now: evaluate as of this moment; later rows are left out.
         subject: what is judged, in the report's title.
 
     Returns:

@@ -48,7 +48,7 @@ def find_model(name: str, alias: str = CHAMPION) -> LoadedModel | None:
         The model, loaded by the safe loader, or None.
 
     Raises:
-        ConfigError: the stored model is not in skops format or holds types nobody allowed.
+        ConfigError: the stored model is not in skops format or holds types that are not trusted.
         BackendError: MLflow failed; retried.
     """
     client = mlflow_client()
@@ -129,16 +129,16 @@ def promote_model(
         alias: which role it takes; only ``champion`` has a history.
         decision: why; None where nothing was judged.
         recipe: names what the decision rests on, for `find_decision`.
-        lease: from `take_training_lock`; the turn ends with this.
-        replaces: champion it was judged against, None for none; left out, whoever is champion is replaced.
+        lease: from `take_training_lock`; the lock is freed by this.
+        replaces: champion it was judged against, None for none; by default the present champion is replaced.
         approval: who agreed, and to which request.
 
     Returns:
         The version with its alias.
 
     Raises:
-        ConflictError: another version became champion meanwhile, which is named; the lease ran out and another run
-            took over; or somebody else answered the request.
+        ConflictError: another version became champion meanwhile, which is named; the lock expired and another run
+            took it; or another person answered the request.
         BackendError: MLflow or the lake failed; retried.
     """
     if alias != CHAMPION:
@@ -156,13 +156,13 @@ def promote_model(
 def carry_out(name: str, *, champion: Entry | None = None, repaired: str = "", by_hand: bool = False) -> Entry | None:
     """Point the alias at whom the history names as champion, until both agree.
 
-    Whoever sets the alias late, after another promotion, finds that one in the history and sets the alias again.
+    Idempotent: a run that sets the alias late, after another promotion, reads that one and sets the alias again.
 
     Args:
         name: registered model.
-        champion: entry that was written a moment ago; None looks into the history who it is.
+        champion: entry that was written a moment ago; None reads it from the history.
         repaired: what was wrong, in a sentence, where this is a repair.
-        by_hand: somebody had moved the alias by hand.
+        by_hand: the alias had been moved in MLflow.
 
     Returns:
         The entry of the champion; None where there is none.
@@ -233,7 +233,7 @@ def roll_back_model(name: str, *, to: int | None = None, why: str, by: str = PER
 
     Raises:
         ConfigError: there is nothing to go back to, `to` was never champion, or the registry has it no more.
-        ConflictError: somebody changed the champion in the same moment.
+        ConflictError: the champion changed in the same moment.
         BackendError: MLflow or the lake failed; retried.
     """
     if not why.strip():
@@ -252,7 +252,7 @@ def roll_back_model(name: str, *, to: int | None = None, why: str, by: str = PER
 
 @step("repair-alias-{name}", backend=True)
 def repair_alias(name: str) -> str:
-    """Let MLflow's alias follow the history, where a crash kept it behind or somebody moved it by hand.
+    """Let MLflow's alias follow the history, where a crash left it behind or it was moved in MLflow.
 
     Args:
         name: registered model.
@@ -284,10 +284,10 @@ def repair_alias(name: str) -> str:
 
 @step("sweep-models", backend=True)
 def sweep_models() -> list[str]:
-    """Repair the alias of every model that has a history, and write requests that nobody answered down as refused.
+    """Repair the alias of every model that has a history, and record requests that expired as refused.
 
     Returns:
-        What was done, a sentence for each model; also what failed, which keeps nobody from the others.
+        What was done, a sentence for each model; also what failed, which does not stop the others.
 
     Raises:
         BackendError: the lake failed; retried.

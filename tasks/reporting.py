@@ -1,4 +1,4 @@
-"""What to do with a report: stop on it, tell others, show it."""
+"""What to do with a report: stop on it, emit an event, publish an artifact."""
 
 from __future__ import annotations
 

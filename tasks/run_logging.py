@@ -78,7 +78,7 @@ def log_run(
         Where it was written, with the address of exactly this model.
 
     Raises:
-        ConfigError: the model holds types nobody allowed, or cannot be stored in the skops format.
+        ConfigError: the model holds types that are not trusted, or cannot be stored in the skops format.
         BackendError: MLflow failed; retried.
 
     Source: MLflow tracking and logged models; `skops.io` for the model file.
@@ -90,7 +90,7 @@ def log_run(
         folder = Path(scratch)
         _save_model(model, example, folder / "model")
         _save_evidence(reports, lineage, code, folder / "evidence")
-        _save_rehearsal(model, example if rehearsal is None else rehearsal, folder / "evidence")
+        _save_smoke_test_rows(model, example if rehearsal is None else rehearsal, folder / "evidence")
         where = _runs.experiment_id(client, experiment)
         parent = _runs.open_parent(client, where, who)
         key = _runs.candidate_key(who, model, lineage.digest if lineage else None)
@@ -210,8 +210,8 @@ def _save_evidence(reports: Sequence[Report], lineage: Lineage | None, code: Cod
         (folder / mlflow_tags.UNCOMMITTED_DIFF).write_text(code.diff, encoding="utf-8")
 
 
-def _save_rehearsal(model: Any, rows: pd.DataFrame | None, folder: Path) -> None:
-    """Keep rows to rehearse on, or say in the run's log why there are none and what that means."""
+def _save_smoke_test_rows(model: Any, rows: pd.DataFrame | None, folder: Path) -> None:
+    """Keep rows for the smoke test, or log why there are none."""
     refused = (
         "no example was given"
         if rows is None

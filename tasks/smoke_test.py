@@ -32,7 +32,7 @@ def smoke_test_model(version: ModelVersion, limits: Limits | None = None) -> Rep
     """Load a version from the registry in a clean process, and ask it again for what it predicted at training.
 
     The process has the path of this one and none of its secrets; it takes the model with the safe loader only. What it
-    costs to run is measured there too: without a limit it is told in a note.
+    costs to run is measured there too: without a limit it is reported in a note.
 
     Args:
         version: from `register_model`.

@@ -76,7 +76,7 @@ def trace_version(name: str, which: int | str | None = None) -> Trace:
         **describe_run(traced, found.tags or {} if found else {}),
         decisions=tuple(about),
         champion=champion is not None and champion.version == number,
-        reigns=tuple(reign for reign in champion_periods(entries) if reign.version == number),
+        reigns=tuple(period for period in champion_periods(entries) if period.version == number),
         **_decided(about),
         unknown=(*traced.unknown, *(problem or _undecided(about, champion))),
     )
@@ -134,12 +134,12 @@ def _decided(about: list[Entry]) -> dict[str, Any]:
     """Return the fields of a trace that the history tells: the last decision, and the last answer of a person."""
     decision = about[-1] if about else None
     answers = [entry.details["approval"] for entry in about if isinstance(entry.details.get("approval"), dict)]
-    crown = next((entry for entry in reversed(about) if entry.kind in PROMOTING), None)
+    promotion = next((entry for entry in reversed(about) if entry.kind in PROMOTING), None)
     try:
         approval = Approval.model_validate(answers[-1]) if answers else None
     except ValidationError:  # of a newer version of this library
         approval = Approval(by=str(answers[-1].get("by", "")), comment=json.dumps(answers[-1]))
-    return {"decision": decision, "approval": approval, "replaced": crown.replaced if crown else None}
+    return {"decision": decision, "approval": approval, "replaced": promotion.replaced if promotion else None}
 
 
 def _undecided(about: list[Entry], champion: Entry | None) -> Iterator[str]:

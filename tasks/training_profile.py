@@ -1,4 +1,4 @@
-"""Keep with a model what it was trained on, summarised, so that new data is compared with it at once."""
+"""The training profile: a summary of the training rows, kept with the model for drift detection."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def save_training_profile(
         spec: its recipe.
         split: training rows; of the test rows the model's predictions are summarised, and what each feature is worth.
         table: what the split was made of, for the order in time where the spec has an ``order_by``: neighbouring rows
-            tell what changes are usual. Without it rows are taken in their own order.
+            give the block baseline. Without it rows are taken in their own order.
         run: MLflow run that gets the folder ``reference/``; None keeps nothing.
         importances: what each feature is worth, where that is known already, as from the model's card.
 

@@ -27,7 +27,7 @@ from prefect_mlops.tasks._estimators import require_classes, require_rows, seede
 from prefect_mlops.tasks._events import slug
 from prefect_mlops.tasks._folds import cut_rows
 from prefect_mlops.tasks._progress import Progress
-from prefect_mlops.tasks._search import Question, Search, told
+from prefect_mlops.tasks._search import Question, Search, shown_params
 from prefect_mlops.tasks._space import distributions_of
 from prefect_mlops.tasks._step import run_logger, step
 from prefect_mlops.tasks._trials import SearchStore
@@ -218,8 +218,8 @@ def _tuned(search: Search, known: int, seconds: float) -> Tuned:
     if best is None or best.score is None:
         name = estimator_name(search.question.estimator)
         raise ConfigError(
-            f"tune_model: none of {len(failed)} trials of {name} worked. The first, with {told(failed[0].params)}: "
-            f"{failed[0].reason}"
+            f"tune_model: none of {len(failed)} trials of {name} worked. The first, with "
+            f"{shown_params(failed[0].params)}: {failed[0].reason}"
         )
     metric = search.place.metric
     run_logger().info(
@@ -228,7 +228,7 @@ def _tuned(search: Search, known: int, seconds: float) -> Tuned:
         known,
         metric,
         best.score,
-        told(best.params),
+        shown_params(best.params),
     )
     return Tuned(
         params=best.params,

@@ -1,4 +1,4 @@
-"""What the registry notes of the history, so that a history written anew is found out: `core.promotion.tampering`."""
+"""Anchors of the history: hashes of entries as tags of model versions, for `core.promotion.tampering`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def note_decision(client: MlflowClient, name: str, version: int) -> None:
-    """Note the newest decision on a version; nothing where the history has none."""
+    """Anchor the newest decision on a version; nothing where the history has none."""
     about = [one for one in read_history(name) if one.version == version and one.kind in DECISIONS]
     if about:
         note(client, about[-1])

@@ -1,4 +1,4 @@
-"""The one door to MLflow: a client with explicit ids, its failures in our words, and a version's files."""
+"""A client of MLflow with explicit ids, its failures as errors of ours, and the files of versions and runs."""
 
 from __future__ import annotations
 
