@@ -12,7 +12,7 @@ FLOWS = ("ingest", "train", "monitor", "check-freshness", "backfill", "replay", 
 
 @flow(name="tidy")
 def maintenance() -> list[str]:
-    """Mark runs as crashed that give no sign of life, let aliases follow the history, expire open requests.
+    """Mark runs as crashed that give no sign of life, let aliases follow the history, expire overdue requests.
 
     Returns:
         Names of the runs that were marked.
