@@ -51,7 +51,7 @@ def history_uri(model: str) -> str:
 
 
 def monitoring_uri(model: str) -> str:
-    """Return the address of a model's looks; the table has the name of its history.
+    """Return the address of a model's monitoring runs; the table has the name of its history.
 
     Raises:
         ConfigError: no name, or one that is too long.
@@ -60,7 +60,7 @@ def monitoring_uri(model: str) -> str:
 
 
 def table_of(uri: str) -> tuple[str, str]:
-    """Return kind and name of the lake's table at an address: its last two parts, whatever lake it is in.
+    """Return kind and name of the lake's table at an address: its last two parts, in any lake.
 
     One folder or bucket has many addresses (links, mounts, schemes), so the lake's own address is not compared.
     """

@@ -58,7 +58,7 @@ class PerformanceError(CheckError):
 
 
 class ConflictError(MLOpsError):
-    """Somebody else won the race: look again, then decide."""
+    """A concurrent write won the race (optimistic concurrency): read the current state, then decide again."""
 
 
 class BackendError(MLOpsError):

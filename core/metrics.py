@@ -49,7 +49,7 @@ def _takes_three(function: Callable[..., Any]) -> bool:
         inspect.signature(function).bind("estimator", "X", "y")
     except TypeError:
         return False
-    except ValueError:  # written in C, without a signature: the call will tell
+    except ValueError:  # written in C, without a signature: a wrong one fails when it is called
         return True
     return True
 

@@ -20,10 +20,10 @@ from prefect_mlops.core.errors import BackendError
 
 Progress = Callable[[str], None]  # is given a sentence about what happens now
 LOOPBACK = "127.0.0.1"
-LINUX: bool = "linux" in {sys.platform}  # spelled so that type checkers look at both branches
+LINUX: bool = "linux" in {sys.platform}  # spelled so that type checkers check both branches
 GRACE_SECONDS = 8.0  # a server with a browser tab on it does not end by itself: streams stay open
 TAIL_LINES = 15  # enough for the last exception and what led to it; the whole log is named beside it
-PORT_ATTEMPTS = 20  # each is a port nobody listened on a moment ago
+PORT_ATTEMPTS = 20  # each was a free port a moment ago
 
 # Run by a Python that becomes the program: asks the Linux kernel for SIGTERM (15) when the parent dies, however it
 # dies. PR_SET_PDEATHSIG (1) survives exec; a parent that was gone before the call is seen by its changed id.
@@ -110,7 +110,7 @@ def start_child(
 def stop_children(children: Iterable[Child], *, grace: float = GRACE_SECONDS) -> None:
     """End children and whatever they started, by force where asking does not help within ``grace`` seconds.
 
-    Grandchildren go first: a worker that is told to stop leaves its flow runs alone, which would hang without their
+    Grandchildren go first: a worker that gets SIGTERM leaves its flow runs alone, which would hang without their
     server; asked while worker and server are there, they end and are reported as crashed instead of running for ever.
     """
     running = [child for child in children if child.alive]
@@ -152,7 +152,7 @@ def lock_file(path: Path) -> int | None:
 
     Returns:
         A file descriptor that holds the lock until it is closed, here and in every child that inherited it;
-        None where somebody else holds the lock.
+        None where another process holds the lock.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
@@ -252,7 +252,7 @@ def runs(pid: int) -> bool:
 def _signal(pid: int, number: int) -> bool:
     try:
         os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):  # gone, or its number belongs to somebody else by now
+    except (ProcessLookupError, PermissionError):  # gone, or its number belongs to another user's process by now
         return False
     return True
 

@@ -54,10 +54,10 @@ class TableRef(Value):
     @model_serializer(mode="wrap")
     def _without_empty_files(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Write what was written before there were ``files``, where there are none: stored JSON is compared."""
-        told: dict[str, Any] = handler(self)
+        fields: dict[str, Any] = handler(self)
         if not self.files:
-            told.pop("files", None)
-        return told
+            fields.pop("files", None)
+        return fields
 
 
 Table: TypeAlias = "pd.DataFrame | TableRef"
@@ -79,18 +79,20 @@ class Evaluation(Value):
 
 
 class Gate(Value):
-    """One condition for promotion, on one metric; larger is better. How it decides is told in docs/gates.md.
+    """One condition for promotion, on one metric; larger is better. See docs/gates.md for how it decides.
 
     A function given as metric stays beside the fields: it is in no JSON, and a gate read back from JSON has its name
     only.
 
     Attributes:
         metric: scorer name, e.g. ``"roc_auc"`` or ``"neg_root_mean_squared_error"``, or the name of the function.
-        at_least: lowest score a challenger may have.
-        may_lose: how far it may surely not fall below the champion; ignored while there is no champion.
-        must_gain: how far it must surely rise above the champion; ignored while there is no champion.
+        at_least: minimum score of the challenger.
+        may_lose: non-inferiority margin: how far the score may fall below the champion's; ignored while there is no
+            champion.
+        must_gain: minimum improvement: how far the score must rise above the champion's; ignored while there is no
+            champion.
         confidence: of each bound, one-sided.
-        slices: columns of the judging rows; in none of their groups may the challenger be clearly worse.
+        slices: columns of the test rows; in none of their groups may the challenger be clearly worse.
         max_gap: largest difference of the challenger's score between two groups of a slice column.
     """
 
@@ -193,7 +195,7 @@ class Decision(Value):
         rows: rows it was trained on.
         data_digest: digest of those rows.
         replaced: version that was champion before; None where there was none.
-        again: True when the same recipe on the same rows had been decided before and nothing was done.
+        again: True when the same spec on the same rows had been decided before and nothing was done.
         dry_run: True when nothing was written.
         url: MLflow page of the version; None where MLflow has no server.
     """
@@ -265,7 +267,7 @@ class Split:
 
     Attributes:
         X_train: features to learn from, one row each.
-        X_test: features of rows the model must not see before it is judged.
+        X_test: features of the test set, which the model must not see before it is evaluated (leakage).
         y_train: targets of the training rows, same index as ``X_train``.
         y_test: targets of the test rows, same index as ``X_test``.
     """

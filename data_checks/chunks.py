@@ -1,4 +1,4 @@
-"""Check a table that is read in chunks: what a chunk can answer is put together, the rest is asked column by column."""
+"""Check a table in chunks: outcomes of chunks are merged where they can be, the rest is asked column by column."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Found:
 def outcomes_in_chunks(table: TableRef, configurations: Sequence[Any], *, head: pd.DataFrame, rows: int) -> Found:
     """Evaluate expectations on a table without holding it in memory.
 
-    Rows are judged in one pass, and figures such as a mean put together in the same pass. Expectations that look at
+    Rows are checked in one pass, and aggregates such as a mean merged in the same pass. Expectations that look at
     a whole column are evaluated afterwards, with the columns they name and no others in memory.
 
     Args:
@@ -117,7 +117,7 @@ def _needed(items: Sequence[Item], columns: list[str]) -> list[str]:
 
 
 def _joined(before: Outcome | None, now: Outcome) -> Outcome:
-    """Put together what an expectation said of some rows and of the next ones."""
+    """Merge the outcomes of an expectation on some rows and on the next ones."""
     if before is None or before.problem:
         return before or now
     if now.problem:

@@ -31,7 +31,7 @@ _RESULT_FORMAT = {"return_unexpected_index_query": False, "partial_unexpected_co
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one expectation said.
+    """The outcome of one expectation.
 
     Attributes:
         configuration: the expectation, as Great Expectations describes it.

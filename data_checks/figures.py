@@ -1,7 +1,7 @@
-"""Figures of a column put together from its pieces.
+"""Aggregates of a column, merged over its chunks.
 
-Each ends as a short column that has the same figure as the whole one, so that Great Expectations decides what it
-means: what a bound includes, what a column without values is, what is said of it.
+Each ends as a short column that has the same aggregate as the whole one, so that Great Expectations applies the
+bounds, handles columns without values, and words the outcome.
 """
 
 from __future__ import annotations

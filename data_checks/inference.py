@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import great_expectations as gx
     import pandas as pd
 
-MAX_CATEGORIES = 50  # a set longer than this is not a set somebody could name
+MAX_CATEGORIES = 50  # a longer set is rather free text than categories
 MIN_REPEATS = 5  # values seen fewer times on average than this are rather free text than categories
 DEVIATIONS = 5  # a share moves by chance: five standard deviations are passed once in some millions
 _NUMBERS = (
@@ -119,7 +119,7 @@ def _numbers(there: pd.Series, margin: float, *, whole: bool) -> list[Any]:
     from great_expectations import expectations as gxe
 
     low, high = float(there.min()), float(there.max())
-    # One value has no range; what may be near it is judged by its size.
+    # One value has no range; the margin is then relative to its size.
     spread = margin * ((high - low) or abs(high) or 1.0)
     low, high = low - spread, high + spread
     if whole and math.isfinite(low) and math.isfinite(high):

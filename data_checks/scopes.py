@@ -9,8 +9,8 @@ from prefect_mlops.data_checks.engine import TYPE_EXPECTATIONS, columns_of
 
 Scope: TypeAlias = Literal["rows", "columns", "count", "figure", "whole"]
 
-# What these say of a row depends on that row alone. Named one by one, as whatever is not known here, a user's own
-# expectation too, may look at other rows. Sums over rows are left out: their last digit depends on how rows lie in
+# Their outcome on a row depends on that row alone. Named one by one, as any other expectation, a user's own too, may
+# look at other rows. Sums over rows are left out: their last digit depends on how rows lie in
 # memory.
 ABOUT_ROWS = frozenset(
     {
@@ -108,7 +108,7 @@ def is_plain(dtype: Any) -> bool:
 
 
 def is_own(kind: str) -> bool:
-    """Tell whether an expectation is Great Expectations' own: anybody can register another one under its name."""
+    """Tell whether an expectation is Great Expectations' own: another one can be registered under its name."""
     from great_expectations.expectations.registry import get_expectation_impl
 
     return str(get_expectation_impl(kind).__module__).startswith("great_expectations.expectations.core.")

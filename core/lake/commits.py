@@ -1,4 +1,4 @@
-"""Delta tables as the lake uses them: one commit is exactly the version after the one looked at, or it fails."""
+"""Delta tables with optimistic concurrency: a commit is exactly the version after the one read, or it conflicts."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 # One id for all our commits to a table: the protocol refuses the second of two writers that carry it, and the newest
-# of our commits is found in one look-up, however many there were and whatever other commits came after it.
+# of our commits is found in one lookup, however many there were and however many other commits follow it.
 APP = "prefect-mlops"
 SPARE_COMMITS = 50  # as many as other writers may make between two reads
 COLUMNS_PROPERTY = "prefect_mlops.columns"
-ATTEMPTS = 40  # a commit is tried again when another one came between; so many in a row mean something else is wrong
+ATTEMPTS = 40  # a commit that conflicts is retried; so many conflicts in a row mean something else is wrong
 PAUSE_SECONDS = 0.02
 # Delta forgets versions after thirty days. What a model was trained on has to stay, so nothing is forgotten by itself;
-# `prefect-mlops lake optimize` gives back what nobody needs.
+# `prefect-mlops lake optimize` deletes the files that no version in use needs.
 _FOR_EVER = "interval 36500 days"
 _PROPERTIES = {"delta.logRetentionDuration": _FOR_EVER, "delta.deletedFileRetentionDuration": _FOR_EVER}
 NOTE = "prefect_mlops.note"
 
 
-class CommitConflict(Exception):  # noqa: N818 - not an error: somebody was faster, and the caller looks again
-    """Somebody else's commit came between."""
+class CommitConflict(Exception):  # noqa: N818 - not an error: another writer was faster, and the caller retries
+    """Another commit took the version that this one was for."""
 
 
 def open_table(uri: str, *, version: int | None = None) -> DeltaTable | None:
@@ -50,9 +50,9 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable | None:
 
 
 def open_or_make(uri: str, schema: pa.Schema, *, first: list[str] | None = None) -> DeltaTable:
-    """Open a table, made empty where there is none.
+    """Open a table; create an empty one where there is none.
 
-    Made empty first: a write that makes the table could land on top of another maker's, unseen.
+    It is created empty first: a write that also creates the table could silently follow a concurrent creation.
 
     Args:
         uri: where it is.
@@ -73,7 +73,7 @@ def open_or_make(uri: str, schema: pa.Schema, *, first: list[str] | None = None)
             DeltaTable.create(
                 uri, schema=schema, mode="ignore", configuration=properties, raise_if_key_not_exists=False
             )
-        except CommitFailedError:  # made by somebody else in this moment, or by us and the answer got lost
+        except CommitFailedError:  # created concurrently, or by us and the answer got lost
             if open_table(uri) is None:
                 raise
         return DeltaTable(uri)
@@ -83,13 +83,13 @@ def append_next(table: DeltaTable, rows: pa.Table, *, note: str = "", new_column
     """Append rows as exactly the version after the one the table was opened at, and return it.
 
     Args:
-        table: as it was looked at; what was decided from it holds for this commit.
+        table: at the version that was read; what was decided from it holds for this commit.
         rows: in the table's columns and types.
         note: kept in the commit, for `notes_since`.
         new_columns: whether rows may have columns the table has not.
 
     Raises:
-        Beaten: another commit came between: look again, then decide again.
+        CommitConflict: another commit took that version: read again, then decide again.
         BackendError: storage failed.
     """
     from deltalake import CommitProperties, Transaction, write_deltalake
@@ -117,33 +117,33 @@ def append_next(table: DeltaTable, rows: pa.Table, *, note: str = "", new_column
 
 
 def retry_commits(uri: str) -> Iterator[Attempt]:
-    """Give attempts at a commit, with growing pauses, until one is made.
+    """Retry a commit on conflict, with growing pauses.
 
-        for lost in attempts(uri):
-            with lost:
+        for attempt in retry_commits(uri):
+            with attempt:
                 return append_next(...)
 
     Raises:
         BackendError: none was made in `ATTEMPTS`.
     """
     last: CommitConflict | None = None
-    for attempt in range(ATTEMPTS):
-        lost = Attempt()
-        yield lost
-        last = lost.why
-        time.sleep(random.uniform(0, PAUSE_SECONDS * min(attempt + 1, 10)))  # noqa: S311 - keeps racers apart
+    for number in range(1, ATTEMPTS + 1):
+        attempt = Attempt()
+        yield attempt
+        last = attempt.conflict
+        time.sleep(random.uniform(0, PAUSE_SECONDS * min(number, 10)))  # noqa: S311 - keeps concurrent writers apart
     raise BackendError(str(last or f"the lake at {uri} took no commit"))
 
 
 class Attempt(contextlib.AbstractContextManager["Attempt"]):
-    """One attempt: a lost race ends the block instead of the program."""
+    """One attempt: a conflict ends the block instead of the program."""
 
-    why: CommitConflict | None = None
+    conflict: CommitConflict | None = None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        """Swallow `CommitConflict`, remember why."""
+        """Swallow a `CommitConflict` and keep it."""
         if isinstance(error, CommitConflict):
-            self.why = error
+            self.conflict = error
             return True
         return False
 
@@ -163,7 +163,7 @@ def notes_since(table: DeltaTable, version: int) -> list[str]:
     if last <= version:
         return []
     with storage(table.table_uri, "read"):
-        # delta-rs counts back from the newest commit of the log, which may be newer than the one looked at: a few
+        # delta-rs counts back from the newest commit of the log, which may be newer than the one that was read: a few
         # more are read, and what the commits say of themselves decides.
         found = table.history(table.version() - version + SPARE_COMMITS)
     notes = {kept["version"]: kept for kept in (json.loads(commit[NOTE]) for commit in found if NOTE in commit)}

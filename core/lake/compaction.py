@@ -1,8 +1,8 @@
-"""Compaction: many small files become few, and what nobody needs is given back.
+"""Compaction: many small files are merged to few, and files that no version in use needs are deleted (vacuum).
 
-The rows of a version, and their order, stay what they were for as long as its files are there. They go when they were
-replaced a while ago and no version that somebody needs is made of them: which versions that are is given from outside,
-as nothing here knows what models were trained on.
+The rows of a version, and their order, stay what they were for as long as its files are there. Files are deleted when
+they were replaced before the retention time and no version in use consists of them. The caller names the versions in
+use: this module does not know what models were trained on.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 KINDS = ("datasets", "quarantine", "arrivals", "history", "looks", "predictions", "labels")
 DATASET_KINDS = ("datasets", "quarantine", "arrivals")
 TARGET_BYTES = 100 << 20  # delta-rs's own; files from here on are left as they are
-# A file no commit names may belong to a writer who is about to commit it. Nobody writes for a day.
+# A file that no commit names may belong to a writer that is about to commit it; no write takes a day.
 STRAY_AGE = timedelta(days=1)
 CLAIM_PROPERTY = "prefect_mlops.compaction"
 
 
 class Need(Value):
-    """A version somebody needs.
+    """A version in use.
 
     Attributes:
         uri: the table, as it was read.
         version: of the table.
-        who: what was made from it, in a few words.
+        who: what uses it, in a few words: a model version, a run.
     """
 
     uri: str
@@ -53,10 +53,10 @@ class Compacted(Value):
         table: kind and name.
         files_before: data files of the newest version.
         files_after: the same, afterwards; an estimate in a dry run.
-        files_deleted: files given back.
+        files_deleted: files deleted.
         bytes_deleted: their size.
-        kept: who needs it, by version, for the versions whose files were kept.
-        problem: why it was not compacted or nothing was given back; empty otherwise.
+        kept: what uses it, by version, for the versions whose files were kept.
+        problem: why it was not compacted or nothing was deleted; empty otherwise.
     """
 
     table: str
@@ -101,10 +101,10 @@ def models_with_history() -> set[str]:
 
 
 def needs_of(table: str, needs: Iterable[Need]) -> dict[int, tuple[str, ...]]:
-    """Return who needs which version of a table.
+    """Return what uses which version of a table.
 
-    One folder or bucket has many addresses: links, mounts, schemes. A version is kept where the end of the address
-    fits, for rather a version too many than one that a model cannot be rebuilt from.
+    One folder or bucket has many addresses: links, mounts, schemes. Addresses are compared
+    by kind and name only: rather keep a version too many than lose one that a model was trained on.
 
     Args:
         table: ``kind/name``.
@@ -124,7 +124,7 @@ def compact_table(table: str, *, dry_run: bool = False) -> Compacted:
 
     Args:
         table: ``kind/name``, from `find_tables`.
-        dry_run: only look.
+        dry_run: write nothing; estimate.
 
     Raises:
         ConfigError: no such table.
@@ -144,12 +144,12 @@ def compact_table(table: str, *, dry_run: bool = False) -> Compacted:
 
 
 def compact(table: DeltaTable) -> bool:
-    """Compact a table, unless somebody else does or its columns change in this moment; returns whether it was done.
+    """Compact a table, unless a concurrent compaction or change of its columns wins; return whether it was done.
 
     delta-rs lets a second compaction that was planned on the same version add its files too, and then every row is
-    there twice (deltalake 1.6.6). What it does refuse is a compaction after a change of the table's properties. So
-    each one is announced there first, and planned on a version that carries its own announcement: of two, the later
-    announcement ends the earlier plan.
+    there twice (deltalake 1.6.6). It does refuse a compaction after a change of the table's properties. So each one
+    writes a claim there first, and plans on a version that carries its own claim: of two, the later claim makes the
+    earlier one fail.
 
     Args:
         table: stands at the newest version afterwards.
@@ -176,17 +176,17 @@ def compact(table: DeltaTable) -> bool:
 
 
 def give_back(done: Compacted, needs: Iterable[Need], *, keep_for: timedelta, dry_run: bool = False) -> Compacted:
-    """Delete the files that no version needs: neither one that was the newest lately, nor one somebody named.
+    """Delete the files that no version needs: neither the newest within the retention time, nor one in use.
 
     Args:
         done: from `compact_table`.
         needs: versions to keep, of any tables.
         keep_for: every version that was the newest within this time stays. Below `STRAY_AGE`, files that no commit
             names stay too: they may be about to be committed.
-        dry_run: only look.
+        dry_run: write nothing; estimate.
 
     Returns:
-        What was done before, with what was given back.
+        What was done before, with what was deleted.
 
     Raises:
         ConfigError: no such table.
@@ -196,7 +196,7 @@ def give_back(done: Compacted, needs: Iterable[Need], *, keep_for: timedelta, dr
     kept = {version: who for version, who in needs_of(done.table, needs).items() if version <= opened.version()}
     options: dict[str, Any] = {
         "retention_hours": round(keep_for / timedelta(hours=1)),
-        "enforce_retention_duration": False,  # the tables forget nothing by themselves: core.delta
+        "enforce_retention_duration": False,  # retention of the tables is without end: `core.lake.commits`
         "full": keep_for >= STRAY_AGE,
         "keep_versions": list(kept),
     }

@@ -1,4 +1,4 @@
-"""Half-written files: which of those that arrived are complete."""
+"""Completeness: which files of the landing zone are complete, and which are still being written."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ STEP_SECONDS = 0.05  # the clocks of local file systems move in steps of 1 to 10
 
 
 def await_complete(spec: DatasetSpec, files: list[Landed], *, patience: float) -> tuple[list[Landed], list[str]]:
-    """Wait until files are complete, but not for ever.
+    """Wait until files are complete, up to a timeout.
 
     A file counts as complete when it has not changed for `DatasetSpec.settle_seconds`: on this machine since its last
-    change, elsewhere while we watched, because another machine's clock may differ. With a marker, when the marker is
-    there. Manifests are compared by content, once the file is read: `promised`.
+    change, elsewhere for as long as it was observed, because another machine's clock may differ. With a marker, when
+    the marker is there. Manifests are compared by content, once the file is read: `promised`.
 
     Args:
         spec: whose files.
@@ -32,7 +32,7 @@ def await_complete(spec: DatasetSpec, files: list[Landed], *, patience: float) -
     """
     done: list[Landed] = []
     waiting = {file.path: (file, time.monotonic()) for file in files}
-    # A marker may be hours away: the next run looks again.
+    # A marker may be hours away: the next run checks again.
     deadline = time.monotonic() + (min(patience, 2 * STEP_SECONDS) if spec.marker else patience)
     while True:
         for path, (file, since) in list(waiting.items()):
@@ -47,7 +47,7 @@ def await_complete(spec: DatasetSpec, files: list[Landed], *, patience: float) -
         for path, (file, since) in list(waiting.items()):
             try:
                 now = look(spec, path)
-            except ConfigError:  # gone again: nobody's loss
+            except ConfigError:  # deleted meanwhile
                 del waiting[path]
                 continue
             same = (now.size, now.stamp) == (file.size, file.stamp)  # some storage gives no stamp
@@ -82,11 +82,11 @@ def _complete(spec: DatasetSpec, file: Landed, since: float) -> bool:
     if spec.marker and not _marked(spec, file):
         return False
     remote = "://" in spec.landing_place
-    told = 0.0 if spec.marker or spec.manifest else spec.settle_seconds
-    # Two writes within one step of the storage's clock cannot be told apart by their times.
-    needed = max(told, 0.0 if remote and file.stamp else STEP_SECONDS)
+    settle = 0.0 if spec.marker or spec.manifest else spec.settle_seconds
+    # Two writes within one step of the storage's clock have the same time.
+    needed = max(settle, 0.0 if remote and file.stamp else STEP_SECONDS)
     seen = time.monotonic() - since
-    # Another machine's clock proves nothing about ours; what we watched does.
+    # The clock of another machine may differ from ours, so only what was observed counts there.
     age = 0.0 if remote else (datetime.now(timezone.utc) - file.modified).total_seconds()
     return max(age, seen) >= needed
 

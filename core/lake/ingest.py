@@ -1,8 +1,9 @@
-"""The lake: each content version of each file is committed exactly once, or kept aside with its reason.
+"""Ingest: each content version of each file is committed exactly once, or quarantined with its reason.
 
-Events get lost and doubled, so what is true is decided here. One commit of a dataset takes the rows of one or many
-files and carries their lines of the ledger. It is exactly the version after the one the ledger was compared with, or
-it fails and looks again: two writers never take the same file, and a crash at any line leaves nothing half done.
+Events get lost and doubled, so ingest is idempotent and decides by the ledger. One commit of a dataset takes the rows
+of one or many files and carries their lines of the ledger. It is exactly the version after the one the ledger was
+compared with, or it conflicts and is retried (optimistic concurrency): two writers never take the same file, and a
+crash at any line leaves nothing half done.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class Checked:
 
     Attributes:
         arrival: what is to be written of it.
-        accepted: good rows in the lake's shape, or None.
-        refused: bad rows in the lake's shape, or None.
+        accepted: accepted rows in the lake's shape, or None.
+        refused: refused rows in the lake's shape, or None.
     """
 
     arrival: Arrival
@@ -105,9 +106,9 @@ def checked(arrival: Arrival, *, accepted: pd.DataFrame, refused: pd.DataFrame |
 def commit_arrivals(
     dataset: str, files: Iterable[Checked], *, new_columns: bool = False, copies: str = "skip", again: bool = False
 ) -> list[Arrival]:
-    """Commit files: bad rows to quarantine, good rows of all of them in one commit, then the ledger's lines.
+    """Commit files: refused rows to quarantine, accepted rows of all in one commit, then the ledger's lines.
 
-    Called again after a crash at any line, or by two workers at once, it writes each file once.
+    Idempotent: called again after a crash at any line, or by two workers at once, it writes each file once.
 
     Args:
         dataset: dataset of the lake.
@@ -124,22 +125,22 @@ def commit_arrivals(
     """
     wanted = list(files)
     uri = table_uri("datasets", dataset)
-    for lost in retry_commits(uri):
-        with lost:
-            rows = open_table(uri)  # looked at before the ledger: what is committed after it makes the commit fail
+    for attempt in retry_commits(uri):
+        with attempt:
+            rows = open_table(uri)  # opened before the ledger: a later commit makes ours conflict
             ledger = read_ledger(dataset)
             decided = _Decided(ledger, copies=copies, again=again)
             todo = [decided.of(file) for file in wanted]
             done = _commit(dataset, rows, todo, new_columns=new_columns)
             write_lines(dataset, [*ledger.unwritten, *(file.arrival for file in done if not file.arrival.again)])
             return [file.arrival for file in done]
-    raise AssertionError("attempts end with an error")
+    raise AssertionError("retry_commits ends with an error")
 
 
 def foresee_arrivals(
     dataset: str, files: Iterable[Checked], *, new_columns: bool = False, copies: str = "skip", again: bool = False
 ) -> list[Arrival]:
-    """Say what `commit_arrivals` would make of files, without writing anything.
+    """Return what `commit_arrivals` would make of files, without writing anything (dry run).
 
     Raises:
         BackendError: storage failed.
@@ -187,7 +188,7 @@ def version_digest(lines: Iterable[Arrival]) -> str:
 
 
 def dataset_columns(dataset: str, *, new_columns: bool = False) -> Columns:
-    """Look at a dataset's columns once, to compare many files with them.
+    """Read a dataset's columns once, to compare many files with them.
 
     Raises:
         BackendError: storage failed.
@@ -240,7 +241,7 @@ class Columns:
 
 
 class _Decided:
-    """What the ledger says of files that are about to be committed."""
+    """What the ledger has of files that are about to be committed."""
 
     def __init__(self, ledger: Ledger, *, copies: str, again: bool) -> None:
         self.ledger, self.copies, self.again = ledger, copies, again
@@ -271,7 +272,7 @@ def duplicate_of(path: str, arrival: Arrival) -> Arrival:
 
 
 def _commit(dataset: str, table: DeltaTable | None, files: list[Checked], *, new_columns: bool) -> list[Checked]:
-    """Fit, keep bad rows aside, commit good ones; returns the files with what became of them."""
+    """Fit, quarantine refused rows, commit accepted ones; return the files with what became of them."""
     columns, fitting = _fitting(dataset, table, files, new_columns=new_columns)
     _keep_refused(dataset, [file.refused for file in fitting if file.refused is not None])
     good = [(file, file.accepted) for file in fitting if file.accepted is not None]
@@ -279,7 +280,7 @@ def _commit(dataset: str, table: DeltaTable | None, files: list[Checked], *, new
         return fitting
     if table is None:
         open_or_make(table_uri("datasets", dataset), columns.have, first=columns.first)
-        raise CommitConflict("the dataset was only just made, perhaps by somebody else and with other columns")
+        raise CommitConflict("the dataset was created just now, perhaps concurrently and with other columns")
     version = table.version() + 1
     lines = {id(file): _committed(file, rows, version) for file, rows in good}
     joined = _joined([rows for _, rows in good], columns.have)
@@ -328,7 +329,7 @@ def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
 
 
 def _keep_refused(dataset: str, tables: list[pa.Table]) -> None:
-    """Append bad rows to quarantine, each once."""
+    """Append refused rows to quarantine, each once."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -336,8 +337,8 @@ def _keep_refused(dataset: str, tables: list[pa.Table]) -> None:
         return
     uri = table_uri("quarantine", dataset)
     wanted = pa.concat_tables(tables)
-    for lost in retry_commits(uri):
-        with lost:
+    for attempt in retry_commits(uri):
+        with attempt:
             table = open_or_make(uri, quarantine_schema())
             key = ("path", "digest", "number")
             there = rows_where(table, "digest", pc.unique(wanted["digest"]).to_pylist(), list(key))

@@ -1,6 +1,6 @@
-"""The landing place: which files are there, which of them are complete, and how they are read.
+"""The landing zone, a folder or a bucket: listing files, looking up one, reading one.
 
-Nothing outside of it is ever read, whatever names and links say; what is not a regular file is left alone.
+Nothing outside of it is ever read: names and links that lead out are refused. Only regular files are read.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ CHUNK_BYTES = 1 << 20
 
 
 class Landed(Value):
-    """A file in the landing place, as it was when it was looked at.
+    """A file in the landing zone, as it was when it was listed.
 
     Attributes:
-        path: under the landing place, with forward slashes.
+        path: under the landing zone, with forward slashes.
         size: bytes.
-        modified: when it last changed, in UTC, as far as storage tells.
-        stamp: size, times and the like: another stamp means another file. Empty where storage tells too little, as
-            servers without tags do.
+        modified: when it last changed, in UTC, where storage reports it.
+        stamp: size, times and the like: another stamp means another file. Empty where storage reports no
+            tag.
     """
 
     path: str
@@ -46,7 +46,7 @@ class Landed(Value):
 
 @dataclass(frozen=True)
 class Listing:
-    """What a look at the landing place found.
+    """The files of a landing zone.
 
     Attributes:
         files: everything that may be read, by name.
@@ -58,25 +58,25 @@ class Listing:
 
 
 def list_landing(spec: DatasetSpec) -> Listing:
-    """List the landing place of a dataset, without hidden files, markers and manifests.
+    """List the landing zone of a dataset, without hidden files, markers and manifests.
 
     Raises:
-        ConfigError: there is no such place, or nothing installed reads it.
+        ConfigError: there is no such landing zone, or no installed package reads it.
         BackendError: it cannot be listed.
     """
     if not spec.landing and not Path(spec.landing_place).exists():
-        return Listing(())  # the default place, made by whoever brings the first file
+        return Listing(())  # the default folder, created with the first file
     found = _list_remote(spec) if _remote(spec) else _list_local(Path(spec.landing_place))
-    files = tuple(file for file in found.files if not _tells_of_others(spec, file.path))
+    files = tuple(file for file in found.files if not _is_control_file(spec, file.path))
     return Listing(tuple(sorted(files, key=lambda file: file.path)), found.left)
 
 
 def look(spec: DatasetSpec, path: str) -> Landed:
-    """Look at one file.
+    """Look up one file.
 
     Args:
-        spec: whose landing place.
-        path: under the landing place; an absolute path or URI below it is understood.
+        spec: whose landing zone.
+        path: under the landing zone; an absolute path or URI below it is understood.
 
     Returns:
         The file as it is now. The ledger knows a file by its name, so ``./a.csv`` comes out as ``a.csv``.
@@ -119,8 +119,8 @@ def digest_of(file: Path) -> str:
     return "sha256:" + digest.hexdigest()
 
 
-def _tells_of_others(spec: DatasetSpec, path: str) -> bool:
-    """Tell markers and manifests from data."""
+def _is_control_file(spec: DatasetSpec, path: str) -> bool:
+    """Whether a file is a marker or a manifest, not data."""
     name = path.rpartition("/")[2]
     before, found, after = spec.marker.partition("{name}")
     is_marker = name.startswith(before) and name.endswith(after) if found else name == spec.marker
@@ -139,7 +139,7 @@ def _list_local(landing: Path) -> Listing:
         except PermissionError as error:
             left.append(f"{_shown(error.filename, root)} cannot be listed: no permission")
             continue
-        except FileNotFoundError:  # gone between two looks
+        except FileNotFoundError:  # deleted meanwhile
             continue
         for entry in entries:
             if entry.name.startswith("."):
@@ -164,8 +164,8 @@ def _look_local(landing: Path, path: str) -> Landed:
         raise BackendError(f"{path!r} in the landing folder {landing} cannot be looked at: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{path!r} in the landing folder {landing} is not a regular file: not read")
-    # The change time moves with every write and every rename, and nobody can set it back, as copying tools do with
-    # the time of the last modification.
+    # The change time moves with every write and every rename and cannot be set back, as copying tools do with the
+    # time of the last modification.
     changed = max(status.st_mtime, status.st_ctime)
     stamp = f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
     return Landed(path=name, size=status.st_size, modified=datetime.fromtimestamp(changed, timezone.utc), stamp=stamp)
@@ -235,12 +235,12 @@ def _look_remote(spec: DatasetSpec, path: str) -> Landed:
 
 
 def _landed(path: str, info: dict[str, Any]) -> Landed:
-    """Translate what a file system tells; each calls the same things by other names."""
-    told = {key: info[key] for key in ("ETag", "etag", "md5Hash", "content_settings") if info.get(key)}
+    """Translate what a file system reports; each has other names for the same facts."""
+    tags = {key: info[key] for key in ("ETag", "etag", "md5Hash", "content_settings") if info.get(key)}
     times = [info[key] for key in ("LastModified", "last_modified", "mtime", "updated", "modified") if info.get(key)]
     size = int(info.get("size") or 0)
-    # Times alone, in whole seconds on many servers, do not tell one content from another: such files are read again.
-    stamp = json.dumps([size, *map(str, told.values()), *map(str, times)]) if told else ""
+    # Times alone, in whole seconds on many servers, do not identify a content: such files are read again.
+    stamp = json.dumps([size, *map(str, tags.values()), *map(str, times)]) if tags else ""
     return Landed(path=path, size=size, modified=_moment(times[0] if times else None), stamp=stamp)
 
 
@@ -254,7 +254,7 @@ def _moment(value: object) -> datetime:
             return _moment(datetime.fromisoformat(value.replace("Z", "+00:00")))
         except ValueError:
             pass
-    return datetime.now(timezone.utc)  # not told: it settles while we look
+    return datetime.now(timezone.utc)  # not reported: the settle time starts now
 
 
 @contextmanager

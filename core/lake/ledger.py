@@ -2,7 +2,7 @@
 
 A dataset's commits carry the ledger's lines of the files they took, so one atomic commit decides; the table
 ``arrivals/<name>`` is where they are looked up. A line that a crash kept out of it is found in the log, and written
-by whoever commits next.
+with the next commit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Arrival(Value):
 
     Attributes:
         dataset: where it belongs.
-        path: its path under the landing place.
+        path: its path under the landing zone.
         digest: of its bytes.
         state: ``committed`` whole, ``partly`` (bad rows are in quarantine), ``refused`` as a whole, or ``duplicate``:
             the content was there before, nothing was done.
@@ -72,7 +72,14 @@ class Arrival(Value):
     again: bool = False
 
 
-_KEY = ("path", "digest", "state", "version", "stamp", "reason")  # of a line: another one says something else
+_KEY = (
+    "path",
+    "digest",
+    "state",
+    "version",
+    "stamp",
+    "reason",
+)  # what identifies a line
 MAX_REASON_LENGTH = 500  # characters of a reason, which may name several columns
 COMPACT_EVERY = 100  # each commit is a file of its own; a hundred are read quickly, thousands are not
 _LINES = TypeAdapter(list[Arrival])
@@ -108,11 +115,11 @@ class Ledger:
         return self._newest.get((path, digest))
 
     def seen(self, path: str, stamp: str) -> Arrival | None:
-        """Return the line of a file that looks exactly as it did then, without reading it."""
+        """Return the line of a file by its stamp, without reading the file."""
         return self._stamps.get((path, stamp)) if stamp else None
 
     def owner(self, digest: str) -> Arrival | None:
-        """Return the first arrival that committed rows of a content, under whatever name."""
+        """Return the first arrival that committed rows of a content, under any name."""
         return self._owners.get(digest)
 
     @property
@@ -149,7 +156,7 @@ def arrivals(dataset: str) -> list[Arrival]:
 
 
 def write_lines(dataset: str, lines: Iterable[Arrival]) -> None:
-    """Write lines into the ledger, each once: what stands there already is left out.
+    """Write lines into the ledger, each once (idempotent): a line that is there already is left out.
 
     A refusal of what another run has committed meanwhile is left out too.
 
@@ -160,8 +167,8 @@ def write_lines(dataset: str, lines: Iterable[Arrival]) -> None:
     uri = table_uri("arrivals", dataset)
     if not wanted:
         return
-    for lost in retry_commits(uri):
-        with lost:
+    for attempt in retry_commits(uri):
+        with attempt:
             table = open_or_make(uri, _schema())
             there = rows_where(table, "digest", {line.digest for line in wanted}, list(_KEY)).to_pylist()
             known = {tuple(row.values()) for row in there}

@@ -1,4 +1,4 @@
-"""The backlog: what lies in a dataset's landing place and has not been looked into."""
+"""Pending files: those in a dataset's landing zone that have not been ingested."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class DatasetBacklog(Value):
-    """What waits in a landing place, as it was at one moment; nothing is waited for.
+    """The pending files of a landing zone at one moment; no file is waited for.
 
     Attributes:
         dataset: name of the dataset.
@@ -33,17 +33,17 @@ class DatasetBacklog(Value):
 
 
 def find_backlog(spec: DatasetSpec, ledger: Ledger | None = None) -> DatasetBacklog:
-    """Compare a dataset's landing place with its ledger, without reading a file.
+    """Compare a dataset's landing zone with its ledger, without reading a file.
 
     Args:
-        spec: whose landing place.
+        spec: whose landing zone.
         ledger: the ledger, where it was read already.
 
     Returns:
-        What waits. Where storage tells nothing by which a file is known again, it always does.
+        The pending files. Where storage reports no stamp, every file counts as pending.
 
     Raises:
-        ConfigError: there is no such landing place.
+        ConfigError: there is no such landing zone.
         BackendError: it or the lake cannot be read.
     """
     listing = list_landing(spec)  # before the ledger: a file that is taken in between is in it

@@ -53,7 +53,7 @@ class Held:
 
     @property
     def missing(self) -> int:
-        """Rows the ledger counts as refused that quarantine does not have: somebody has to look after them."""
+        """Rows the ledger counts as refused that quarantine does not have: a person has to find out why."""
         return max(self.arrival.refused - len(self.rows), 0)
 
     def counted(self) -> dict[str, int]:
@@ -132,7 +132,7 @@ def find_again(spec: DatasetSpec, arrival: Arrival) -> Landed:
 
 
 def require_arrived(dataset: str, ledger: Ledger, paths: Iterable[str] | None) -> None:
-    """Refuse to work on files the ledger has never heard of.
+    """Refuse files that are not in the ledger.
 
     Raises:
         ConfigError: no such file, with the nearest names.

@@ -1,4 +1,4 @@
-"""Replays: rows that leave quarantine for the dataset after the suite was mended, each of them once."""
+"""Replay: rows that leave quarantine for the dataset after the suite was corrected, each exactly once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_ACCEPTED_ROWS = 500_000  # of the dataset in memory at once; one larger file
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """What today's suite says of a file's rows in quarantine.
+    """The verdict of the current suite on a file's rows in quarantine.
 
     Attributes:
         passing: numbers of the rows that may come in.
@@ -67,7 +67,7 @@ def replay_rows(
 ) -> list[Replay]:
     """Bring in the rows in quarantine that pass now, all of them in one commit, each of them once.
 
-    Called again after a crash at any line, or by two workers at once, it brings each row in once.
+    Idempotent: called again after a crash at any line, or by two workers at once, it brings each row in once.
 
     Args:
         dataset: dataset of the lake.
@@ -84,9 +84,9 @@ def replay_rows(
     """
     uri = table_uri("datasets", dataset)
     judgements = _Judgements(judge)
-    for lost in retry_commits(uri):
-        with lost:
-            table = open_table(uri)  # looked at before the ledger: what is committed after it makes the commit fail
+    for attempt in retry_commits(uri):
+        with attempt:
+            table = open_table(uri)  # opened before the ledger: a later commit makes ours conflict
             if table is None:
                 return []
             ledger = read_ledger(dataset)
@@ -98,7 +98,7 @@ def replay_rows(
             if not dry_run:
                 write_lines(dataset, [*ledger.unwritten, *lines])
             return [replay for replay, _ in replays]
-    raise AssertionError("attempts end with an error")
+    raise AssertionError("retry_commits ends with an error")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class _Ready:
 
 
 class _Judgements:
-    """Verdicts that still hold when a commit was lost to somebody who did not touch the same rows."""
+    """Verdicts kept over retries: they hold while a concurrent commit did not touch the same rows."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge

@@ -26,7 +26,7 @@ def dataset_rows(dataset: str, rows: pd.DataFrame, *, path: str, digest: str) ->
     Args:
         dataset: for messages.
         rows: (rows, columns); the index counts the rows of the file from 0, so every row keeps its number in it.
-        path: the file's path under the landing place.
+        path: the file's path under the landing zone.
         digest: of the file's bytes.
 
     Returns:
@@ -54,11 +54,11 @@ def dataset_rows(dataset: str, rows: pd.DataFrame, *, path: str, digest: str) ->
 
 
 def quarantine_rows(rows: pd.DataFrame, *, path: str, digest: str, flow_run: str) -> pa.Table:
-    """Make refused rows as quarantine keeps them: as JSON, so that they can be written whatever is wrong with them.
+    """Make refused rows as quarantine keeps them: as JSON, which takes any value, valid or not.
 
     Args:
         rows: refused rows with the column ``_reasons``; the index counts the rows of the file from 0.
-        path: the file's path under the landing place.
+        path: the file's path under the landing zone.
         digest: of the file's bytes.
         flow_run: id of the flow run that refused them.
     """
@@ -188,7 +188,7 @@ def misfit(dataset: str, seen: str) -> DataCheckError:
 def content_digest(rows: pa.Table) -> str:
     """Digest every cell of committed rows, in the file's order; storage and columns without a value do not count.
 
-    A column that is added later is empty for older rows, and must not change what was said of them.
+    A column that is added later is empty for older rows, and must not change their digest.
     """
     from prefect_mlops.core.tables.digests import table_digest
 

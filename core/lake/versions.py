@@ -1,4 +1,4 @@
-"""The versions of a dataset: when each was committed, and which of them a person means."""
+"""Data versions: when each was committed, and the range of them that a person asks for."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ MAX_DIFF_BYTES = 1_000_000  # a larger diff is a data file in the tree; its size
 _began = {"at": time.time()}
 _TOO_LARGE = "diff of "  # and its size; a diff itself begins with "diff --git"
 MAX_FILES = 2000  # of a project's code in one command line
-# `git apply` takes the diff whatever a person likes to see, and binary files come back too.
+# `git apply` takes the diff independently of the user's git settings, and binary files are included.
 _DIFF_OPTIONS = (
     *("--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--binary"),
     *("--src-prefix=a/", "--dst-prefix=b/"),
@@ -77,7 +77,8 @@ def covers_loaded_code(folder: Path | None = None) -> bool:
     """Tell whether commit and difference of a checkout say everything that the loaded modules of a project do.
 
     Not counted are the standard library, what is installed, which `installed_packages` names, this library, and the
-    program itself. A file that was changed after this process began is not told of: it may have been loaded before.
+    program itself. A file that was changed after this process began makes the answer False: an older one
+    may have been loaded.
 
     Args:
         folder: of the checkout; the current one by default.
@@ -103,7 +104,7 @@ def begin_anew() -> None:
 
 
 def _newer_than_this_process(file: str) -> bool:
-    """Tell whether what runs may be what a file said before."""
+    """Whether a file changed after this process began, so that the loaded code may be older."""
     try:
         return Path(file).stat().st_mtime > _began["at"]
     except OSError:
@@ -150,7 +151,7 @@ def environment() -> dict[str, str]:
 
 
 def _thread_counts() -> dict[str, str]:
-    """Ask the loaded libraries, which may have been told otherwise than by environment."""
+    """Ask the loaded libraries, which may be configured otherwise than by environment."""
     from threadpoolctl import threadpool_info
 
     counts: dict[str, int] = {}

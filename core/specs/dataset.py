@@ -1,4 +1,4 @@
-"""What a dataset of the lake is made of: where its files arrive, and what good data means."""
+"""`DatasetSpec`: a dataset of the lake: its landing zone, completeness of files, suite and limits."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class DatasetSpec:
 
     @property
     def landing_place(self) -> str:
-        """The landing place as an absolute path or URI."""
+        """The landing zone as an absolute path or URI."""
         if "://" in self.landing:
             return self.landing.rstrip("/")
         landing = Path(self.landing).expanduser() if self.landing else Settings().home / "landing" / self.name

@@ -1,6 +1,6 @@
-"""Spell out what a recipe is made of: in full, and the same in every process.
+"""Fingerprints: text that describes a spec's values in full, and is the same in every process.
 
-`repr` does not do: it shortens long arrays, orders sets by a seed of the process, holds memory addresses, and says
+`repr` does not serve: it shortens long arrays, orders sets by a seed of the process, holds memory addresses, and says
 nothing of what a function does.
 """
 

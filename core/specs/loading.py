@@ -1,4 +1,4 @@
-"""Importing what a project declares, by dotted name."""
+"""Importing the specs that a project declares, by dotted name."""
 
 from __future__ import annotations
 

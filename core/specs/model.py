@@ -1,4 +1,4 @@
-"""A model's whole recipe, declared once, in Python, by the person who understands it."""
+"""`ModelSpec`: a model declared once, in Python: data, features, estimator, split, gates and policies."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class ModelSpec:
         features: columns to learn from; None takes all but target, ``order_by`` and ``group_by``.
         metrics: scorer names, and functions ``f(estimator, X, y) -> float``, to record beside those of the gates.
         prepare: makes the table with features and target out of the dataset's rows; must be importable.
-        reads: columns of the dataset that ``prepare`` looks at; it is given no others, and training reads no others.
-            None reads all. Without ``prepare`` the names in the spec tell: `reading`.
-        row_wise: ``prepare`` looks at each row by itself, so it may be given a large table in parts.
+        reads: columns of the dataset that ``prepare`` reads; it is given no others, and training reads no others.
+            None reads all. Without ``prepare`` they follow from the spec: `reading`.
+        row_wise: ``prepare`` treats each row by itself, so it may be given a large table in parts.
         order_by: column of time; test rows are then the last ones.
         group_by: column whose groups stay on one side of the split.
         stratify: keep the target's shares on both sides.
-        test_share: share of rows to judge on, between 0 and 1.
+        test_share: share of rows in the test set (holdout), between 0 and 1.
         seed: for everything random.
         experiment: MLflow experiment; the model's name when empty.
         drift: how much of a change matters.
@@ -58,7 +58,7 @@ class ModelSpec:
         limits: what the model may cost to run.
         tune: how to look for good parameters first; None trains the estimator as it is.
         approval: ``required`` when a person has to agree before a challenger that passed is promoted.
-        approvers: names of who may approve, and of groups as ``@group`` (`Settings.groups`); empty for anybody.
+        approvers: names of who may approve, and of groups as ``@group`` (`Settings.groups`); empty for anyone.
         approval_expires: how long a request waits; after it, it counts as refused.
     """
 
@@ -134,7 +134,7 @@ class ModelSpec:
         return table
 
     def reading(self, names: Iterable[str]) -> list[str]:
-        """Return which columns of a dataset a training needs, in their order; all where nothing tells.
+        """Return which columns of a dataset a training needs, in their order; all where the spec names none.
 
         Args:
             names: columns of the dataset.
@@ -155,13 +155,13 @@ class ModelSpec:
 
     @property
     def preparation(self) -> str:
-        """Name how rows become features: with another one, rows of then and now cannot be compared."""
+        """Digest of how rows become features: rows prepared in another way cannot be compared."""
         parts = [self.target, described(self.prepare), list(self.features or ())]
         return "sha256:" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     @property
     def digest(self) -> str:
-        """Name the recipe: with the same digest, training again on the same rows has nothing new to offer.
+        """Digest of what a training depends on: with the same one, training again on the same rows gives nothing new.
 
         Functions that ``prepare`` calls, and estimators of your own, are known by name only: after changing one of
         those, start the flow with ``force``.

@@ -1,4 +1,4 @@
-"""What a model's spec asks of its loop: when to retrain, who approves, what it may cost, how to tune."""
+"""Policies of a `ModelSpec`: drift thresholds, retrain guards, limits on cost, tuning."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from prefect_mlops.core.values import Value
 
 
 class Drift(Value):
-    """How much of a change matters; the meaning of each is told by `tasks.detect_drift`.
+    """Drift thresholds; `tasks.detect_drift` documents the meaning of each.
 
     Attributes:
-        min_change: smallest size of a change in one column that counts.
-        max_drifted_share: largest share of columns, or of their weight in the model, that may have drifted.
+        min_change: threshold for the size of a change in one column.
+        max_drifted_share: threshold for the share of columns, or of their weight in the model, that may have drifted.
     """
 
     min_change: float = 0.1
@@ -30,12 +30,13 @@ class Drift(Value):
 
 
 class Retrain(Value):
-    """What holds back trainings that triggers and schedules start.
+    """Retrain guards: what holds back trainings that triggers and schedules start.
 
     Attributes:
-        cool_down: shortest time from one decision to the next training.
-        refused_in_a_row: after so many refused challengers no more are trained until a person has looked; 0 for never.
-        lease: longest time a training may take; after it another one may start, as after a killed run.
+        cool_down: cool-down: shortest time from one decision to the next training.
+        refused_in_a_row: circuit breaker: after so many refused challengers in a row no more are trained until a person
+            intervenes; 0 for never.
+        lease: how long the training lock holds; after it another training may start, as after a killed run.
     """
 
     cool_down: timedelta = timedelta(0)

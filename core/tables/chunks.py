@@ -118,7 +118,7 @@ def _slices(frame: pd.DataFrame, columns: list[str] | None, rows: int, *, uri: s
     formats.require_columns(uri, columns, frame.columns)
     for start in range(0, len(frame), rows):
         piece = frame.iloc[start : start + rows]
-        piece.attrs = {}  # they tell where the whole table came from
+        piece.attrs = {}  # they name the source of the whole table
         yield piece if columns is None else piece[columns]
 
 
@@ -184,8 +184,8 @@ class _Pieces:
 
         schema = self.dataset.schema
         wanted = list(dict.fromkeys([*columns, *(arrow.FILE_MARKS if self.files else ())]))
-        told = get_partition_keys(fragment.partition_expression)
-        there = [name for name in wanted if name in reader.schema_arrow.names and name not in told]
+        partition = get_partition_keys(fragment.partition_expression)
+        there = [name for name in wanted if name in reader.schema_arrow.names and name not in partition]
         groups = self._groups(reader.metadata)
         for batch in reader.iter_batches(batch_size=rows, row_groups=groups, columns=there, use_threads=False):
             arrays = []
@@ -193,7 +193,7 @@ class _Pieces:
                 if field.name in there:
                     arrays.append(batch.column(field.name).cast(field.type))
                 else:
-                    arrays.append(pa.repeat(pa.scalar(told.get(field.name), field.type), batch.num_rows))
+                    arrays.append(pa.repeat(pa.scalar(partition.get(field.name), field.type), batch.num_rows))
             fields = pa.schema(map(schema.field, wanted), metadata=schema.metadata)
             table = pa.Table.from_arrays(arrays, schema=fields)
             kept = table.filter(arrow.of_files(table, self.files)) if self.files else table
@@ -208,8 +208,8 @@ class _Pieces:
         bounds = [_statistics(metadata.row_group(group), arrow.FILE_MARKS[0]) for group in everything]
         return [
             group
-            for group, told in zip(everything, bounds, strict=True)
-            if told is None or not told.has_min_max or any(told.min <= path <= told.max for path in paths)
+            for group, bound in zip(everything, bounds, strict=True)
+            if bound is None or not bound.has_min_max or any(bound.min <= path <= bound.max for path in paths)
         ]
 
     def _whole_types(self, rows: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
@@ -257,8 +257,8 @@ class _Pieces:
 
     def _has_gaps(self, fragment: Any, reader: pq.ParquetFile, name: str, rows: int) -> bool:
         groups = [reader.metadata.row_group(group) for group in self._groups(reader.metadata)]
-        told = [_statistics(group, name) for group in groups]
-        if all(one is not None and one.has_null_count and not one.null_count for one in told):
+        statistics = [_statistics(group, name) for group in groups]
+        if all(one is not None and one.has_null_count and not one.null_count for one in statistics):
             return False
         return any(table[name].null_count for table in self._read(fragment, reader, [name], rows))
 

@@ -1,4 +1,4 @@
-"""A reader's failure in plain words: the one place where errors of pandas, Arrow, Delta and SQL become ours.
+"""Errors of pandas, Arrow, Delta and SQL, translated to ours in this one place.
 
 Messages name the source, never its password, and are short however long the library's own text was.
 """

@@ -1,4 +1,4 @@
-"""One reader for each kind of source; what they raise is translated by `core.tables.errors`."""
+"""One reader for each format; what they raise is translated by `core.tables.errors`."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def read_sql(url: str, *, query: str | None, columns: Sequence[str] | None) -> p
     import sqlalchemy as sa
 
     address = sa.make_url(url)
-    address.get_dialect()  # an unknown scheme is said before a missing query
+    address.get_dialect()  # an unknown scheme is reported before a missing query
     if not query or not query.strip():
         raise ConfigError(f"{subject_of(url)} is a database: say what to read with query=")
     if address.get_backend_name() == "sqlite" and not _sqlite_is_there(address.database):

@@ -1,4 +1,4 @@
-"""Reading a table from wherever it is, with every failure said in words."""
+"""Reading a table from any address, with errors that name the source and the cause."""
 
 from __future__ import annotations
 
