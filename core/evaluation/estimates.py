@@ -1,4 +1,4 @@
-"""Score a model on some rows, and tell how the score varies with the units it rests on.
+"""Score estimates: the score of a model on some rows, and how it varies with the resampling units.
 
 Each metric leaves a *spread*: how the score moves with each unit (`core.evaluation.influence_functions`), or the scores
 of resamples where nothing is known of the metric. The difference of two models has the difference of their spreads,
@@ -31,10 +31,10 @@ DRAWS = 200  # only the standard error is read from them, which 200 give within 
 
 @dataclass(frozen=True)
 class Rows:
-    """The judging rows, as every measurement needs them.
+    """The test set, as every score estimate needs it.
 
     Attributes:
-        y: truth, (rows,), numbered from 0 in the index.
+        y: ground truth, (rows,), numbered from 0 in the index.
         units: which rows belong together.
         seed: of the resamples.
     """
@@ -45,7 +45,7 @@ class Rows:
 
     @functools.cached_property
     def truth(self) -> NDArray[Any]:
-        """The truth as NumPy has it, nullable numbers as numbers."""
+        """The ground truth as a NumPy array, nullable numbers as numbers."""
         from pandas.api import types
 
         kind = self.y.dtype
@@ -68,7 +68,7 @@ class ScoreEstimate:
         method: what the interval is called.
         best: the best score there is; infinite where that is not known.
         pieces: what the units are called: rows, groups or blocks.
-        right: for accuracy over independent rows, which answers were right, (rows,).
+        right: for accuracy over independent rows, which predictions were right, (rows,).
     """
 
     score: float
@@ -96,7 +96,7 @@ def measure(
     *,
     resample: bool = False,
 ) -> ScoreEstimate:
-    """Score a model and tell how the score varies with the units.
+    """Score a model, and estimate how the score varies with the units.
 
     What is not known by `core.evaluation.influence_functions` is scored again without each of the up to 50 blocks, or,
     where there are no blocks, on `DRAWS` resamples of the units. That costs as many times what the
@@ -214,12 +214,12 @@ def _score(metric: Metric, answers: CachedPredictions, rows: Rows, places: NDArr
     name, y = metric_name(metric), rows.y.iloc[places]
     if not callable(metric):  # a scorer hands the features on and no more
         return score_model(answers, pd.DataFrame(index=places), y, metrics=[metric])[name]
-    model = answers if _kept_answers_do(metric, answers, rows) else answers.model
+    model = answers if _scores_cached_predictions(metric, answers, rows) else answers.model
     return score_model(model, answers.features.iloc[places], y, metrics=[metric])[name]
 
 
-def _kept_answers_do(metric: Metric, answers: CachedPredictions, rows: Rows) -> bool:
-    """Tell whether a function can live with kept answers: not when it changes the features before it asks."""
+def _scores_cached_predictions(metric: Metric, answers: CachedPredictions, rows: Rows) -> bool:
+    """Check whether a custom metric can use cached predictions: not when it changes the features first."""
     name = metric_name(metric)
     if name not in answers.enough_for:
         asked = score_model(answers.model, answers.features, rows.y, metrics=[metric])[name]

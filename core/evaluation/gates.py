@@ -1,4 +1,4 @@
-"""Whether a challenger may replace the champion: each condition of each gate, answered from paired intervals.
+"""Whether a challenger may replace the champion: each condition of each gate, tested by paired confidence intervals.
 
 All conditions have to hold together, so the chance of promoting a challenger that falls short of one of them is at
 most that of the one test: the conditions need no correction for their number. Checks of groups are the other way
@@ -32,10 +32,10 @@ class Comparison:
     """Two models on the same rows.
 
     Attributes:
-        challenger: answers of the model that wants to be promoted.
-        champion: answers of the live one; None where there is none.
-        rows: the judging rows: truth, and what belongs together.
-        table: the judging rows with all their columns, in the same order.
+        challenger: predictions of the model that may be promoted.
+        champion: predictions of the champion; None where there is none.
+        rows: the test set: ground truth and resampling units.
+        table: the test set with all its columns, in the same order.
     """
 
     challenger: CachedPredictions
@@ -44,17 +44,17 @@ class Comparison:
     table: pd.DataFrame
 
     def measure(self, gate: Gate, chosen: NDArray[Any] | None = None) -> tuple[ScoreEstimate, ScoreEstimate | None]:
-        """Measure both models by a gate's metric, on all rows or on some."""
+        """Score both models by a gate's metric, on all rows or on some."""
         if self.champion is None:
             return measure(gate.scorer, self.challenger, self.rows, chosen), None
         return measure_both(gate.scorer, self.challenger, self.champion, self.rows, chosen)
 
 
 def judge_gates(contest: Comparison, gates: Sequence[Gate]) -> list[Check]:
-    """Answer each condition on all rows.
+    """Check each condition on all rows of the test set.
 
     Args:
-        contest: the models and the rows.
+        contest: the two models and the test set.
         gates: conditions; all have to hold.
 
     Returns:
@@ -96,7 +96,7 @@ def _conditions(gate: Gate, ours: ScoreEstimate, theirs: ScoreEstimate | None) -
 
 
 def _floor(gate: Gate, ours: ScoreEstimate) -> Check:
-    """Hold the score itself against the floor; the interval is shown, and does not decide."""
+    """Compare the score with its threshold, the minimum score; the interval is shown, and does not decide."""
     floor, estimate = gate.at_least or 0.0, alone(ours)
     interval = shown(ours)
     seen = f"{ours.score:.4f} ("
@@ -109,7 +109,7 @@ def _floor(gate: Gate, ours: ScoreEstimate) -> Check:
 
 
 def _not_worse(gate: Gate, margin: float, seen: str, apart: Estimate) -> Check:
-    """Pass where the lower bound stays above minus the margin, or nothing tells the two models apart."""
+    """Test non-inferiority: the lower bound is above minus the margin, or the two models do not differ."""
     passed = apart.none or apart.lower(gate.confidence) > -margin
     return Check(
         name="not worse than the champion",
@@ -121,12 +121,12 @@ def _not_worse(gate: Gate, margin: float, seen: str, apart: Estimate) -> Check:
 
 
 def seen_both(ours: ScoreEstimate, theirs: ScoreEstimate) -> str:
-    """Begin the sentence of a comparison: both scores and their difference."""
+    """Write both scores and their difference."""
     return f"{ours.score:.4f}, champion {theirs.score:.4f}, difference {ours.score - theirs.score:+.4f}"
 
 
 def _interval(apart: Estimate, confidence: float, *, limit: float) -> str:
-    """End the sentence of a comparison: the bound that decided, on what it rests, and why it does not suffice."""
+    """Write the bound that decided, the rows and units it rests on, and why it does not suffice."""
     if apart.none:
         return f", none in any row ({counted(apart)})" if apart.units == apart.rows else f", none ({counted(apart)})"
     if apart.problem:
@@ -137,6 +137,6 @@ def _interval(apart: Estimate, confidence: float, *, limit: float) -> str:
 
 
 def counted(estimate: Estimate) -> str:
-    """Say on how many rows, and on how many independent pieces, a value rests."""
+    """Write the number of rows, and of independent units, that a value rests on."""
     rows = f"{estimate.rows:,} rows"
     return rows if estimate.units == estimate.rows else f"{rows} in {estimate.units:,} {estimate.pieces}"

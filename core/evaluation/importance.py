@@ -45,7 +45,7 @@ class Importances(Value):
     """Permutation importances.
 
     Attributes:
-        metric: whose drop is told.
+        metric: whose drop is measured.
         rows: test rows they were measured on.
         repeats: shuffles of each column.
         columns: up to `MAX_COLUMNS`, the most important first.
@@ -94,7 +94,7 @@ def measure_importances(model: Any, X: pd.DataFrame, y: pd.Series, *, metric: Me
     rows = sample(len(X), max(MIN_ROWS, min(IMPORTANCE_ROWS, MAX_PREDICTIONS // (width * REPEATS))), seed=seed)
     X, y = X.iloc[rows], y.iloc[rows]
     with one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said once for each of the shuffles; an undefined score is told below
+        warnings.simplefilter("ignore")  # one warning for each shuffle; an undefined score is reported below
         found = permutation_importance(
             model, X, y, scoring=get_scorer(metric), n_repeats=REPEATS, random_state=seed, n_jobs=None
         )

@@ -35,13 +35,13 @@ def influence(
 
     Args:
         metric: scikit-learn scorer name.
-        answers: the model's answers to all rows.
+        answers: the model's predictions for all rows.
         y: truth of all rows, (all rows,).
         rows: numbers of the rows to score, (rows,).
 
     Returns:
         What the interval is called, and the influence of each of the rows; None for a metric that is not known here,
-        or answers it cannot read. The score is to be compared with the scorer's own before it is trusted.
+        or predictions it cannot read. The score is to be compared with the scorer's own before it is trusted.
     """
     import numpy as np
 
@@ -204,7 +204,7 @@ def _labels(metric: str, truth: NDArray[Any], given: NDArray[Any], _: Any) -> In
 
 
 _MOST_LABELS = 20  # 400 pairs of classes, each a matrix of 400 counts
-_Matrices = Any  # (matrices, classes, classes): rows by truth, columns by answer
+_Matrices = Any  # (matrices, classes, classes): rows by ground truth, columns by prediction
 
 
 def _balanced(counts: _Matrices) -> NDArray[Any]:
@@ -215,12 +215,12 @@ def _balanced(counts: _Matrices) -> NDArray[Any]:
 
 
 def _matthews(counts: _Matrices) -> NDArray[Any]:
-    """Correlate truth and answer. Source: Gorodkin 2004, as `sklearn.metrics.matthews_corrcoef`."""
+    """Correlate ground truth and prediction. Source: Gorodkin 2004, as `sklearn.metrics.matthews_corrcoef`."""
     import numpy as np
 
-    rows, true, said = counts.sum(axis=(1, 2)), counts.sum(axis=2), counts.sum(axis=1)
-    together = _hits(counts).sum(axis=1) * rows - (true * said).sum(axis=1)
-    spread = (rows**2 - (true**2).sum(axis=1)) * (rows**2 - (said**2).sum(axis=1))
+    rows, true, predicted = counts.sum(axis=(1, 2)), counts.sum(axis=2), counts.sum(axis=1)
+    together = _hits(counts).sum(axis=1) * rows - (true * predicted).sum(axis=1)
+    spread = (rows**2 - (true**2).sum(axis=1)) * (rows**2 - (predicted**2).sum(axis=1))
     return np.asarray(together / np.sqrt(spread))
 
 
@@ -228,10 +228,10 @@ def _averaged(counts: _Matrices, share: Callable[..., Any], average: str, place:
     """Average a share over the classes as scikit-learn does; one that divides by nothing is 0."""
     import numpy as np
 
-    true, said, hits = counts.sum(axis=2), counts.sum(axis=1), _hits(counts)
+    true, predicted, hits = counts.sum(axis=2), counts.sum(axis=1), _hits(counts)
     if average == "micro":
-        true, said, hits = (part.sum(axis=1, keepdims=True) for part in (true, said, hits))
-    top, bottom = share(hits, true, said)
+        true, predicted, hits = (part.sum(axis=1, keepdims=True) for part in (true, predicted, hits))
+    top, bottom = share(hits, true, predicted)
     shares = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
     if average == "weighted":
         return np.asarray((shares * true).sum(axis=1) / true.sum(axis=1))
@@ -245,10 +245,10 @@ def _hits(counts: _Matrices) -> NDArray[Any]:
 
 
 _SHARES: dict[str, Callable[..., Any]] = {
-    "precision": lambda hits, _, said: (hits, said),
+    "precision": lambda hits, _, predicted: (hits, predicted),
     "recall": lambda hits, true, _: (hits, true),
-    "f1": lambda hits, true, said: (2 * hits, true + said),
-    "jaccard": lambda hits, true, said: (hits, true + said - hits),
+    "f1": lambda hits, true, predicted: (2 * hits, true + predicted),
+    "jaccard": lambda hits, true, predicted: (hits, true + predicted - hits),
 }
 
 

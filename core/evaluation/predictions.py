@@ -1,4 +1,4 @@
-"""A model's answers, computed once for all rows and given again for any selection of them."""
+"""Cached predictions: computed once for all rows, read again for any subset of them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-BLOCK_ROWS = 250_000  # asked about at once: what a model makes of them on its way is gone before the next
+BLOCK_ROWS = 250_000  # predicted at once: temporary arrays of a model are freed before the next block
 _METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 
 
 class CachedPredictions:
-    """Stands in for a fitted estimator wherever it is scored, on the rows it was made for.
+    """Takes the place of a fitted estimator in scorers, for the rows it was made for.
 
-    Rows are told by their number, which stands in the index of `features`; whatever else a scorer asks for
-    (``classes_``, tags, parameters) the model itself answers.
+    Rows are identified by their number in the index of `features`; all other attributes that a scorer reads
+    (``classes_``, tags, parameters) are those of the model.
 
     Attributes:
         model: the fitted estimator.
-        features: what it is asked about, (rows, columns), numbered from 0 in the index.
-        enough_for: functions that were tried on these answers, and whether they score them as the model itself.
+        features: (rows, columns), numbered from 0 in the index.
+        enough_for: custom metrics by name, and whether they score cached predictions as they score the model.
         understood: metrics by name that `core.evaluation.influence_functions` computed as their scorers do.
     """
 
@@ -36,18 +36,18 @@ class CachedPredictions:
         self._asked = X  # with its own index: a model may use it
 
     def all(self, method: str) -> NDArray[Any]:
-        """Return the answers to all rows; (rows,) or (rows, classes).
+        """Return the predictions for all rows; (rows,) or (rows, classes).
 
-        More than `BLOCK_ROWS` are asked about in blocks: an answer depends on its row alone, as scikit-learn's
-        ``check_methods_subset_invariance`` asks of every estimator.
+        More than `BLOCK_ROWS` are predicted in blocks: a prediction depends on its row alone, as scikit-learn's
+        ``check_methods_subset_invariance`` requires of every estimator.
         """
         import numpy as np
 
         if method not in self._kept:
             ask, rows = getattr(self.model, method), self._asked
             starts = range(0, max(1, len(rows)), BLOCK_ROWS)
-            answers = [np.asarray(ask(rows.iloc[start : start + BLOCK_ROWS])) for start in starts]
-            self._kept[method] = answers[0] if len(answers) == 1 else np.concatenate(answers)
+            predictions = [np.asarray(ask(rows.iloc[start : start + BLOCK_ROWS])) for start in starts]
+            self._kept[method] = predictions[0] if len(predictions) == 1 else np.concatenate(predictions)
         return self._kept[method]
 
     def __getattr__(self, name: str) -> Any:
@@ -59,8 +59,8 @@ class CachedPredictions:
         if name not in _METHODS:
             return found
 
-        def answer(X: pd.DataFrame) -> NDArray[Any]:
+        def predict(X: pd.DataFrame) -> NDArray[Any]:
             return np.asarray(self.all(name)[X.index.to_numpy()])
 
-        answer.__name__ = name  # scikit-learn reads from it how to take the answers
-        return answer
+        predict.__name__ = name  # scikit-learn reads from it how to use the predictions
+        return predict

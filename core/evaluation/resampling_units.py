@@ -1,4 +1,4 @@
-"""Which judging rows depend on each other: what chance draws is a row, a group or a block in time.
+"""Resampling units: which rows of the test set depend on each other: rows, groups or blocks in time.
 
 Source:
     Blocks of equal length, their means compared as independent: Ibragimov and Müller 2010, "t-statistic based

@@ -1,4 +1,4 @@
-"""Scores by scikit-learn scorer names and own functions; why one cannot be computed is said in words."""
+"""Scores by scikit-learn scorer names and custom metrics, with the reason where one cannot be computed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.predictions import CachedPredictions
 from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
@@ -15,7 +16,7 @@ from prefect_mlops.core.reports import Check, Report
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_REASON_LENGTH = 200  # scikit-learn's own messages can quote whole arrays
+_MAX_REASON = 200  # characters; scikit-learn's own messages can quote whole arrays
 
 
 def score_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[Metric]) -> dict[str, float]:
@@ -47,7 +48,7 @@ def _one(metric: Metric, model: Any, X: pd.DataFrame, y: pd.Series) -> float:
 
     name = metric_name(metric)
     scorer = metric if callable(metric) else get_scorer(metric)
-    # Of a function of the user's own, nobody knows what it may raise.
+    # A custom metric may raise any exception.
     expected = (Exception,) if callable(metric) else (ValueError, TypeError, AttributeError)
     with warnings.catch_warnings():
         # "Only one class is present": said again, with the name of the metric, by the check for NaN.
@@ -64,7 +65,7 @@ def _one(metric: Metric, model: Any, X: pd.DataFrame, y: pd.Series) -> float:
 
 
 def _kind(model: Any) -> str:
-    """Name the model's own class, also where its answers were kept."""
+    """Name the class of the model, also of cached predictions."""
     return type(model.model if isinstance(model, CachedPredictions) else model).__name__
 
 
@@ -106,5 +107,4 @@ def _hint(name: str, y: pd.Series) -> str:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= MAX_REASON_LENGTH else text[: MAX_REASON_LENGTH - 1] + "…"
+    return one_line(error, _MAX_REASON)

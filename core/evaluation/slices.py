@@ -1,4 +1,4 @@
-"""Whether one group of rows pays for the gain of the others, or is served worse than another.
+"""Slices: whether the challenger is worse than the champion, or worse than elsewhere, for one group of rows.
 
 Any of these checks refuses, so an equal challenger would fail by chance as soon as the groups are many. All groups of
 all slices and all pairs of groups of one report are one family, and each bound is taken at a confidence that keeps
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MIN_ROWS = 50  # of a group; fewer say nothing once corrected for their number
 MIN_OF_CLASS = 5  # rows of either class of a binary target, for the same reason
-MAX_GROUPS = 100  # of a column; more are numbers or identifiers, not groups somebody answers for
+MAX_GROUPS = 100  # of a column; more are numbers or identifiers, not groups
 MAX_SHOWN = 10  # groups of a slice in the report; the rest is counted
 _BINARY = 2
 

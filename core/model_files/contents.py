@@ -1,4 +1,4 @@
-"""What a stored model holds, whatever its file looks like: two dumps of one model differ byte for byte.
+"""Digests of what a skops file holds, independent of its bytes: two dumps of one model differ byte for byte.
 
 A skops file is a zip of a tree in JSON and of arrays. Numbers that name objects in memory, file names, the order of
 keys and of sets, and the bytes between the fields of a record change from one dump to the next; what is left is the
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.training_data import ATTRIBUTE
 
@@ -52,7 +53,7 @@ def model_content(file: Path) -> dict[str, str]:
     except (OSError, KeyError, ValueError, MemoryError, RecursionError, zipfile.BadZipFile, RuntimeError) as error:
         if isinstance(error, ConfigError):
             raise
-        seen = " ".join(str(error).split())[:200] or type(error).__name__
+        seen = one_line(error) or type(error).__name__
         raise ConfigError(f"{file.name} is not a skops file that can be read: {seen}") from error
 
 

@@ -1,4 +1,4 @@
-"""The clean process that a model is rehearsed in: started, fed, awaited, and ended when it hangs."""
+"""The smoke test in a clean process: started, given its input, awaited, and killed after a timeout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prefect_mlops.core.model_files.smoke_test import SmokeTest
 # Imports take ten seconds on a cold disk, loading a forest of gigabytes a minute, timing at most ten seconds and one
 # prediction more. What takes longer than this hangs.
 TIMEOUT_S = 300.0
-MAX_SAID_LENGTH = 300
+MAX_OUTPUT_LENGTH = 300
 # -I leaves out the current folder, the user's start-up files and PYTHON* variables; the path follows in the order, so
 # classes of the project are found as they are here.
 _PROGRAM = """
@@ -38,34 +38,34 @@ _KEPT_PREFIXES = ("LC_", "OMP_", "OPENBLAS_", "MKL_", "KMP_", "BLIS_", "VECLIB_"
 
 
 def smoke_test_isolated(*, model: Path, kept: Path | None, subject: str) -> SmokeTest | str:
-    """Rehearse a model in a process of its own.
+    """Run the smoke test of a model in a process of its own.
 
     Args:
         model: folder of the model's files.
         kept: folder of the kept rows; None where there are none.
-        subject: what the model is called in words.
+        subject: name of the model in messages.
 
     Returns:
-        What the process saw, or in words why it gave no answer.
+        The result, or the reason why the process gave none.
     """
     path = [entry or str(Path.cwd()) for entry in sys.path]
     order = {"path": path, "model": str(model), "kept": str(kept) if kept else None, "subject": subject}
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(  # noqa: S603 - this Python and our own program
             [sys.executable, "-I", "-c", _PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=errors,
             env=_environment(),
             start_new_session=True,  # so that it can be ended with whatever processes the model started
         )
         try:
-            answer, _ = child.communicate(json.dumps(order).encode() + b"\n", timeout=TIMEOUT_S)
+            output, _ = child.communicate(json.dumps(order).encode() + b"\n", timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return f"it gave no answer within {TIMEOUT_S:g} seconds and was ended"
         finally:
             _end(child)
-        return _read(answer, child.returncode, _last_line(said.fileno()))
+        return _read(output, child.returncode, _last_line(errors.fileno()))
 
 
 def _environment() -> dict[str, str]:
@@ -88,8 +88,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     child.communicate()
 
 
-def _read(answer: bytes, code: int, said: str) -> SmokeTest | str:
-    also = f"; it said: {said}" if said else ""
+def _read(output: bytes, code: int, last_line: str) -> SmokeTest | str:
+    also = f"; it said: {last_line}" if last_line else ""
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         memory = ", as a system does that runs out of memory" if name == "SIGKILL" else ""
@@ -97,14 +97,14 @@ def _read(answer: bytes, code: int, said: str) -> SmokeTest | str:
     if code:
         return f"the process ended with exit code {code}{also}"
     try:
-        return SmokeTest.model_validate_json(answer)
+        return SmokeTest.model_validate_json(output)
     except ValidationError:
-        shown = answer[:MAX_SAID_LENGTH].decode(errors="replace").strip()
+        shown = output[:MAX_OUTPUT_LENGTH].decode(errors="replace").strip()
         return f"the process gave no answer that can be read: {shown!r}{also}"
 
 
 def _last_line(file: int) -> str:
     end = os.lseek(file, 0, os.SEEK_END)
-    os.lseek(file, max(end - 4 * MAX_SAID_LENGTH, 0), os.SEEK_SET)
-    lines = os.read(file, 4 * MAX_SAID_LENGTH).decode(errors="replace").strip().splitlines()
-    return lines[-1][-MAX_SAID_LENGTH:] if lines else ""
+    os.lseek(file, max(end - 4 * MAX_OUTPUT_LENGTH, 0), os.SEEK_SET)
+    lines = os.read(file, 4 * MAX_OUTPUT_LENGTH).decode(errors="replace").strip().splitlines()
+    return lines[-1][-MAX_OUTPUT_LENGTH:] if lines else ""

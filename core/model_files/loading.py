@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect_mlops.core._imports import uncollected
+from prefect_mlops.core._text import MAX_REASON, one_line
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.model_files.trusted_types import trusted_types
 
 MAX_DESCRIPTION_BYTES = 4_000_000  # the signature of ten thousand columns takes a quarter of it
 MAX_NESTING = 50  # MLflow's own descriptions are five deep; a parser gives up, or crashes, somewhere beyond this
-MAX_REASON_LENGTH = 300
 MAX_NAME_LENGTH = 200
 MAX_LISTED = 20  # types; a model of one's own needs a few
 
@@ -24,14 +24,14 @@ def load_model_files(folder: Path, *, subject: str) -> Any:
 
     Args:
         folder: the folder that holds ``MLmodel``.
-        subject: what the model is called in errors.
+        subject: name of the model in errors.
 
     Returns:
         The fitted estimator.
 
     Raises:
         ConfigError: not a scikit-learn model in skops format, a damaged description, a path that leads outside, or a
-            type nobody allowed.
+            type that is not trusted.
     """
     with uncollected():
         import skops.io
@@ -53,7 +53,7 @@ def files_size(folder: Path) -> int:
 
 
 def untrusted_types(subject: str, types: list[str]) -> ConfigError:
-    """Name the types that nobody allowed, and how to allow them."""
+    """Name the types that are not trusted, and how to allow them."""
     named = [_shown(name, MAX_NAME_LENGTH) for name in types]
     more = f" and {len(named) - MAX_LISTED} more" if len(named) > MAX_LISTED else ""
     return ConfigError(
@@ -157,9 +157,8 @@ def _quoted(value: object) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return _shown(str(error) or type(error).__name__, MAX_REASON_LENGTH)
+    return _shown(str(error) or type(error).__name__, MAX_REASON)
 
 
 def _shown(text: str, length: int) -> str:
-    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
-    return line if len(line) <= length else line[: length - 1] + "…"
+    return one_line("".join(sign if sign.isprintable() or sign.isspace() else "?" for sign in text), length)

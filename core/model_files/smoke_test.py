@@ -1,4 +1,4 @@
-"""The rehearsal of a model: rows kept with what was predicted for them, asked again in a clean process.
+"""The smoke test of a model: rows kept at training with their predictions, predicted again in a clean process.
 
 `keep_rows` writes the rows at training; `run_smoke_test` is what the clean process runs. That process knows no Prefect
 and no MLflow, and takes nothing from the files on trust: they come from a store that others can write to.
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefect_mlops.core._imports import uncollected
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.model_files.loading import load_model_files
 from prefect_mlops.core.values import Value
@@ -30,7 +31,6 @@ ROWS_FILE = "rows.parquet"
 PREDICTIONS_FILE = "predictions.npz"
 MAX_ROWS = 200  # enough to meet most branches of a model, few enough to keep with each version
 MAX_BYTES = 100_000_000  # of the rows, and of the predictions; two hundred rows of a thousand columns take 2 MB
-MAX_REASON_LENGTH = 300
 TIMED_ROWS = 1000
 TIMED_RUNS = 5  # their median leaves out the one that another process disturbed
 TIMED_SECONDS = 10.0  # no more runs after this: a slow model is known to be slow after the first
@@ -40,12 +40,12 @@ Stage = Literal["model", "rows", "predict", "done"]
 
 
 class SmokeTest(Value):
-    """What a clean process saw of a model.
+    """The result of a smoke test.
 
     Attributes:
-        stage: how far it came: ``model`` was refused, stored ``rows`` cannot be read, ``predict`` failed, or ``done``.
-        problem: what stopped it, in words.
-        rows: how many rows were asked about.
+        stage: last stage: ``model`` was refused, stored ``rows`` cannot be read, ``predict`` failed, or ``done``.
+        problem: what stopped it.
+        rows: number of rows that were predicted.
         predictions: how many numbers or labels were compared.
         different: how many of them differ from those at training.
         difference: which differ and how much, in words; empty where all are equal.
@@ -64,9 +64,9 @@ class SmokeTest(Value):
 
 
 def keep_rows(model: Any, rows: pd.DataFrame, folder: Path) -> str:
-    """Write rows and what the model says about them, for later rehearsals.
+    """Write rows and the model's predictions for them, for later smoke tests.
 
-    The model is asked about the rows as they come back from the file: a table in another memory layout can change the
+    The model predicts the rows as they are read back from the file: a table in another memory layout can change the
     last digit of a product.
 
     Args:
@@ -97,22 +97,22 @@ def keep_rows(model: Any, rows: pd.DataFrame, folder: Path) -> str:
 
 
 def questions_for(model: Any) -> list[str]:
-    """Return what a model can be asked: ``predict``, and ``predict_proba`` or else ``decision_function``."""
+    """Return the prediction methods of a model: ``predict``, and ``predict_proba`` or else ``decision_function``."""
     return ["predict", *[name for name in ("predict_proba", "decision_function") if hasattr(model, name)][:1]]
 
 
 def predictions_of(
     model: Any, rows: pd.DataFrame, questions: Sequence[str] | None = None
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Ask a model what it says about rows.
+    """Compute the predictions of a model for rows.
 
     Args:
         model: fitted estimator.
-        rows: features; each question gets a copy of its own.
-        questions: some of `questions_for`; None asks all.
+        rows: features; each method gets a copy of its own.
+        questions: some of `questions_for`; None for all.
 
     Returns:
-        The answers by question, as arrays without objects.
+        Predictions by method, as arrays without objects.
 
     Raises:
         ConfigError: predictions that are neither numbers nor text.
@@ -125,12 +125,12 @@ def predictions_of(
         return {name: _plain(name, getattr(model, name)(rows.copy())) for name in names}
 
 
-def _plain(name: str, said: Any) -> np.ndarray[Any, Any]:
+def _plain(name: str, predicted: Any) -> np.ndarray[Any, Any]:
     import numpy as np
 
-    if isinstance(said, list):  # one array for each target, each as wide as that target has classes
-        said = np.concatenate(said, axis=1) if said and np.ndim(said[0]) > 1 else said
-    array = np.asarray(said.toarray() if hasattr(said, "toarray") else said)
+    if isinstance(predicted, list):  # one array for each target, each as wide as that target has classes
+        predicted = np.concatenate(predicted, axis=1) if predicted and np.ndim(predicted[0]) > 1 else predicted
+    array = np.asarray(predicted.toarray() if hasattr(predicted, "toarray") else predicted)
     if array.dtype.kind not in "OT":
         return array
     if not all(isinstance(label, str) for label in array.flat):
@@ -172,10 +172,10 @@ def run_smoke_test(*, model: Path, kept: Path | None, subject: str) -> SmokeTest
     Args:
         model: folder of the model's files.
         kept: folder of `keep_rows`; None where nothing was kept, then the model is only loaded.
-        subject: what the model is called in words.
+        subject: name of the model in messages.
 
     Returns:
-        What was seen; never raises for what is in the files.
+        The result; never raises for what is in the files.
     """
     with uncollected():  # all imports come first: the memory they take is not the model's
         import skops.io  # noqa: F401 - brings scikit-learn and pandas
@@ -190,7 +190,7 @@ def run_smoke_test(*, model: Path, kept: Path | None, subject: str) -> SmokeTest
         stage = "predict"
         different, difference = _compared(then, predictions_of(estimator, rows))
         seconds = _seconds(estimator, rows)
-    except Exception as error:  # noqa: BLE001 - whatever a model brings is its answer
+    except Exception as error:  # noqa: BLE001 - any error of a model is its result
         return SmokeTest(stage=stage, problem=_line(error))
     return SmokeTest(
         stage="done",
@@ -221,7 +221,7 @@ def _compared(then: dict[str, np.ndarray[Any, Any]], now: dict[str, np.ndarray[A
         count += differs
         words += [f"{name}: {how}"] if how else []
     words += [f"{name}: not kept at training" for name in now if name not in then]
-    return count, "; ".join(words)[:MAX_REASON_LENGTH]
+    return count, one_line("; ".join(words))
 
 
 def _differing(was: np.ndarray[Any, Any], has: np.ndarray[Any, Any]) -> tuple[int, str]:
@@ -296,17 +296,17 @@ def _highest() -> float | None:
 
 
 def _line(error: Exception) -> str:
-    return " ".join((str(error) or type(error).__name__).split())[:MAX_REASON_LENGTH]
+    return one_line(str(error) or type(error).__name__)
 
 
 def answer(order: dict[str, str | None]) -> None:
-    """Rehearse as ordered and write one line of JSON, the only one: what a model prints goes to standard error."""
+    """Run the smoke test and write its result as one line of JSON; what a model prints goes to standard error."""
     result = os.dup(1)
     os.dup2(2, 1)
-    seen = run_smoke_test(
+    found = run_smoke_test(
         model=Path(str(order["model"])),
         kept=Path(order["kept"]) if order["kept"] else None,
         subject=str(order["subject"]),
     )
     with os.fdopen(result, "w", encoding="utf-8") as out:
-        out.write(json.dumps(seen.model_dump(mode="json")) + "\n")
+        out.write(json.dumps(found.model_dump(mode="json")) + "\n")

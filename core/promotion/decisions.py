@@ -1,4 +1,4 @@
-"""Who becomes champion outside of a training: by rollback, by a person's hand, by an approval."""
+"""Decisions about the champion outside of a training: rollback, manual promotion, approval; and the alias checked."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from prefect_mlops.core.values import Value
 
 
 class Approval(Value):
-    """A person's word on a version.
+    """A person's approval or refusal of a version.
 
     Attributes:
-        by: who gave it: by Prefect's word where it knows, else by their own.
-        comment: what they said.
-        request: number of the entry they answered; 0 where nobody asked.
-        typed: the name they gave themselves.
-        without_rehearsal: they wanted it promoted without trying it first.
+        by: name of the person; the one Prefect authenticated where it has accounts, else the one they typed.
+        comment: their comment.
+        request: number of the entry that requested approval; 0 without a request.
+        typed: the name they typed.
+        without_rehearsal: promote without a smoke test.
     """
 
     by: str
@@ -40,7 +40,7 @@ class Approval(Value):
     without_rehearsal: bool = False
 
     def on(self, entry: Entry) -> Entry:
-        """Sign an entry with it."""
+        """Return the entry, signed with this approval."""
         details = {**entry.details, "approval": self.model_dump()}
         return entry.model_copy(update={"by": self.by, "details": details})
 
@@ -48,14 +48,14 @@ class Approval(Value):
 def earlier_champions(entries: Sequence[Entry]) -> list[int]:
     """Return the versions that were champion before the present one, the last one first.
 
-    A rollback takes the versions after the one it went back to off the list, so that the next one goes further back.
+    A rollback removes the versions after its target from the list, so that the next rollback goes further back.
     """
-    reign: list[int] = []
+    champions: list[int] = []
     for entry in entries:
         if entry.kind in PROMOTING and entry.version is not None:
-            reign = reign[: reign.index(entry.version)] if entry.version in reign else reign
-            reign.append(entry.version)
-    return reign[-2::-1]
+            champions = champions[: champions.index(entry.version)] if entry.version in champions else champions
+            champions.append(entry.version)
+    return champions[-2::-1]
 
 
 def roll_back(
@@ -69,23 +69,23 @@ def roll_back(
 ) -> Entry:
     """Write into the history that an earlier champion is champion again; the alias is the caller's to set.
 
-    A rollback that a crash left half done, and one that is asked for again in the same words by the same person, are
-    answered with the entry there is, so that the caller finishes it and does not go further back.
+    Idempotent: a rollback that a crash interrupted, and one requested again by the same person for the same reason,
+    return the existing entry, so that the caller finishes it and does not go further back.
 
     Args:
         model: registered model.
-        to: which one; None takes the champion before.
-        why: a sentence for those who ask later.
-        by: who wants it.
-        flow_run: the run that does it.
-        check: is given the version before anything is written; may raise.
+        to: version to go back to; None takes the previous champion.
+        why: the reason, one sentence.
+        by: name of the person.
+        flow_run: id of the flow run that does it.
+        check: called with the version before anything is written; may raise.
 
     Returns:
         The entry.
 
     Raises:
         ConfigError: there is nothing to go back to, or `to` was never champion.
-        ConflictError: somebody changed the champion in the same moment.
+        ConflictError: another writer changed the champion at the same time.
         BackendError: storage failed.
     """
     seen: list[int | None] = []
@@ -115,13 +115,13 @@ def roll_back(
 
 
 def known_rollback(entries: Sequence[Entry], *, to: int | None, why: str, by: str) -> Entry | None:
-    """Return the rollback that is asked for where it made the present champion; None where it has still to be done.
+    """Return the entry of a requested rollback if it made the present champion; None if it is still to be done.
 
     Args:
         entries: the model's history.
-        to: version that is asked for; None for the champion before.
+        to: requested version; None for the previous champion.
         why: the reason given.
-        by: who asks.
+        by: name of the person who requests it.
     """
     champion = champion_entry(entries)
     if champion is None or champion.kind != "rolled_back" or to not in (None, champion.version):
@@ -131,9 +131,9 @@ def known_rollback(entries: Sequence[Entry], *, to: int | None, why: str, by: st
 
 
 def open_request(entries: Sequence[Entry]) -> Entry | None:
-    """Return the request for approval that waits for an answer, expired or not; None where none does.
+    """Return the open request for approval, expired or not; None where there is none.
 
-    A newer request takes the place of an older one, and so does any decision on its version.
+    A newer request replaces an older one; any decision on its version closes it.
     """
     request = next((entry for entry in reversed(entries) if entry.kind == "requested"), None)
     if request is None:
@@ -143,10 +143,10 @@ def open_request(entries: Sequence[Entry]) -> Entry | None:
 
 
 def expire_request(model: str, now: datetime) -> Entry | None:
-    """Write that a request nobody answered in time counts as refused.
+    """Write a refusal for a request for approval that has expired.
 
     Returns:
-        The refusal; None where no request has run out.
+        The refusal; None where no request has expired.
     """
 
     def expiry(entries: Sequence[Entry]) -> Entry | None:
@@ -170,14 +170,14 @@ def expire_request(model: str, now: datetime) -> Entry | None:
 
 
 def may_approve(name: str, approvers: Collection[str], groups: Mapping[str, Collection[str]]) -> bool:
-    """Tell whether a person may answer a request.
+    """Check whether a person may approve or refuse a request.
 
     Args:
         name: the person.
-        approvers: names, and groups as ``@group``; empty for anybody.
+        approvers: names, and groups as ``@group``; empty allows every name.
         groups: names by group.
     """
-    if not name or name.startswith("@"):  # who calls themselves as a group is none of its members
+    if not name or name.startswith("@"):  # the name of a group is not the name of one of its members
         return False
     return (
         not approvers
@@ -187,7 +187,7 @@ def may_approve(name: str, approvers: Collection[str], groups: Mapping[str, Coll
 
 
 def difference(entries: Sequence[Entry], points_at: int | None) -> str:
-    """Say in a sentence where MLflow's alias and the history name different champions; empty when they agree.
+    """Describe in a sentence how MLflow's alias differs from the history; empty when they agree.
 
     Args:
         entries: the model's history.
@@ -212,10 +212,11 @@ def difference(entries: Sequence[Entry], points_at: int | None) -> str:
 
 
 def moved_by_hand(entries: Sequence[Entry], points_at: int | None) -> bool:
-    """Tell whether an alias that is not where the history says was moved by a hand, not by one of our own steps.
+    """Check whether an alias that differs from the history was changed outside of this library.
 
-    A promotion sets the alias after its entry. One that another overtook, and that was killed before it noticed, may
-    have set it last.
+    A promotion writes its entry first and sets the alias afterwards. With two concurrent promotions, the older one may
+    set the alias last and be killed before it sees the newer entry: then the alias points at a version whose promotion
+    was never written as carried out, and this library moved it.
 
     Args:
         entries: the model's history.
@@ -224,17 +225,17 @@ def moved_by_hand(entries: Sequence[Entry], points_at: int | None) -> bool:
     champion = champion_entry(entries)
     if champion is None or not carried_out(entries, champion):
         return False
-    crowned = champion_entry([entry for entry in entries if entry.version == points_at])
-    return crowned is None or carried_out(entries, crowned)
+    promotion = champion_entry([entry for entry in entries if entry.version == points_at])
+    return promotion is None or carried_out(entries, promotion)
 
 
 def under_way(entries: Sequence[Entry], now: datetime, *, flow_run: str = "") -> bool:
-    """Tell whether another run has just written a promotion and is about to set the alias.
+    """Check whether another run has written a promotion, holds the lock and has not yet set the alias.
 
     Args:
         entries: the model's history.
-        now: the time, with a zone.
-        flow_run: the run that asks.
+        now: current time, with a zone.
+        flow_run: id of the calling flow run.
     """
     champion, lease = champion_entry(entries), held_lock(entries)
     if champion is None or lease is None or lease.until is None or carried_out(entries, champion):
@@ -243,15 +244,15 @@ def under_way(entries: Sequence[Entry], now: datetime, *, flow_run: str = "") ->
 
 
 def note_carried_out(champion: Entry, *, repaired: str = "", by_hand: bool = False) -> Entry | None:
-    """Write that the alias points at the champion, unless another one was made meanwhile.
+    """Write that the alias points at the champion, unless the champion has changed since.
 
     Args:
-        champion: entry whose version the alias was set to.
-        repaired: what was wrong, in a sentence, where this is a repair.
-        by_hand: somebody had moved the alias by hand.
+        champion: promotion or rollback whose version the alias was set to.
+        repaired: for a repair, what was wrong, one sentence.
+        by_hand: the alias had been changed outside of this library.
 
     Returns:
-        The entry; None when another champion was made meanwhile, to which the alias has to be set then.
+        The entry; None when the champion has changed: the caller has to set the alias to the new one.
     """
 
     def done(entries: Sequence[Entry]) -> Entry | None:
@@ -272,7 +273,7 @@ def note_carried_out(champion: Entry, *, repaired: str = "", by_hand: bool = Fal
 
 
 def deny(request: Entry, name: str, *, flow_run: str = "") -> Entry:
-    """Write that somebody answered a request who may not."""
+    """Write that a person without permission tried to answer a request."""
     reason = f"{name!r} answered the request for v{request.version} and is not among those who may"
     return record(
         Entry(model=request.model, kind="denied", version=request.version, reason=reason, by=name, flow_run=flow_run)
@@ -285,7 +286,7 @@ def rollback_target(model: str, entries: Sequence[Entry], to: int | None) -> int
     Args:
         model: registered model.
         entries: its history.
-        to: the one that was asked for; None for the champion before.
+        to: requested version; None for the previous champion.
 
     Raises:
         ConfigError: there is nothing to go back to, or `to` was never champion.

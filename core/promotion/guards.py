@@ -1,6 +1,6 @@
-"""What holds the loop back: pure answers from a model's history and the time.
+"""Retrain guards: the training lock, the cool-down and the circuit breaker, as pure functions of history and time.
 
-Not Prefect's concurrency limits: those leak slots when runs die. A lease in the history ends by itself.
+Prefect's concurrency limits are not used: they leak slots when runs die. The lock is an entry that expires by itself.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Guard(Value):
     """What keeps a training from starting.
 
     Attributes:
-        kind: ``busy``, ``cool-down`` or ``breaker``.
-        reason: what holds it, in a sentence.
-        until: when it lets go by itself; None when only a person can release it.
+        kind: ``busy`` (the lock is held), ``cool-down`` or ``breaker``.
+        reason: why, one sentence.
+        until: when it expires; None when only a person can release it.
         advice: what to do.
     """
 
@@ -39,17 +39,17 @@ class Guard(Value):
 def find_guard(
     entries: Sequence[Entry], retrain: Retrain, now: datetime, *, automatic: bool, flow_run: str = ""
 ) -> Guard | None:
-    """Find what holds a training back.
+    """Find the guard that prevents a training from starting.
 
     Args:
         entries: the model's history, oldest first.
-        retrain: what the spec asks for.
-        now: the time, with a zone.
-        automatic: started by a trigger or schedule; a person is held back by another training only.
-        flow_run: the run that asks; its own lease does not hold it.
+        retrain: the retrain policy of the spec.
+        now: current time, with a zone.
+        automatic: started by a trigger or schedule; for a run that a person started only the lock counts.
+        flow_run: id of the calling flow run; its own lock does not count.
 
     Returns:
-        The brake, or None when the way is free.
+        The guard; None when the training may start.
     """
     if not automatic:
         return busy(entries, now, flow_run=flow_run)
@@ -57,13 +57,13 @@ def find_guard(
 
 
 def find_guards(entries: Sequence[Entry], retrain: Retrain, now: datetime, *, flow_run: str = "") -> list[Guard]:
-    """Find everything that holds an automatic training; what only a person can release first, as waiting is no use."""
+    """Find all guards of an automatic training; those that only a person can release come first."""
     found = (breaker(entries, retrain), busy(entries, now, flow_run=flow_run), cooling(entries, retrain, now))
-    return [brake for brake in found if brake is not None]
+    return [guard for guard in found if guard is not None]
 
 
 def busy(entries: Sequence[Entry], now: datetime, *, flow_run: str = "") -> Guard | None:
-    """Tell whether another run holds the lease."""
+    """Return a guard if another run holds the training lock and the lock has not expired."""
     lease = held_lock(entries)
     if lease is None or lease.until is None or lease.until <= now or (flow_run and lease.flow_run == flow_run):
         return None
@@ -76,7 +76,7 @@ def busy(entries: Sequence[Entry], now: datetime, *, flow_run: str = "") -> Guar
 
 
 def cooling(entries: Sequence[Entry], retrain: Retrain, now: datetime) -> Guard | None:
-    """Tell whether the last decision was too short a time ago."""
+    """Return a guard if the cool-down after the last decision has not ended."""
     last = last_decision(entries)
     if last is None or last.at + retrain.cool_down <= now:
         return None
@@ -90,7 +90,7 @@ def cooling(entries: Sequence[Entry], retrain: Retrain, now: datetime) -> Guard 
 
 
 def breaker(entries: Sequence[Entry], retrain: Retrain) -> Guard | None:
-    """Tell whether so many challengers were refused in a row that another one is not worth its time."""
+    """Return a guard if the circuit breaker is open: the limit of challengers refused in a row is reached."""
     refused = refused_in_a_row(entries)
     if not retrain.refused_in_a_row or refused < retrain.refused_in_a_row:
         return None
@@ -103,19 +103,19 @@ def breaker(entries: Sequence[Entry], retrain: Retrain) -> Guard | None:
 
 
 def refused_in_a_row(entries: Sequence[Entry]) -> int:
-    """Count the challengers refused since the last promotion, or since a person took it in hand."""
+    """Count the challengers refused in a row, up to the last other decision, decision by a person, or reset."""
     steps = [entry for entry in reversed(entries) if entry.kind in (*DECISIONS, "closed")]
     return len(list(takewhile(lambda entry: entry.kind == "refused" and not _by_hand(entry), steps)))
 
 
 def opened(entries: Sequence[Entry]) -> bool:
-    """Tell whether the breaker has been written down as open since it was last closed."""
+    """Check whether the history has an entry for the open breaker, newer than the last that closed it."""
     steps = [entry for entry in entries if entry.kind in ("promoted", "closed", "opened") or _by_hand(entry)]
     return bool(steps) and steps[-1].kind == "opened"
 
 
 def held_lock(entries: Sequence[Entry]) -> Entry | None:
-    """Return the newest lease when its run has not said that it ended; it may have run out."""
+    """Return the newest lock if its run has not released it; it may have expired."""
     lease = next((entry for entry in reversed(entries) if entry.kind == "leased"), None)
     if lease is None or any(_ends(entry, lease) for entry in entries):
         return None

@@ -1,8 +1,8 @@
 """The history of a model: who was champion when and why, in a table of the lake to which one writer at a time adds.
 
 MLflow's alias says who is champion now, and the last writer wins. Here every step is a row with a number, and a row is
-added only by a writer who has seen the row before it: of two who decide from the same state, one is told to look again.
-Each row carries the hash of the one before, so that a change made by hand is found: `core.promotion.tampering`.
+added only by a writer who has seen the row before it: of two concurrent writers one gets a conflict and decides again.
+Each row carries the hash of the one before, so that tampering is found: `core.promotion.tampering`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ EntryKind = Literal[
 # These make the version they name the champion.
 PROMOTING = ("promoted", "rolled_back")
 DECISIONS = (*PROMOTING, "requested", "refused")
-# A promotion does not give the lease back: it is over when the alias has been set, which is written as `released`.
+# A promotion does not release the lock: that happens when the alias has been set, which is written as `released`.
 LOCK_ENDS = ("released", "requested", "refused", "failed", "repaired")
 # These are written once the alias points at the version they name.
 CARRIED_OUT = ("released", "repaired")
@@ -57,8 +57,8 @@ class Entry(Value):
 
     Attributes:
         model: registered model.
-        kind: ``leased`` and ``released`` (a run begins and has ended), ``promoted``, ``rolled_back``, ``requested`` (an
-            approval), ``refused``, ``denied`` (somebody answered who may not), ``failed``, ``opened`` and ``closed``
+        kind: ``leased`` and ``released`` (the training lock), ``promoted``, ``rolled_back``, ``requested`` (an
+            approval), ``refused``, ``denied`` (an answer without permission), ``failed``, ``opened`` and ``closed``
             (the breaker), ``repaired`` (the alias), ``drifted``, ``backfilled``; or one of a newer version of this
             library, which older workers have to read past.
         sequence: its number, counted from 1 without gaps; 0 until it is written.
@@ -67,9 +67,9 @@ class Entry(Value):
         reason: why, in a sentence.
         by: who or what started it: ``automatic`` for triggers and schedules, ``person`` or a name otherwise.
         flow_run: id of the Prefect flow run that did it.
-        recipe: what a decision rests on.
+        recipe: fingerprint of what a decision rests on.
         at: when, in UTC.
-        until: when a lease or a request ends by itself.
+        until: when a lock or a request expires.
         details: more of it, as JSON.
         previous: hash of the entry before; empty for the first.
         hash: over everything else in this entry; empty until it is written, and in entries older than hashes.
@@ -114,7 +114,7 @@ def read_history(model: str) -> list[Entry]:
 
 
 def decide(model: str, make: Callable[[list[Entry]], Entry | None]) -> Entry | None:
-    """Add what follows from the history as it is; when another entry came between, look again and decide again.
+    """Add an entry that depends on the history, with optimistic concurrency: on a conflict, read and decide again.
 
     Args:
         model: registered model.
@@ -132,7 +132,7 @@ def decide(model: str, make: Callable[[list[Entry]], Entry | None]) -> Entry | N
         with lost:
             table = open_table(uri)
             entries = [] if table is None else _entries(table)
-            if tried is not None and tried in entries:  # the answer got lost, not the commit
+            if tried is not None and tried in entries:  # the commit succeeded, only its response was lost
                 return tried
             made = make(entries)
             if made is None:
@@ -147,7 +147,7 @@ def decide(model: str, make: Callable[[list[Entry]], Entry | None]) -> Entry | N
 
 
 def _first_table(uri: str) -> DeltaTable:
-    """Make the table when there is something to write into it: asking about a wrong name leaves nothing behind."""
+    """Make the table with its first entry only, so that reading the history of a wrong name creates nothing."""
     table = open_or_make(uri, _schema())
     if table.version() > 0:
         raise CommitConflict(f"the history at {uri} was begun by somebody else")
@@ -166,7 +166,7 @@ def record(entry: Entry, *, expected: int | None = None) -> Entry:
         The entry as it was written, with its number.
 
     Raises:
-        ConflictError: another entry has that number: somebody decided first.
+        ConflictError: another entry has that number: another writer decided first.
         BackendError: storage failed.
     """
 
@@ -188,11 +188,6 @@ def next_sequence(entries: Sequence[Entry]) -> int:
 def champion_entry(entries: Sequence[Entry]) -> Entry | None:
     """Return the entry that made the present champion, a promotion or a rollback; None where there was neither."""
     return next((entry for entry in reversed(entries) if entry.kind in PROMOTING), None)
-
-
-def champion_at(entries: Sequence[Entry], moment: datetime) -> Entry | None:
-    """Return the entry that had made the champion of a moment; None where there was no champion yet."""
-    return champion_entry([entry for entry in entries if entry.at <= moment])
 
 
 def carried_out(entries: Sequence[Entry], promotion: Entry) -> bool:
@@ -230,7 +225,7 @@ def read_rows(model: str) -> list[dict[str, Any]]:
 
 
 def row_hash(row: Mapping[str, Any]) -> str:
-    """Hash everything a stored row says, but its hash.
+    """Hash all columns of a stored row except its hash.
 
     Columns that came later are empty in older rows and left out there, so the hash of a row does not change.
 
@@ -240,12 +235,12 @@ def row_hash(row: Mapping[str, Any]) -> str:
     Returns:
         ``"sha256:"`` and 64 hexadecimal digits.
     """
-    said = {
+    content = {
         name: value.astimezone(timezone.utc).isoformat() if isinstance(value, datetime) else value
         for name, value in row.items()
         if value is not None and name != "hash"
     }
-    return "sha256:" + hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _chained(entry: Entry, entries: Sequence[Entry]) -> Entry:
@@ -269,7 +264,7 @@ def _entries(table: DeltaTable) -> list[Entry]:
 
 
 def _compact(uri: str) -> None:
-    """Write the many small files as one; when that fails, or somebody else does it, the next hundred will."""
+    """Write the many small files as one; when that fails, or another writer does it, the next hundred will."""
     with contextlib.suppress(BackendError):
         table = open_table(uri)
         if table is not None:

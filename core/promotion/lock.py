@@ -1,4 +1,4 @@
-"""Turns at a model: one run at a time decides who is champion, and what it decided is written while its turn lasts."""
+"""The training lock of a model: one run at a time trains, and writes its decision while it holds the lock."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConflictError
 from prefect_mlops.core.promotion.decisions import open_request
 from prefect_mlops.core.promotion.guards import Guard, find_guard, held_lock
@@ -26,8 +27,8 @@ from prefect_mlops.core.values import Decision, ModelVersion
 if TYPE_CHECKING:
     from prefect_mlops.core.specs.policies import Retrain
 
-MAX_REASON_LENGTH = 2000  # what went wrong is said at the beginning
-WHOEVER = -1  # in place of a version: replace whoever is champion
+_MAX_REASON = 2000  # characters of a reason in the history; its beginning names what went wrong
+WHOEVER = -1  # in place of a version: replace any champion, without a check
 
 
 def take(
@@ -39,30 +40,30 @@ def take(
     flow_run: str = "",
     details: Mapping[str, Any] | None = None,
 ) -> Entry | Guard | Decision:
-    """Take the turn at a model.
+    """Acquire the training lock of a model.
 
     Args:
         model: registered model.
-        retrain: what holds trainings back, and how long a lease lasts.
-        automatic: started by a trigger or schedule, which cool-down and breaker hold back.
-        recipe: what is going to be decided on; empty takes the turn whether it was decided before or not.
-        flow_run: the run whose turn it is; a retry of it takes its own turn again.
-        details: what the lease notes; plain JSON.
+        retrain: the retrain policy; its `lease` is how long the lock lasts.
+        automatic: started by a trigger or schedule; only then cool-down and breaker count.
+        recipe: fingerprint of what will be decided on; empty acquires the lock also when it was decided before.
+        flow_run: id of the calling flow run; a retry of it acquires its own lock again.
+        details: written with the lock; plain JSON.
 
     Returns:
-        The lease; or what holds the training back; or what another run decided on this recipe meanwhile.
+        The entry of the lock; or the guard that prevents the training; or the decision another run made on this recipe.
 
     Raises:
         BackendError: storage failed.
     """
     now = datetime.now(timezone.utc)
-    answers: list[Guard | Decision] = []
+    outcomes: list[Guard | Decision] = []
 
     def lease(entries: Sequence[Entry]) -> Entry | None:
         known = decided(entries, recipe) if recipe else None
-        answer = decision_of(known) or find_guard(entries, retrain, now, automatic=automatic, flow_run=flow_run)
-        if answer is not None:
-            answers.append(answer)
+        outcome = decision_of(known) or find_guard(entries, retrain, now, automatic=automatic, flow_run=flow_run)
+        if outcome is not None:
+            outcomes.append(outcome)
             return None
         by, until = AUTOMATIC if automatic else PERSON, now + retrain.lease
         return Entry(
@@ -76,24 +77,24 @@ def take(
             details=dict(details or {}),
         )
 
-    return decide(model, lease) or answers[-1]
+    return decide(model, lease) or outcomes[-1]
 
 
 def conclude(made: Entry, *, lease: Entry | None = None, replaces: int | None = WHOEVER) -> Entry:
-    """Write what became of a challenger; the same conclusion again, as in a retried task, changes nothing.
+    """Write the decision on a challenger; idempotent, so a retried task writes nothing twice.
 
     Args:
         made: from `conclusion_on`; signed with an `Approval` where it answers a request.
-        lease: whose turn it is; None for a step outside of the train flow.
-        replaces: version the challenger was judged against, None for no champion; `WHOEVER` does not ask, but where
-            there is a lease it is the one that the decision names.
+        lease: the lock of the run; None for a step outside of the train flow.
+        replaces: version the challenger was compared with, None for no champion; `WHOEVER` skips the check, except
+            that with a lease the version named in the decision is checked.
 
     Returns:
         The entry.
 
     Raises:
-        ConflictError: the turn was lost to another run, another version became champion meanwhile, or somebody else
-            answered the request.
+        ConflictError: another run took over the lock, another version became champion, or the request was
+            already answered.
         BackendError: storage failed.
     """
     done: list[Entry] = []
@@ -110,7 +111,7 @@ def conclude(made: Entry, *, lease: Entry | None = None, replaces: int | None = 
             require_lock(entries, lease)
         require_champion(entries, made, judged_against if replaces == WHOEVER else replaces)
         before = champion_entry(entries)
-        if before is None or made.kind not in PROMOTING:  # a refusal or request names whom it was judged against
+        if before is None or made.kind not in PROMOTING:  # a refusal or request names the version it was compared with
             return made
         return made.model_copy(update={"replaced": before.version})
 
@@ -126,17 +127,17 @@ def conclusion_on(
     lease: Entry | None = None,
     flow_run: str = "",
 ) -> Entry:
-    """Make the entry that says what became of a challenger.
+    """Build the entry with the decision on a challenger.
 
     Args:
         kind: ``promoted``, ``requested`` or ``refused``.
         version: the challenger's.
-        decision: why; None where somebody promotes a version without judging it.
-        recipe: names what the decision rests on.
-        lease: whose turn it is; None for a step outside of the train flow.
-        flow_run: the run that does it.
+        decision: with its reason; None for a manual promotion, which no gate judged.
+        recipe: fingerprint of what the decision rests on.
+        lease: the lock of the run; None for a step outside of the train flow.
+        flow_run: id of the flow run that does it.
     """
-    reason = decision.reason[:MAX_REASON_LENGTH] if decision else ""
+    reason = one_line(decision.reason, _MAX_REASON) if decision else ""
     known = {"version": version.version, "url": version.url, "reason": reason}
     return Entry(
         model=version.name,
@@ -152,10 +153,10 @@ def conclusion_on(
 
 
 def require_champion(entries: Sequence[Entry], made: Entry, replaces: int | None) -> None:
-    """Make sure that the champion is still the one a version was judged against.
+    """Require that the champion is still the one a version was compared with.
 
     Raises:
-        ConflictError: another one became champion meanwhile; it is named.
+        ConflictError: another version became champion; the message names it.
     """
     champion = champion_entry(entries)
     if replaces == WHOEVER or champion is None or champion.version == replaces:
@@ -168,10 +169,10 @@ def require_champion(entries: Sequence[Entry], made: Entry, replaces: int | None
 
 
 def require_open(entries: Sequence[Entry], made: Entry, request: int) -> None:
-    """Make sure that a request for approval still waits for its answer.
+    """Require that a request for approval is still open.
 
     Raises:
-        ConflictError: it was answered meanwhile, ran out, or made way for a newer one.
+        ConflictError: it was answered, expired, or was replaced by a newer one.
     """
     waiting = open_request(entries)
     if waiting is not None and waiting.sequence == request:
@@ -186,7 +187,7 @@ def require_open(entries: Sequence[Entry], made: Entry, request: int) -> None:
 
 
 def give_up(lease: Entry, reason: str) -> Entry | None:
-    """Write that a turn ended without a decision, unless it had ended, or another run has it by now."""
+    """Release the lock after a failure without a decision, unless it was released or another run holds it."""
 
     def failure(entries: Sequence[Entry]) -> Entry | None:
         held = held_lock(entries)
@@ -195,7 +196,7 @@ def give_up(lease: Entry, reason: str) -> Entry | None:
         return Entry(
             model=lease.model,
             kind="failed",
-            reason=reason[:MAX_REASON_LENGTH],
+            reason=one_line(reason, _MAX_REASON),
             by=lease.by,
             flow_run=lease.flow_run,
             recipe=lease.recipe,
@@ -205,10 +206,10 @@ def give_up(lease: Entry, reason: str) -> Entry | None:
 
 
 def require_lock(entries: Sequence[Entry], lease: Entry) -> None:
-    """Make sure that nobody else took the turn.
+    """Require that no other run has acquired the lock.
 
     Raises:
-        ConflictError: the lease ran out and another run took it.
+        ConflictError: the lock expired and another run acquired it.
     """
     taken = next((entry for entry in entries if entry.sequence > lease.sequence and entry.kind == "leased"), None)
     if taken is not None:
@@ -225,13 +226,13 @@ def decision_of(entry: Entry | None) -> Decision | None:
 
 
 def _same(entry: Entry, made: Entry, lease: Entry | None, entries: Sequence[Entry], request: int) -> bool:
-    """Tell a conclusion that was written before: by the same run, or by one that a crash ended before the alias."""
+    """Check whether an entry is this decision: by the same run, or by one that crashed before it set the alias."""
     if (entry.kind, entry.version) != (made.kind, made.version):
         return False
     ours = entry.flow_run == made.flow_run
     if lease is not None:
         return ours and entry.sequence > lease.sequence
-    if request:  # another person's answer is not this one, though it may say the same
+    if request:  # the same decision by another person is another answer
         return ours and bool(made.flow_run) and entry.sequence > request
     if entry != champion_entry(entries):
         return False

@@ -1,4 +1,4 @@
-"""How a model stands: what is live, what was decided, what is braked, and what a person can do about it."""
+"""The status of a model: its champion, the last decision, the guards that hold, and what a person can do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ModelStatus(Value):
-    """How a model stands at one moment.
+    """The status of a model at one moment.
 
     Attributes:
         model: registered model.
@@ -26,12 +26,12 @@ class ModelStatus(Value):
         alias_known: False when MLflow could not be asked.
         difference: where alias and history name different champions, in a sentence; empty when they agree.
         decision: entry of the last promotion or refusal.
-        work: lease of the run that is at work on it.
-        brakes: what holds automatic trainings, what only a person can release first.
-        request: entry of the request for approval that waits for an answer.
-        drift: entry of the last drift that was found.
+        work: lock of the run that trains it now.
+        brakes: guards that prevent automatic trainings; those that only a person can release come first.
+        request: entry of the open request for approval.
+        drift: entry of the last drift.
         failure: entry of the last training that failed, unless something was decided since.
-        todo: what a person can do, a sentence each.
+        todo: what a person can do, one sentence each.
     """
 
     model: str
@@ -57,13 +57,13 @@ def find_status(
     alias: int | None = None,
     alias_known: bool = True,
 ) -> ModelStatus:
-    """Find how a model stands.
+    """Find the status of a model.
 
     Args:
         model: registered model.
         entries: its history, oldest first.
-        retrain: its brakes.
-        now: the time, with a zone.
+        retrain: its retrain policy, with the guards.
+        now: current time, with a zone.
         alias: version MLflow's alias points at; None where there is no alias.
         alias_known: False when MLflow could not be asked.
     """
@@ -93,7 +93,7 @@ def _todo(found: ModelStatus) -> Iterator[str]:
     if found.request is not None:
         until = f" until {moment(found.request.until)}" if found.request.until else ""
         yield f"v{found.request.version} waits for approval{until}: start the flow decide."
-    yield from (brake.advice for brake in found.brakes if brake.kind == "breaker")
+    yield from (guard.advice for guard in found.brakes if guard.kind == "breaker")
     if found.failure is not None and not busy:
         yield f"The last training failed: mend what its reason names, then start train. {found.failure.reason}"
     if found.difference and found.champion is not None and not busy:
@@ -104,16 +104,16 @@ def _todo(found: ModelStatus) -> Iterator[str]:
 
 def _drift_advice(found: ModelStatus) -> str:
     since = f"It has drifted since {moment(found.drift.at)}" if found.drift else ""
-    waits = [brake for brake in found.brakes if brake.until is not None]
-    if any(brake.until is None for brake in found.brakes):
+    waits = [guard for guard in found.brakes if guard.until is not None]
+    if any(guard.until is None for guard in found.brakes):
         return f"{since}, and is not retrained before the breaker is closed."
     if waits:
         return f"{since}; it is retrained by the next trigger or schedule after {moment(max(_until(waits)))}."
     return f"{since} and was not trained since: start train, or see whether its trigger is switched on."
 
 
-def _until(brakes: Sequence[Guard]) -> list[datetime]:
-    return [brake.until for brake in brakes if brake.until is not None]
+def _until(guards: Sequence[Guard]) -> list[datetime]:
+    return [guard.until for guard in guards if guard.until is not None]
 
 
 def _newest(entries: Sequence[Entry], kind: str) -> Entry | None:

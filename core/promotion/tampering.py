@@ -1,4 +1,4 @@
-"""Was a model's history changed by hand? The hash chain of its entries is checked, and the log of its table."""
+"""Tampering with a model's history: the hash chain of its entries, the anchors in MLflow, and the Delta log checked."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from prefect_mlops.core.lake.commits import NOTE, open_table, storage
 from prefect_mlops.core.promotion.history import row_hash
 from prefect_mlops.core.values import Value
 
-# What `core.promotion.history` and `core.lake.compaction` leave in the log beside entries; none of it changes a row.
+# Operations of `core.promotion.history` and `core.lake.compaction` in the log, other than appends; none changes a row.
 HARMLESS = ("CREATE TABLE", "OPTIMIZE", "SET TBLPROPERTIES", "VACUUM START", "VACUUM END")
 
 
 class Audit(Value):
-    """What came of looking for changes made by hand.
+    """The result of checking a history for tampering.
 
     Attributes:
         model: registered model.
         entries: how many there are.
-        unchained: how many of them are older than hashes, and cannot be checked.
-        witnessed: how many were compared with what the registry noted when they were written.
-        problems: what was found, a sentence each.
+        unchained: how many of them were written before entries had hashes, and cannot be checked.
+        witnessed: how many were compared with their anchors, the hashes stored in the registry.
+        problems: findings, one sentence each.
     """
 
     model: str
@@ -35,23 +35,23 @@ class Audit(Value):
 
     @property
     def passed(self) -> bool:
-        """Nothing was found."""
+        """Whether there are no findings."""
         return not self.problems
 
 
 def audit_history(model: str, rows: Sequence[Mapping[str, Any]], witnesses: Mapping[int, str] | None = None) -> Audit:
     """Check every hash of a history.
 
-    Somebody who can write to the lake can also compute all hashes again, from the changed entry to the end. Such a
-    chain is whole in itself, and so is one whose end was cut off; both are found by what the registry noted.
+    With write access to the lake all hashes can be computed again, from the changed entry to the end. Such a chain is
+    consistent, and so is a truncated one; both are found by the anchors in the registry.
 
     Args:
         model: registered model.
         rows: from `core.promotion.history.read_rows`.
-        witnesses: hash by number of the entry, as noted elsewhere when the entry was written.
+        witnesses: anchors: hash by number of the entry, stored in the registry when the entry was written.
 
     Returns:
-        How many entries there are, and what does not fit.
+        The number of entries, and the findings.
     """
     chained = next((place for place, row in enumerate(rows) if row.get("hash")), len(rows))
     noted = witnesses or {}
@@ -96,7 +96,7 @@ def _version(row: Mapping[str, Any]) -> str:
 
 
 def find_rewrites(model: str) -> list[str]:
-    """Return the commits to a model's history that are no entry of this library, a sentence each, oldest first.
+    """Return the commits to a model's history that are no entry of this library, one sentence each, oldest first.
 
     Args:
         model: registered model.
@@ -115,7 +115,7 @@ def find_rewrites(model: str) -> list[str]:
 
 
 def rewrites(commits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Tell which commits changed rows.
+    """Describe the commits that changed rows.
 
     Args:
         commits: from the log, newest first, as deltalake gives them.
