@@ -1,6 +1,6 @@
-"""Whether a live model does worse than it did: each window against the baseline, corrected for a year of looking.
+"""Whether a live model does worse than it did: each window against the baseline, corrected for a year of tests.
 
-Whoever looks at a new window every day gets an alarm by chance sooner or later. So the chance of one is shared out over
+A test of a new window every day gives a false alarm by chance sooner or later. So the chance of one is shared out over
 all the windows of a year, whatever history is handed in: a window is judged alike today and in a year.
 
 Source:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MAY_LOSE = 0.02  # of scores without a unit; a fiftieth of the way from useless to perfect, about
 BASELINE_WINDOWS = 3  # one week may be a strange one
-LOOKS = 2  # a window is looked at again and again while its last labels come: so alike that two cover them
+LOOKS = 2  # tests of a window while its last labels arrive: they are so alike that two cover them
 _YEAR = timedelta(days=365)
 
 Baseline = Evaluation | int
@@ -69,16 +69,16 @@ def judge_decay(
     """Hold each judged window against the baseline; the newest decides.
 
     A window fell when its loss is surely larger than `may_lose`: the lower bound of the loss lies above it, at a level
-    shared by all metrics and all windows of a year, each counted `LOOKS` times. Where a score does not decay beyond
-    `may_lose`, the chance of any false alarm within a year of looking every day is at most ``1 - confidence``, and far
-    less while it loses nothing. An earlier window that fell is a warning: whoever runs this
-    every day wants to know about now.
+    shared by all metrics and all windows of a year, each counted `LOOKS` times. Where a score does not degrade beyond
+    `may_lose`, the chance of any false alarm within a year of daily tests is at most ``1 - confidence``, and far
+    less while it loses nothing. An earlier window that fell is a warning: the alarm is about
+    the present.
 
     Args:
         course: the windows, as `core.live.windows.follow` measured them.
         baseline: scores of training or promotion, or the number of first judged windows to compare with.
         may_lose: smallest loss that matters, for all metrics or by metric, in units of the score; None is `MAY_LOSE`.
-        confidence: that a year without decay is a year without an alarm.
+        confidence: that a year without degradation is a year without an alarm.
 
     Returns:
         One deciding check for each metric, then one for each window and metric.
@@ -96,7 +96,7 @@ def judge_decay(
 
 
 def monitoring_runs_a_year(course: Course) -> int:
-    """Count the looks of a year at all metrics, by the length of the windows there are."""
+    """Count the tests of a year over all metrics, by the length of the windows there are."""
     lengths = sorted(window.end - window.start for window in course.windows)
     windows = math.ceil(_YEAR / lengths[len(lengths) // 2]) if lengths else 1
     return LOOKS * max(windows, 1) * len(course.measured)
@@ -142,7 +142,7 @@ def _trial(course: Course, metric: str, baseline: Baseline, margin: float, each:
 
 
 def _known(baseline: Evaluation, metric: str) -> Estimate:
-    """Read a score somebody else measured; without an interval it is taken as exact."""
+    """Read a score that was measured elsewhere; without an interval it is taken as exact."""
     from scipy import special
 
     if metric not in baseline.metrics:

@@ -1,7 +1,7 @@
-"""What a model said, and the truth that came later: stored predictions and labels, matched by id.
+"""Ground truth: stored predictions and the labels that arrive later, matched by id.
 
-Labels come late, out of order, twice, or for ids nobody scored. What is made of that is decided here, once, and every
-row that is left out is counted and said.
+Labels come late, out of order, twice, or for ids that were never scored. The rules for that stand here, once; every
+row that is left out is counted and reported.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class LabelColumns:
     """What the columns of both tables are called.
 
     Attributes:
-        id: of the predictions; one id is one thing that was asked and gets one truth.
+        id: of the predictions; one id is one thing that was asked and gets one label.
         at: time scored.
         prediction: probability, score, number or class.
         version: of the model; read only where one version is asked for.
         label_id: id of the labels; the same name as `id` where left out.
-        label: the truth.
-        label_at: time the truth became known; where left out, the column called like `at`, if there is one.
+        label: the ground truth.
+        label_at: time the label became known; where left out, the column called like `at`, if there is one.
     """
 
     id: str = "id"
@@ -62,7 +62,7 @@ class LabelColumns:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Predictions with the truth that is known of them.
+    """Predictions with the labels that are known so far.
 
     Attributes:
         rows: one row for each prediction that counts, in order of time: ``at`` (UTC), ``prediction``, ``label``
@@ -101,13 +101,13 @@ def match_labels(
     """Match predictions with their labels.
 
     A label that comes twice with one value counts once; with different values the one known last counts. An id scored
-    more than once counts with its last prediction made before the truth was first known: that is the answer somebody
-    could still act on. A prediction made after its truth was known is left out, for it may have seen it. So are rows
-    without id, time or answer, and labels of ids nobody scored. All of it is counted.
+    more than once counts with its last prediction made before its label was first known: that answer could
+    still be acted on. A prediction made after its label was known is left out as possible leakage. So are rows
+    without id, time or answer, and labels of ids that were never scored. All of it is counted.
 
     Args:
         predictions: one row for each answer, in any order.
-        labels: one row for each truth, in any order; may be empty.
+        labels: one row for each label, in any order; may be empty.
         names: of the columns.
         version: only predictions of this version of the model.
         now: predictions and labels later than this are not there yet; None takes the clock's time.
@@ -129,11 +129,11 @@ def match_labels(
     if version is not None:
         said = _of_version(said, predictions, names.version, version, account)
     said = _usable_predictions(said, moment, account)
-    said = _before_truth(said, known, account)
+    said = _without_leakage(said, known, account)
     said = _scored_once(said, account)
     # As objects, so that whole numbers stay whole beside missing ones.
-    truth = known.drop_duplicates("key", keep="last").set_index("key")["label"].astype(object)
-    said["label"] = said["key"].map(truth) if len(truth) else pd.Series(None, index=said.index, dtype=object)
+    label = known.drop_duplicates("key", keep="last").set_index("key")["label"].astype(object)
+    said["label"] = said["key"].map(label) if len(label) else pd.Series(None, index=said.index, dtype=object)
     rows = said.sort_values("at", kind="stable", ignore_index=True)[["at", "prediction", "label"]]
     return GroundTruth(rows, tuple(account.findings), tuple(account.notes))
 
@@ -239,11 +239,11 @@ def _usable_labels(known: pd.DataFrame, said: pd.DataFrame, now: pd.Timestamp, a
     if later.any():
         account.notes.append(f"{_of(later)} labels are dated after now, and not counted yet.")
     known = known[~nameless & ~empty & ~later]
-    strangers = ~known["key"].isin(said["key"])
-    if strangers.any():
-        what = f"{_of(strangers)} labels belong to ids that were never scored, ignored"
-        account.find("labels belong to predictions", LABELS, what, known.loc[strangers, "id"])
-    known = known[~strangers].sort_values("known", kind="stable", na_position="first")
+    unscored = ~known["key"].isin(said["key"])
+    if unscored.any():
+        what = f"{_of(unscored)} labels belong to ids that were never scored, ignored"
+        account.find("labels belong to predictions", LABELS, what, known.loc[unscored, "id"])
+    known = known[~unscored].sort_values("known", kind="stable", na_position="first")
     again = known[known["key"].duplicated(keep=False)]
     if len(again):
         _say_twice(again, account)
@@ -292,8 +292,8 @@ def _usable_predictions(said: pd.DataFrame, now: pd.Timestamp, account: _Account
     return said[~nameless & ~timeless & ~empty & ~later]
 
 
-def _before_truth(said: pd.DataFrame, known: pd.DataFrame, account: _Account) -> pd.DataFrame:
-    """Leave out predictions made after the truth was first known."""
+def _without_leakage(said: pd.DataFrame, known: pd.DataFrame, account: _Account) -> pd.DataFrame:
+    """Leave out predictions made after their label was first known."""
     first = known.groupby("key")["known"].min().dropna()
     if not len(first):
         return said

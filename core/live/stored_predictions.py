@@ -1,4 +1,4 @@
-"""Scores from what a model once said: stored predictions stand in for the estimator.
+"""Score stored predictions: they stand in for the estimator that made them.
 
 One column of predictions holds a number, a class, or a probability of the positive class. That decides which scorers
 can be computed from it; those that need more, such as one probability for each class, are refused in words.
@@ -42,12 +42,12 @@ _CUT = 0.5  # above it a probability says the positive class, as in `predict` of
 
 @dataclass(frozen=True)
 class Recording:
-    """Answers and truth of the labelled rows, as one metric needs them.
+    """Stored predictions and labels of the labelled rows, as one metric needs them.
 
     Attributes:
         metric: scikit-learn scorer name.
         answers: stand in for the model.
-        y: truth, (rows,), numbered from 0.
+        y: labels, (rows,), numbered from 0.
         both_needed: a window has to hold rows of both classes, or the score means nothing.
         note: how the predictions were read, where that is not plain.
     """
@@ -108,11 +108,12 @@ def record(metric: str, predictions: pd.Series, labels: pd.Series, *, positive: 
     Args:
         metric: one of `WORKING`.
         predictions: of the labelled rows, (rows,).
-        labels: their truth, (rows,).
+        labels: ground truth of these rows, (rows,).
         positive: the positive class; None takes the last in order, as scikit-learn does.
 
     Returns:
-        The recording; None where all labels are of one class and it is not known whether that is the positive one.
+        Predictions and labels as the metric needs them; None where all labels are of one class and it is not known
+        whether that is the positive one.
 
     Raises:
         ConfigError: predictions or labels are not what the metric needs.
@@ -152,7 +153,7 @@ def record(metric: str, predictions: pd.Series, labels: pd.Series, *, positive: 
 
 
 def _said_classes(metric: str, predictions: pd.Series, labels: pd.Series, *, positive: object) -> Recording | None:
-    """Number truth and answer; a probability becomes the class it speaks for."""
+    """Number labels and predictions; a probability becomes the class it speaks for."""
     import numpy as np
     import pandas as pd
 
@@ -251,7 +252,7 @@ def _listed(classes: list[Any]) -> str:
 
 
 class _Stored:
-    """What scikit-learn's scorers ask of a model, answered from what was kept."""
+    """What scikit-learn's scorers ask of a model, answered from what was stored."""
 
     kind = "classifier"
 

@@ -1,4 +1,4 @@
-"""The score of a live model over time, and whether it has decayed.
+"""The score of a live model over time, and whether it has degraded.
 
 A window is a stretch of time; its rows are those scored in it. Rows close in time depend on each other, so intervals
 rest on blocks within the window (`core.evaluation.resampling_units`), and a difference of two windows on the
@@ -61,7 +61,7 @@ class Window(Value):
 
     @property
     def share_labelled(self) -> float:
-        """The share of its predictions whose truth is known."""
+        """The share of its predictions whose label is known."""
         return self.labelled / self.rows if self.rows else 0.0
 
     @property
@@ -80,7 +80,7 @@ class Course:
     Attributes:
         windows: in order of time; stretches without predictions are left out.
         measured: score and spread of each window by metric, None where it is not judged.
-        recordings: answers and truth by metric; without those that no labels tell anything of.
+        recordings: stored predictions and labels by metric; without metrics that these labels cannot decide.
         places: numbers of the labelled rows of each window.
         units: which labelled rows belong together.
         notes: how windows and rows were read.
@@ -155,7 +155,7 @@ def follow(
     of = cut.of[there]
     units, tied = _units(labelled, of)
     places = tuple(np.flatnonzero(of == number) for number in range(len(cut.spans)))
-    recordings = _recordings(wanted, labelled, positive)
+    stored = _stored_by_metric(wanted, labelled, positive)
     counts = np.bincount(cut.of, minlength=len(cut.spans))
     measured: dict[str, list[ScoreEstimate | None]] = {metric: [] for metric in wanted}
     windows = []
@@ -163,16 +163,16 @@ def follow(
         window = Window(start=start, end=end, rows=counts[number], labelled=len(places[number]), over=end <= moment)
         scores = {}
         for metric in wanted:
-            found = _measure(recordings.get(metric), units, places[number], window, min_labelled)
+            found = _measure(stored.get(metric), units, places[number], window, min_labelled)
             scores[metric] = found
             measured[metric].append(None if isinstance(found, str) or not window.over else found)
         windows.append(_filled(window, scores))
-    notes = [*cut.notes, *tied, *(found.note for found in recordings.values() if found.note)]
+    notes = [*cut.notes, *tied, *(found.note for found in stored.values() if found.note)]
     kept = {metric: tuple(found) for metric, found in measured.items()}
-    return Course(tuple(windows), kept, recordings, places, units, tuple(notes))
+    return Course(tuple(windows), kept, stored, places, units, tuple(notes))
 
 
-def _recordings(metrics: Sequence[str], labelled: pd.DataFrame, positive: object) -> dict[str, Recording]:
+def _stored_by_metric(metrics: Sequence[str], labelled: pd.DataFrame, positive: object) -> dict[str, Recording]:
     if not len(labelled):
         return {}
     found = {}
