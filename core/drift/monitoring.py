@@ -1,7 +1,7 @@
-"""Looks: each comparison of new data with what the champion learned from, and each scoring of it, kept with a number.
+"""Monitoring runs: each comparison of new data with the training profile, and each scoring, stored with a number.
 
-Who tests every day at 5 % cries wolf every twentieth day. Here the number of a look sets the level of its test, so
-that all looks at one champion together raise a false alarm at most as often as a single test would.
+A test at 5 % every day gives a false alarm every twentieth day. Alpha spending avoids that: the number of a monitoring
+run sets the level of its test, so that all runs of one champion together give a false alarm in at most 5 % of cases.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ MonitoringKind = Literal["drift", "performance"]
 
 
 class MonitoringRun(Value):
-    """One look at new data: what was compared or scored, how strictly, and what was seen.
+    """One monitoring run on new data: what was compared or scored, at which level, and the result.
 
     Numbers that are not finite are left out of sizes, scores and intervals: nothing was measured there.
 
     Attributes:
         model: registered model.
         kind: ``drift`` compares rows with the training data, ``performance`` scores the champion on them.
-        champion: version looked at.
+        champion: version that was monitored.
         number: counted from 1 for each model, kind and champion, by `write_monitoring_run`.
-        key: what makes it the same look: a retried run, or the same data looked at again, gets its old number back.
+        key: makes it idempotent: a retry, or another run on the same data, gets the number of the first.
         at: when, in UTC.
-        subject: what was looked at, e.g. the name of a file.
+        subject: what was compared or scored, e.g. the name of a file.
         data: data version.
-        rows: rows looked at.
+        rows: rows that were compared or scored.
         passed: nothing was found.
         level: of the test, from `level_of`.
         sizes: drift: largest size of change by column, from 0 to 1.
         drifted: columns that drifted.
         scores: performance: score by metric, the one that decides first; drift: the share ``drifted``.
         intervals: two-sided interval by the name of the score.
-        flow_run: id of the Prefect flow run that looked.
+        flow_run: id of the Prefect flow run.
     """
 
     model: str
@@ -96,98 +96,99 @@ _AS_JSON = ("sizes", "drifted", "scores", "intervals")
 
 
 def level_of(number: int, alpha: float = ALPHA) -> float:
-    """Return how small the p-value of a look has to be for an alarm.
+    """Return the level of a monitoring run: below it a p-value is an alarm.
 
-    The levels of looks 1, 2, 3, ... sum to `alpha`, however many there will be. So the chance that a champion ever gets
-    a false alarm while nothing changes is at most `alpha`, however the looks depend on one another: no more is used
-    than that chances of errors add up. Two runs that look in the same moment may be judged at one level; then it is a
-    little more.
+    The levels of runs 1, 2, 3, ... sum to `alpha`, however many there will be. So the chance that a champion ever gets
+    a false alarm while nothing changes is at most `alpha`, however the runs depend on one another: no more is used
+    than that chances of errors add up. Two runs at the same moment may get one level; then it is a little more.
 
     Args:
-        number: of the look, from 1.
-        alpha: what is spent over all looks, between 0 and 1.
+        number: of the run, from 1.
+        alpha: what is spent over all runs, between 0 and 1.
 
     Returns:
-        `alpha` / (2.1097 n ln² n) with n = `number` + 1: of 0.05, 0.025 for the first look, 0.0003 for the twelfth,
+        `alpha` / (2.1097 n ln² n) with n = `number` + 1: of 0.05, 0.025 for the first run, 0.0003 for the twelfth,
         2e-6 for the 365th.
 
     Raises:
         ConfigError: a number below 1, or an alpha that is no chance.
 
     Source:
-        Alpha spending (Lan and DeMets 1983, Biometrika 70) by Bonferroni's inequality over the looks.
+        Alpha spending (Lan and DeMets 1983, Biometrika 70) by Bonferroni's inequality over the runs.
     """
     if number < 1 or not 0 < alpha < 1:
-        raise ConfigError(f"looks are numbered from 1 and alpha is between 0 and 1, saw look {number}, alpha {alpha}")
+        raise ConfigError(
+            f"monitoring runs are numbered from 1 and alpha is between 0 and 1, saw run {number}, alpha {alpha}"
+        )
     return alpha / (_TOTAL * (number + 1) * math.log(number + 1) ** 2)
 
 
 def read_monitoring_runs(
     model: str, *, kind: MonitoringKind | None = None, champion: int | None = None
 ) -> list[MonitoringRun]:
-    """Return the looks at a model, oldest first; empty where there were none.
+    """Return the monitoring runs of a model, oldest first; empty where there were none.
 
     Rows that cannot be read, damaged ones or kinds of a newer version of this library, are left out and logged.
 
     Args:
         model: registered model.
         kind: only these.
-        champion: only looks at this version.
+        champion: only runs of this version.
 
     Raises:
         BackendError: storage failed.
     """
-    looks = _looks(_rows(open_table(monitoring_uri(model))))
-    return [look for look in looks if kind in (None, look.kind) and champion in (None, look.champion)]
+    runs = _readable(_rows(open_table(monitoring_uri(model))))
+    return [run for run in runs if kind in (None, run.kind) and champion in (None, run.champion)]
 
 
 def monitoring_run_number(model: str, *, kind: MonitoringKind, champion: int, key: str) -> int:
-    """Return the number a look has, or would get.
+    """Return the number a monitoring run has, or would get.
 
     Args:
         model: registered model.
-        kind: of look.
-        champion: version looked at.
-        key: what makes it the same look.
+        kind: of the run.
+        champion: version that was monitored.
+        key: what makes it the same run.
 
     Raises:
         BackendError: storage failed.
     """
     rows = _rows(open_table(monitoring_uri(model)))
-    known = _find(_looks(rows), kind=kind, champion=champion, key=key)
+    known = _find(_readable(rows), kind=kind, champion=champion, key=key)
     return known.number if known else _next_number(rows, kind=kind, champion=champion)
 
 
-def write_monitoring_run(look: MonitoringRun) -> MonitoringRun:
-    """Keep a look, once for each key.
+def write_monitoring_run(run: MonitoringRun) -> MonitoringRun:
+    """Store a monitoring run, once for each key.
 
     Args:
-        look: as it was judged, with the number from `monitoring_run_number`.
+        run: as it was judged, with the number from `monitoring_run_number`.
 
     Returns:
-        The look as it is kept: the first one of its key; or this one, with the next number when another look took its
-        own meanwhile. The level stays what it was judged at.
+        The run as it is stored: the first one of its key; or this one, with the next number when another run took its
+        number meanwhile. The level stays what it was judged at.
 
     Raises:
         BackendError: storage failed.
     """
-    uri = monitoring_uri(look.model)
+    uri = monitoring_uri(run.model)
     for lost in retry_commits(uri):
         with lost:
             table = open_or_make(uri, _schema())
             rows = _rows(table)
-            if known := _find(_looks(rows), kind=look.kind, champion=look.champion, key=look.key):
+            if known := _find(_readable(rows), kind=run.kind, champion=run.champion, key=run.key):
                 return known
-            number = _next_number(rows, kind=look.kind, champion=look.champion)
-            kept = look.model_copy(update={"number": number})
+            number = _next_number(rows, kind=run.kind, champion=run.champion)
+            kept = run.model_copy(update={"number": number})
             if append_next(table, _as_table(kept), new_columns=True) % COMPACT_EVERY == 0:
                 _compact(uri)
             return kept
-    raise AssertionError("attempts end with a look or an error")
+    raise AssertionError("retries end with a run or an error")
 
 
-def _find(looks: Sequence[MonitoringRun], *, kind: str, champion: int, key: str) -> MonitoringRun | None:
-    return next((look for look in looks if (look.kind, look.champion, look.key) == (kind, champion, key)), None)
+def _find(runs: Sequence[MonitoringRun], *, kind: str, champion: int, key: str) -> MonitoringRun | None:
+    return next((run for run in runs if (run.kind, run.champion, run.key) == (kind, champion, key)), None)
 
 
 def _next_number(rows: Sequence[dict[str, Any]], *, kind: str, champion: int) -> int:
@@ -204,11 +205,11 @@ def _rows(table: DeltaTable | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _looks(rows: Sequence[dict[str, Any]]) -> list[MonitoringRun]:
-    looks = []
+def _readable(rows: Sequence[dict[str, Any]]) -> list[MonitoringRun]:
+    runs = []
     for row in rows:
         try:
-            looks.append(
+            runs.append(
                 MonitoringRun.model_validate(
                     {name: row[name] for name in MonitoringRun.model_fields if row.get(name) is not None}
                 )
@@ -216,23 +217,23 @@ def _looks(rows: Sequence[dict[str, Any]]) -> list[MonitoringRun]:
         except ValidationError as error:
             seen = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:2])
             _logger.warning(
-                "look %s at %s cannot be read and is left out: %s", row.get("number"), row.get("model"), seen
+                "monitoring run %s of %s cannot be read and is left out: %s", row.get("number"), row.get("model"), seen
             )
-    return sorted(looks, key=lambda look: (look.at, look.number))
+    return sorted(runs, key=lambda run: (run.at, run.number))
 
 
 def _compact(uri: str) -> None:
-    """Write the many small files as one; when that fails, or somebody else does it, the next hundred will."""
+    """Write the many small files as one; on failure or a conflict, the next hundred rows try again."""
     with contextlib.suppress(BackendError):
         table = open_table(uri)
         if table is not None:
             compact(table)
 
 
-def _as_table(look: MonitoringRun) -> pa.Table:
+def _as_table(run: MonitoringRun) -> pa.Table:
     import pyarrow as pa
 
-    row = look.model_dump()
+    row = run.model_dump()
     return pa.Table.from_pylist([{**row, **{name: json.dumps(row[name]) for name in _AS_JSON}}], schema=_schema())
 
 

@@ -54,10 +54,10 @@ def look(key: str = "a", **given) -> MonitoringRun:
     )
 
 
-# How strict a look is
+# The level of a monitoring run
 
 
-def test_the_levels_of_all_looks_that_will_ever_be_sum_to_alpha() -> None:
+def test_the_levels_of_all_runs_that_will_ever_be_sum_to_alpha() -> None:
     many = 200_000
     rest = ALPHA / monitoring._TOTAL / math.log(many + 1.5)  # of the infinite sum, by the midpoint rule
     total = sum(level_of(number) for number in range(1, many + 1)) + rest
@@ -65,7 +65,7 @@ def test_the_levels_of_all_looks_that_will_ever_be_sum_to_alpha() -> None:
     assert sum(level_of(number, 0.2) for number in range(1, 10_000)) < 0.2
 
 
-def test_each_look_is_judged_more_strictly_than_the_one_before() -> None:
+def test_each_run_is_judged_more_strictly_than_the_one_before() -> None:
     levels = [level_of(number) for number in range(1, 500)]
     assert levels == sorted(levels, reverse=True)
     assert len(set(levels)) == len(levels)
@@ -74,14 +74,14 @@ def test_each_look_is_judged_more_strictly_than_the_one_before() -> None:
 
 @pytest.mark.parametrize(("number", "alpha"), [(0, 0.05), (-3, 0.05), (1, 0), (1, 1), (1, math.nan)])
 def test_a_level_of_nothing_is_refused(number: int, alpha: float) -> None:
-    with pytest.raises(ConfigError, match=f"saw look {number}"):
+    with pytest.raises(ConfigError, match=f"saw run {number}"):
         level_of(number, alpha)
 
 
 # What is kept
 
 
-def test_a_look_is_read_back_as_it_was_kept(home: Path) -> None:
+def test_a_run_is_read_back_as_it_was_kept(home: Path) -> None:
     assert read_monitoring_runs("shop") == []
     seen = look(
         data=7,
@@ -100,7 +100,7 @@ def test_a_look_is_read_back_as_it_was_kept(home: Path) -> None:
     assert kept["delta.logRetentionDuration"] == kept["delta.deletedFileRetentionDuration"] == "interval 36500 days"
 
 
-def test_looks_are_counted_for_each_model_kind_and_champion(home: Path) -> None:
+def test_runs_are_counted_for_each_model_kind_and_champion(home: Path) -> None:
     def add(key: str, **given) -> int:
         return write_monitoring_run(look(key, **given)).number
 
@@ -111,10 +111,10 @@ def test_looks_are_counted_for_each_model_kind_and_champion(home: Path) -> None:
     assert add("d") == 4
     assert monitoring_run_number("shop", kind="drift", champion=1, key="e") == 5
     assert monitoring_run_number("shop", kind="drift", champion=3, key="e") == 1
-    assert monitoring_run_number("nobody", kind="drift", champion=1, key="e") == 1
+    assert monitoring_run_number("unknown", kind="drift", champion=1, key="e") == 1
 
 
-def test_the_same_look_again_gets_its_old_number_and_writes_nothing(home: Path) -> None:
+def test_the_same_run_again_gets_its_old_number_and_writes_nothing(home: Path) -> None:
     first = write_monitoring_run(look("a", flow_run="run-a"))
     write_monitoring_run(look("b"))
     version = DeltaTable(monitoring_uri("shop")).version()
@@ -123,18 +123,18 @@ def test_the_same_look_again_gets_its_old_number_and_writes_nothing(home: Path) 
     assert DeltaTable(monitoring_uri("shop")).version() == version
 
 
-def test_a_look_whose_number_was_taken_meanwhile_gets_the_next_and_keeps_its_level(home: Path) -> None:
+def test_a_run_whose_number_was_taken_meanwhile_gets_the_next_and_keeps_its_level(home: Path) -> None:
     write_monitoring_run(look("theirs", number=1))
     mine = write_monitoring_run(look("mine", number=1))
     assert (mine.number, mine.level) == (2, level_of(1))
     assert read_monitoring_runs("shop")[-1] == mine
 
 
-def test_numbers_have_no_gaps_whatever_a_look_says(home: Path) -> None:
+def test_numbers_have_no_gaps_whatever_a_run_says(home: Path) -> None:
     assert write_monitoring_run(look(number=40)).number == 1
 
 
-def test_looks_come_oldest_first_and_by_kind_and_champion(home: Path) -> None:
+def test_runs_come_oldest_first_and_by_kind_and_champion(home: Path) -> None:
     for day, kind, champion in ((2, "drift", 1), (1, "drift", 1), (3, "performance", 1), (4, "drift", 2)):
         write_monitoring_run(look(f"{day}", kind=kind, champion=champion, at=START + timedelta(days=day)))
     assert [one.key for one in read_monitoring_runs("shop")] == ["1", "2", "3", "4"]
@@ -182,7 +182,7 @@ def test_a_row_that_cannot_be_read_is_left_out_and_its_number_is_not_given_again
     for each in (damaged, later):
         write_deltalake(monitoring_uri("shop"), each, mode="append")
     assert [one.key for one in read_monitoring_runs("shop")] == ["a"]
-    assert "look 2 at shop cannot be read and is left out: sizes" in caplog.text
+    assert "monitoring run 2 of shop cannot be read and is left out: sizes" in caplog.text
     assert write_monitoring_run(look("b")).number == 3
 
 
@@ -208,20 +208,20 @@ def _race(lake_uri: str, barrier, numbers, name: str) -> None:
         numbers.put((key, mine.number, same.number, same.flow_run))
 
 
-def test_two_processes_never_share_a_number_and_count_the_same_look_once(home: Path) -> None:
+def test_two_processes_never_share_a_number_and_count_the_same_run_once(home: Path) -> None:
     context = multiprocessing.get_context("spawn")  # deltalake's runtime does not survive a fork
     barrier, numbers = context.Barrier(2), context.Queue()
     workers = [context.Process(target=_race, args=(str(home), barrier, numbers, name)) for name in ("one", "two")]
     for worker in workers:
         worker.start()
-    told = {key: rest for key, *rest in (numbers.get(timeout=120) for _ in range(6))}
+    results = {key: rest for key, *rest in (numbers.get(timeout=120) for _ in range(6))}
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0]
     kept = {one.key: one for one in read_monitoring_runs("shop")}
     assert sorted(one.number for one in kept.values()) == list(range(1, 10))
     assert len(read_monitoring_runs("shop")) == len(kept) == 9
-    for key, (mine, same, writer) in told.items():
+    for key, (mine, same, writer) in results.items():
         both = kept[f"both-{key[-1]}"]
         assert (mine, same, writer) == (kept[key].number, both.number, both.flow_run)
 
@@ -262,7 +262,7 @@ def test_a_dot_stands_where_a_column_drifted() -> None:
     assert dots(("a", "b")) - dots(()) == 6
 
 
-def test_looks_of_both_kinds_at_the_same_data_stand_in_one_place() -> None:
+def test_runs_of_both_kinds_at_the_same_data_stand_in_one_place() -> None:
     drift = days(3, sizes={"a": 0.1})
     scored = [
         one.model_copy(
@@ -272,7 +272,7 @@ def test_looks_of_both_kinds_at_the_same_data_stand_in_one_place() -> None:
     ]
     drawn = texts(plot_history([*drift, *scored]))
     assert [drawn.count(number) for number in "012"] == [1, 1, 1]
-    assert "r2 with its interval; red where the look failed" in drawn
+    assert "r2 with its interval; red where the run failed" in drawn
     again = [*drift, *scored, scored[0].model_copy(update={"key": "more labels"})]
     assert texts(plot_history(again)).count("0") == 2
 
@@ -297,12 +297,12 @@ def test_whatever_a_name_holds_the_picture_is_well_formed_and_the_name_is_only_t
     }
 
 
-def test_the_same_looks_are_the_same_picture() -> None:
+def test_the_same_runs_are_the_same_picture() -> None:
     seen = days(4, sizes={"a": 0.1}, scores={"drifted": 0.2})
     assert plot_history(seen) == plot_history(seen)
 
 
-def test_a_month_of_looks_is_a_small_picture() -> None:
+def test_a_month_of_runs_is_a_small_picture() -> None:
     sizes = {f"a column with a long name {number}": 0.5 for number in range(100)}
     picture = plot_history(days(400, sizes=sizes, drifted=tuple(sizes), scores={"drifted": 0.2}))
     assert len(picture) < 100_000
@@ -310,11 +310,11 @@ def test_a_month_of_looks_is_a_small_picture() -> None:
 
 def test_nothing_seen_is_no_picture_but_a_page() -> None:
     assert plot_history([]) == plot_history(days(2)) == ""
-    assert history_page("shop", []) == "## Looks at shop\n\nNothing was looked at yet.\n"
+    assert history_page("shop", []) == "## Looks at shop\n\nNone yet.\n"
     assert "data:image" not in history_page("shop", days(2))
 
 
-def test_the_page_has_the_picture_and_the_last_looks_newest_first() -> None:
+def test_the_page_has_the_picture_and_the_last_runs_newest_first() -> None:
     seen = days(
         MAX_RUNS + 4, sizes={"dep_time": 0.41, "origin": 0.5, "a|b": 0.02, "z": 0}, drifted=("dep_time",), passed=False
     )
@@ -326,8 +326,8 @@ def test_the_page_has_the_picture_and_the_last_looks_newest_first() -> None:
     assert rows[0] == (
         "| 34 at v1 | 33 | failed | 1 of 4 | • dep\\_time 0.41, origin 0.50, a\\|b 0.02 | 1,000 | july.csv |"
     )
-    assert "4 older looks are not shown" in page
-    assert f"drift look 34 at v1, failed. It was at july.csv, tested at level {level_of(34):.2g}" in page
+    assert "4 older runs are not shown" in page
+    assert f"drift run 34 of v1, failed. It was on july.csv, tested at level {level_of(34):.2g}" in page
 
 
 def test_scores_stand_on_the_page_with_their_intervals() -> None:
