@@ -30,7 +30,7 @@ pytestmark = [
 KINDS = ("process", "warm-process")
 PRELOAD = ["prefect.flow_engine", "prefect.runner._workspace_supervisor", "numpy", "chatty"]
 MANY, BATCH = int(os.environ.get("WARM_RUNS", "40")), 10  # a soak sets more
-WITHIN = 60.0
+WITHIN = 120.0  # a machine that others use too takes its time
 LEFT_OUT = ("PREFECT_", "MLFLOW_", "PYTHONUNBUFFERED")  # of the environment of whoever runs the tests
 SET_FOLDER = "prefect.deployments.steps.set_working_directory"
 
