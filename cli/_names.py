@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._names import named
 from prefect_mlops.core.errors import BackendError, ConfigError, unknown_name
+from prefect_mlops.core.names import named
 
 if TYPE_CHECKING:
     from prefect_mlops.core.promotion.history import Entry

@@ -10,9 +10,9 @@ The kernel, which every package below may import:
 - ``addresses``: addresses of the lake's tables and their inverse
 - ``tags``: names of MLflow tags and artifact paths
 - ``processes``: child processes that end with their parent, and free ports
-- ``_text``: text for people: one line, cut; times; escaped markdown
-- ``_drawing``: what SVG drawings share
-- ``_imports``: importing large libraries, and ending a program quickly
+- ``text``: text for people: one line, cut; times; escaped markdown
+- ``drawing``: what SVG drawings share
+- ``imports``: importing large libraries, and ending a program quickly
 
 The packages, lowest first:
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from prefect_mlops.core._text import one_line
+from prefect_mlops.core.text import one_line
 
 if TYPE_CHECKING:
     from prefect_mlops.core.reports import Report

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from prefect_mlops.core import _text, errors
+from prefect_mlops.core import errors, text
 from prefect_mlops.core.values import Value
 
 MAX_EXAMPLES = 5  # enough to see the pattern; a report is not a data export
@@ -105,12 +105,12 @@ class Report(Value):
         ordered = [*self.failures, *(check for check in self.checks if check.passed)]
         shown = ordered[: max(MAX_ROWS_SHOWN, len(self.failures))]
         parts = [
-            f"## {'Passed' if self.passed else 'Failed'}: {self.kind} of {_text.escape(self.subject)}",
+            f"## {'Passed' if self.passed else 'Failed'}: {self.kind} of {text.escape(self.subject)}",
             _table(shown),
         ]
         if len(ordered) > len(shown):
             parts.append(f"{len(ordered) - len(shown)} more checks passed.")
-        parts += [_text.escape(note) for note in self.notes]
+        parts += [text.escape(note) for note in self.notes]
         parts += [f"[{label}]({address})" for label, address in self.links]
         return "\n\n".join(parts) + "\n"
 
@@ -143,7 +143,7 @@ def _table(checks: list[Check]) -> str:
         "Examples": [", ".join(check.examples) for check in checks],
     }
     filled = {header: cells for header, cells in columns.items() if any(cells)}
-    return _text.table(list(filled), zip(*filled.values(), strict=True))
+    return text.table(list(filled), zip(*filled.values(), strict=True))
 
 
 def _answer(check: Check) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError, unknown_name
+from prefect_mlops.core.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd

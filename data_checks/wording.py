@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from prefect_mlops.core._text import show
 from prefect_mlops.core.reports import MAX_EXAMPLES, Check, Severity
+from prefect_mlops.core.text import show
 from prefect_mlops.data_checks.engine import NO_COLUMN, Outcome, columns_of, no_column
 
 MAX_LISTED = 8  # members of a set shown in a name; beyond it the count says enough

@@ -9,13 +9,13 @@ from typing import Annotated
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from prefect_mlops.core import _text
 from prefect_mlops.core import tags as mlflow_tags
-from prefect_mlops.core._text import moment
+from prefect_mlops.core import text
 from prefect_mlops.core.errors import CheckError, ConfigError, ConflictError
 from prefect_mlops.core.lake.versions import DataVersion, versions_between
 from prefect_mlops.core.promotion.history import Entry, read_history
 from prefect_mlops.core.specs.model import ModelSpec, is_address, load_spec
+from prefect_mlops.core.text import moment
 from prefect_mlops.core.values import Backfilled, BackfillState, Decision
 from prefect_mlops.flows.challenger import judge_challenger, register_challenger, train_challenger
 from prefect_mlops.flows.run_summary import RunSummary, summarise_run
@@ -169,4 +169,4 @@ def _table(done: list[Backfilled]) -> str:
         ]
         for line in done
     ]
-    return _text.table(headers, rows)
+    return text.table(headers, rows)

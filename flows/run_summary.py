@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from prefect.artifacts import create_markdown_artifact
 
-from prefect_mlops.core import _text
+from prefect_mlops.core import text
 from prefect_mlops.core.cards.card import Card
 from prefect_mlops.core.cards.sections import render_markdown
 from prefect_mlops.core.errors import CheckError, MLOpsError
@@ -52,9 +52,9 @@ class RunSummary:
 
     def to_markdown(self) -> str:
         """Render; every value escaped, links only those we made."""
-        parts = [f"# {_text.escape(self.subject)}: {_text.escape(self.title)}"]
+        parts = [f"# {text.escape(self.subject)}: {text.escape(self.title)}"]
         shown = self.lines if len(self.lines) <= MAX_LINES else self.lines[: MAX_LINES - 1]
-        parts += [f"- {_text.escape(line)}" for line in shown]
+        parts += [f"- {text.escape(line)}" for line in shown]
         if len(shown) < len(self.lines):
             parts.append(f"- and {len(self.lines) - len(shown)} more")
         parts += [f"- [{label}]({address})" for label, address in self.links]

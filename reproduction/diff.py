@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.environment import installed_packages
 from prefect_mlops.core.model_files.contents import READ_FROM, differing_paths, model_content
+from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Value
 from prefect_mlops.reproduction.recorded_run import RecordedRun, versions
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from prefect_mlops.core._names import named_version
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.model_files.trusted_types import trusted_types
+from prefect_mlops.core.names import named_version
 from prefect_mlops.core.processes import Progress, no_progress, sigterm_as_exit, start_child, stop_children, tail
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.core.values import TableRef, Value

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect_mlops.core._text import one_line
+from prefect_mlops.core.text import one_line
 
 MAX_DIFF_SHOWN = 100  # characters of a diff that was not kept
 CHECKOUT_SECONDS = 600  # a large repository on a network disk takes minutes

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.text import one_line
 from prefect_mlops.tasks._step import run_logger
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import prefect.runtime
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
 from prefect_mlops.core.lake import ingest
 from prefect_mlops.core.lake.completeness import promised
 from prefect_mlops.core.lake.landing import Landed, digest_of, local_file, look
 from prefect_mlops.core.lake.ledger import Arrival, read_ledger
+from prefect_mlops.core.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,10 +17,10 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import MLOpsError
 from prefect_mlops.core.evaluation.scoring import score_model
 from prefect_mlops.core.lineage.training_data import estimator_name
+from prefect_mlops.core.text import one_line
 from prefect_mlops.tasks import _runs, _trials
 from prefect_mlops.tasks._space import combinations, identity, listed
 from prefect_mlops.tasks._trials import SearchStore, Trial

@@ -10,8 +10,8 @@ from prefect import Task, get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import MissingContextError
 
-from prefect_mlops.core._imports import end_quickly
 from prefect_mlops.core.errors import BackendError
+from prefect_mlops.core.imports import end_quickly
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State, TaskRun

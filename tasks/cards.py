@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect_mlops.core import tags as mlflow_tags
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.cards import data, measures
 from prefect_mlops.core.cards.card import MAX_CHECKS, Calibration, Card, Confusion, Fact, Measurements, Residuals, Score
 from prefect_mlops.core.cards.page import render_page
@@ -21,6 +20,7 @@ from prefect_mlops.core.lineage.environment import environment, lock_digest
 from prefect_mlops.core.lineage.training_data import Lineage, estimator_name, lineage_of
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.model import ModelSpec
+from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Evaluation, LoadedModel, LoggedRun, ModelVersion, Split
 from prefect_mlops.tasks import _runs
 from prefect_mlops.tasks._events import slug

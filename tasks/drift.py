@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from prefect_mlops.core import tags as mlflow_tags
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.drift import table_drift
 from prefect_mlops.core.drift.domain_classifier import MAX_CELLS, DomainClassifier, classify_domains
 from prefect_mlops.core.drift.table_profile import TableProfile, profile_chunks
@@ -22,6 +21,7 @@ from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.specs.policies import Drift
 from prefect_mlops.core.tables.chunks import CHUNK_ROWS, read_chunks
 from prefect_mlops.core.tables.read import table_name
+from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import LoadedModel
 from prefect_mlops.tasks._step import step
 from prefect_mlops.tracking.client import backend, mlflow_client, page

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.drift import table_profile
 from prefect_mlops.core.errors import ConfigError, MLOpsError
 from prefect_mlops.core.lake.ingest import without_marks
 from prefect_mlops.core.tables.chunks import CHUNK_ROWS, read_chunks
 from prefect_mlops.core.tables.read import as_frame, table_name
+from prefect_mlops.core.text import one_line
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:

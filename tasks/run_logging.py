@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core import tags as mlflow_tags
-from prefect_mlops.core._imports import uncollected
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.imports import uncollected
 from prefect_mlops.core.lineage.environment import (
     CodeState,
     environment,
@@ -26,6 +25,7 @@ from prefect_mlops.core.model_files.loading import untrusted_types
 from prefect_mlops.core.model_files.trusted_types import trusted_types
 from prefect_mlops.core.reports import save_reports
 from prefect_mlops.core.tables.digests import column_kinds
+from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Evaluation, LoggedRun
 from prefect_mlops.tasks import _runs
 from prefect_mlops.tasks._step import run_logger, step

@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.training_data import UNTIL_ATTRIBUTE, Lineage, attach, estimator_name, training_digest
+from prefect_mlops.core.text import one_line
 from prefect_mlops.tasks._estimators import require_classes, require_rows, seeded_copy
 from prefect_mlops.tasks._step import run_logger, step
 

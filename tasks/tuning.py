@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.training_data import estimator_name, training_digest
 from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
@@ -21,6 +20,7 @@ from prefect_mlops.core.specs.fingerprints import described
 from prefect_mlops.core.specs.model import MAX_SEED, described_parameters
 from prefect_mlops.core.specs.policies import Tune
 from prefect_mlops.core.tables.digests import columns_digest
+from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Value
 from prefect_mlops.tasks import _runs
 from prefect_mlops.tasks._estimators import require_classes, require_rows, seeded_copy

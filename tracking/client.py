@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from prefect_mlops.core._imports import uncollected
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import BackendError, ConfigError, MLOpsError
+from prefect_mlops.core.imports import uncollected
 from prefect_mlops.core.settings import Settings
+from prefect_mlops.core.text import one_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

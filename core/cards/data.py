@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import plain
 from prefect_mlops.core.cards.card import MAX_CLASSES, Calibration, ColumnBaseline, Fact, Share, Target, TargetLine
 from prefect_mlops.core.drift.column_drift import joint_kind
 from prefect_mlops.core.drift.column_profile import ColumnProfile, profile_column
 from prefect_mlops.core.evaluation.importance import MAX_COLUMNS, Importances
 from prefect_mlops.core.tables.columns import Column, read_column
+from prefect_mlops.core.text import plain
 
 if TYPE_CHECKING:
     import pandas as pd

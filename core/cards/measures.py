@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import plain
 from prefect_mlops.core.cards.card import (
     MAX_CLASSES,
     OTHER,
@@ -16,6 +15,7 @@ from prefect_mlops.core.cards.card import (
 )
 from prefect_mlops.core.evaluation.importance import NotMeasurableError, one_thread, sample
 from prefect_mlops.core.lineage.training_data import estimator_name
+from prefect_mlops.core.text import plain
 
 if TYPE_CHECKING:
     import pandas as pd

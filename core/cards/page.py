@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from prefect_mlops.core._text import MAX_CELL_LENGTH, one_line
 from prefect_mlops.core.cards import plots
 from prefect_mlops.core.cards.sections import build_sections, subtitle, web_links
+from prefect_mlops.core.text import MAX_CELL_LENGTH, one_line
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from prefect_mlops.core._drawing import DRAWING, METADATA, cut
+from prefect_mlops.core.drawing import DRAWING, METADATA, cut
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from prefect_mlops.core import _text
+from prefect_mlops.core import text
 from prefect_mlops.core.cards.data import percent
 
 if TYPE_CHECKING:
@@ -60,15 +60,15 @@ def render_markdown(card: Card) -> str:
     Returns:
         Tables with bars of text, and no pictures.
     """
-    parts = [f"# {_text.escape(f'{card.model} v{card.version}')}"]
-    parts += [_text.escape(line) for line in (card.purpose, subtitle(card)) if line]
+    parts = [f"# {text.escape(f'{card.model} v{card.version}')}"]
+    parts += [text.escape(line) for line in (card.purpose, subtitle(card)) if line]
     if links := web_links(card):
-        parts.append(" · ".join(f"[{_text.escape(link.name)}]({_percent_encode(link.value)})" for link in links))
+        parts.append(" · ".join(f"[{text.escape(link.name)}]({_percent_encode(link.value)})" for link in links))
     for section in build_sections(card):
-        parts.append(f"## {_text.escape(section.title)}")
-        parts += [_text.escape(line) for line in section.text]
+        parts.append(f"## {text.escape(section.title)}")
+        parts += [text.escape(line) for line in section.text]
         if section.points:
-            parts.append("\n".join(f"- {_text.escape(line)}" for line in section.points))
+            parts.append("\n".join(f"- {text.escape(line)}" for line in section.points))
         parts += [_markdown_table(table) for table in section.tables]
         parts += [f"    {' '.join(line.split())}" for line in section.code]
     return "\n\n".join(parts) + "\n"
@@ -80,11 +80,11 @@ def _percent_encode(url: str) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    headers = [_text.escape(header) for header in table.headers]  # some are names from data
+    headers = [text.escape(header) for header in table.headers]  # some are names from data
     if not table.bars:
-        return _text.table(headers, table.rows)
+        return text.table(headers, table.rows)
     bars = ["█" * max(round(BAR_WIDTH * bar), int(bar > 0)) for bar in table.bars]
-    return _text.table([*headers, ""], [[*row, bar] for row, bar in zip(table.rows, bars, strict=True)])
+    return text.table([*headers, ""], [[*row, bar] for row, bar in zip(table.rows, bars, strict=True)])
 
 
 def subtitle(card: Card) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from prefect_mlops.core._text import show
 from prefect_mlops.core.drift import statistical_tests
 from prefect_mlops.core.drift.thresholds import EMPTY_COLUMN_P, HOUR_DAYS, MIN_ROWS, SHARE_FACTOR, WEEKDAY_DAYS
 from prefect_mlops.core.reports import MAX_EXAMPLES
 from prefect_mlops.core.tables.columns import MAX_CATEGORIES, UNIQUE_SHARE, ColumnKind
+from prefect_mlops.core.text import show
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from prefect_mlops.core import _text
-from prefect_mlops.core._drawing import DRAWING, METADATA, cut
+from prefect_mlops.core import text
+from prefect_mlops.core.drawing import DRAWING, METADATA, cut
 from prefect_mlops.core.drift.thresholds import MONITORING_ALPHA
 
 if TYPE_CHECKING:
@@ -85,14 +85,14 @@ def history_page(model: str, runs: Sequence[MonitoringRun]) -> str:
     Returns:
         Markdown in which every value is escaped.
     """
-    title = f"## Looks at {_text.escape(model)}"
+    title = f"## Looks at {text.escape(model)}"
     if not runs:
         return f"{title}\n\nNone yet.\n"
     shown = runs[-MAX_RUNS:][::-1]
     parts = [title, _summary(runs[-1])]
     if picture := _picture(runs):
         uri = base64.b64encode(picture.encode()).decode()
-        parts.append(f"![{_text.escape(_alt(runs))}](data:image/svg+xml;base64,{uri})")
+        parts.append(f"![{text.escape(_alt(runs))}](data:image/svg+xml;base64,{uri})")
     # Long names last: an artifact's page is half a screen wide, breaks no cell, and cuts off what does not fit.
     for kind, last in (("drift", "Largest sizes (• drifted)"), ("performance", "Score")):
         if rows := [run for run in shown if run.kind == kind]:
@@ -114,7 +114,7 @@ def _summary(run: MonitoringRun) -> str:
     answer = "found nothing" if run.passed else "failed"
     return (
         f"The last one, {run.kind} run {run.number} of v{run.champion}, {answer}. It was on "
-        f"{_text.escape(run.subject)}, tested at level {run.level:.2g}. Levels shrink from run to run, so that "
+        f"{text.escape(run.subject)}, tested at level {run.level:.2g}. Levels shrink from run to run, so that "
         f"all {run.kind} runs of a champion together raise a false alarm with a chance of at most "
         f"{MONITORING_ALPHA:.0%}."
     )
@@ -137,7 +137,7 @@ def _table(runs: Sequence[MonitoringRun], last: str) -> str:
         "Name": [cut(run.subject) for run in runs],
     }
     filled = {header: cells for header, cells in columns.items() if any(cells)}
-    return _text.table(list(filled), zip(*filled.values(), strict=True))
+    return text.table(list(filled), zip(*filled.values(), strict=True))
 
 
 def _drifted(run: MonitoringRun) -> str:

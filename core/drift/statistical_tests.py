@@ -307,7 +307,7 @@ def _movers(names: pd.Index, *, now: NDArray[Any], before: NDArray[Any]) -> str:
     """Name the categories whose share moved most, largest first."""
     import numpy as np
 
-    from prefect_mlops.core._text import show
+    from prefect_mlops.core.text import show
 
     order = np.argsort(-np.abs(now - before), kind="stable")[:_MOVERS_SHOWN]
     return ", ".join(f"{show(names[place])!r} {percent(before[place])} → {percent(now[place])}" for place in order)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from prefect_mlops.core._text import plain
 from prefect_mlops.core.metrics import Metric, metric_name
+from prefect_mlops.core.text import plain
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:

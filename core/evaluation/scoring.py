@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.predictions import CachedPredictions
 from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
 from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.core.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd

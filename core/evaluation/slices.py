@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import show
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.gates import Comparison, counted, seen_both
 from prefect_mlops.core.evaluation.intervals import Estimate, difference, gap
 from prefect_mlops.core.evaluation.resampling_units import codes_of, column_of
 from prefect_mlops.core.reports import Check
+from prefect_mlops.core.text import show
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, LAKE_DIGEST, MARKS, table_uri
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.lake.commits import (
@@ -43,6 +42,7 @@ from prefect_mlops.core.lake.rows import (
     require_columns,
     without_marks,
 )
+from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import TableRef
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, ROW_COLUMN, table_uri
 from prefect_mlops.core.errors import DataCheckError
 from prefect_mlops.core.lake.commits import append_next, first_columns, open_table, retry_commits, rows_where, schema_of
@@ -16,6 +15,7 @@ from prefect_mlops.core.lake.ledger import MAX_REASON_LENGTH, Arrival, Ledger, l
 from prefect_mlops.core.lake.quarantine import Held, find_held, grouped
 from prefect_mlops.core.lake.restore import restored_rows
 from prefect_mlops.core.lake.rows import content_digest, fit
+from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:

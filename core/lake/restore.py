@@ -8,9 +8,9 @@ from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, MARKS, ROW_COLUMN
 from prefect_mlops.core.errors import DataCheckError
+from prefect_mlops.core.text import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.addresses import DIGEST_COLUMN, FILE_COLUMN, MARKS, REASONS_COLUMN, ROW_COLUMN
 from prefect_mlops.core.errors import DataCheckError
 from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.core.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta, timezone
 
-from prefect_mlops.core._text import moment
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake.ledger import read_ledger
+from prefect_mlops.core.text import moment
 from prefect_mlops.core.values import Value
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import show
 from prefect_mlops.core.errors import ConfigError, unknown_name
 from prefect_mlops.core.reports import MAX_EXAMPLES, Check
+from prefect_mlops.core.text import show
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,10 +10,10 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import show
 from prefect_mlops.core.errors import ConfigError, unknown_name
 from prefect_mlops.core.evaluation.estimates import Rows, ScoreEstimate, measure
 from prefect_mlops.core.evaluation.predictions import CachedPredictions
+from prefect_mlops.core.text import show
 
 if TYPE_CHECKING:
     import pandas as pd

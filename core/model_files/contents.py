@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.training_data import ATTRIBUTE
+from prefect_mlops.core.text import one_line
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect_mlops.core._imports import uncollected
-from prefect_mlops.core._text import MAX_REASON, one_line
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.imports import uncollected
 from prefect_mlops.core.model_files.trusted_types import trusted_types
+from prefect_mlops.core.text import MAX_REASON, one_line
 
 MAX_DESCRIPTION_BYTES = 4_000_000  # the signature of ten thousand columns takes a quarter of it
 MAX_NESTING = 50  # MLflow's own descriptions are five deep; a parser gives up, or crashes, somewhere beyond this

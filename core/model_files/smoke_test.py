@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from prefect_mlops.core._imports import uncollected
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.imports import uncollected
 from prefect_mlops.core.model_files.loading import load_model_files
+from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:

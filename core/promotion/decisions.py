@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
-from prefect_mlops.core._text import moment
 from prefect_mlops.core.errors import ConfigError, ConflictError
 from prefect_mlops.core.promotion.guards import held_lock
 from prefect_mlops.core.promotion.history import (
@@ -19,6 +18,7 @@ from prefect_mlops.core.promotion.history import (
     decide,
     record,
 )
+from prefect_mlops.core.text import moment
 from prefect_mlops.core.values import Value
 
 

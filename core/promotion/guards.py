@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime
 
-from prefect_mlops.core._text import moment
 from prefect_mlops.core.promotion.history import AUTOMATIC, DECISIONS, LOCK_ENDS, Entry, last_decision
+from prefect_mlops.core.text import moment
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:

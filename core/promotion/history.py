@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, Field, field_validator
 
-from prefect_mlops.core._text import moment
 from prefect_mlops.core.addresses import history_uri
 from prefect_mlops.core.errors import BackendError, ConflictError
 from prefect_mlops.core.lake.commits import (
@@ -29,6 +28,7 @@ from prefect_mlops.core.lake.commits import (
     storage,
 )
 from prefect_mlops.core.lake.compaction import compact
+from prefect_mlops.core.text import moment
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import ConflictError
 from prefect_mlops.core.promotion.decisions import open_request
 from prefect_mlops.core.promotion.guards import Guard, find_guard, held_lock
@@ -22,6 +21,7 @@ from prefect_mlops.core.promotion.history import (
     decide,
     decided,
 )
+from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Decision, ModelVersion
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from prefect_mlops.core._text import moment
 from prefect_mlops.core.promotion.decisions import difference, open_request
 from prefect_mlops.core.promotion.guards import Guard, find_guards, held_lock
 from prefect_mlops.core.promotion.history import Entry, champion_entry, last_decision
+from prefect_mlops.core.text import moment
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prefect_mlops.core._text import one_line
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError, MLOpsError
 from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.core.text import one_line
 
 MAX_SUBJECT = 200  # signed URLs run to thousands of characters
 

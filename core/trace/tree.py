@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from prefect_mlops.core._text import moment
 from prefect_mlops.core.promotion.periods import comment_on
+from prefect_mlops.core.text import moment
 
 if TYPE_CHECKING:
     from prefect_mlops.core.reports import Check, Report

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from prefect_mlops.core._imports import uncollected
+from prefect_mlops.core.imports import uncollected
 from prefect_mlops.deployments.fork_worker.import_inputs import state_of, watched_files
 
 MAX_READ = 1 << 16

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from prefect_mlops.core._text import MAX_CELL_LENGTH, escape
 from prefect_mlops.core.errors import ConfigError, DataCheckError, DriftError, GateError, PerformanceError
 from prefect_mlops.core.reports import Check, Report
+from prefect_mlops.core.text import MAX_CELL_LENGTH, escape
 from prefect_mlops.core.values import Evaluation, Gate, TableRef
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._text import MAX_SHOWN
 from prefect_mlops.core.drift.training_profile import PREDICTION
 from prefect_mlops.core.tables.columns import Column, ColumnKind, read_column
+from prefect_mlops.core.text import MAX_SHOWN
 
 if TYPE_CHECKING:
     import pandas as pd

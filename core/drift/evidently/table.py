@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core._imports import uncollected
 from prefect_mlops.core.drift.evidently.columns import Pair, ready_pairs
+from prefect_mlops.core.imports import uncollected
 
 if TYPE_CHECKING:
     from prefect_mlops.core.drift.table_drift import TableDrift

@@ -17,7 +17,6 @@ from sklearn.metrics import confusion_matrix
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from prefect_mlops.core._text import plain
 from prefect_mlops.core.cards.card import (
     Calibration,
     CalibrationBin,
@@ -45,6 +44,7 @@ from prefect_mlops.core.evaluation.importance import (
     sample,
 )
 from prefect_mlops.core.reports import Check
+from prefect_mlops.core.text import plain
 
 NASTY = ["</script><script>alert(1)</script>", "a|b`c`", "$x$ -->", '" onload="x', "font-family: x", "名前"]
 WHEN = datetime(2026, 11, 21, tzinfo=timezone.utc)

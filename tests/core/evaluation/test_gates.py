@@ -6,12 +6,12 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from prefect_mlops.core import Check, ConfigError, Gate
-from prefect_mlops.core._text import MAX_CELL_LENGTH
 from prefect_mlops.core.evaluation.estimates import Rows
 from prefect_mlops.core.evaluation.gates import Comparison, judge_gates
 from prefect_mlops.core.evaluation.predictions import CachedPredictions
 from prefect_mlops.core.evaluation.resampling_units import resampling_units
 from prefect_mlops.core.evaluation.slices import MAX_GROUPS, MAX_SHOWN, judge_slices
+from prefect_mlops.core.text import MAX_CELL_LENGTH
 
 
 class Tells(RegressorMixin, BaseEstimator):
