@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 # Tags of a candidate's run.
-CANDIDATE = "prefect_mlops.candidate"  # key a retry finds the run by; `tasks._runs.open_child`
+CANDIDATE = "prefect_mlops.candidate"  # key a retry finds the run by; `tracking.runs.open_child`
 DATA = "prefect_mlops.data"  # digest of the training rows, also on the model version; `log_run`, `register_model`
 DATA_ROWS = "prefect_mlops.data.rows"  # number of training rows; `log_run`
 DATA_SOURCE = "prefect_mlops.data.source"  # `TableRef` the rows were read from, as JSON without columns; `log_run`
@@ -27,7 +27,7 @@ GIT_COMMIT = "mlflow.source.git.commit"  # full hash of the commit; `log_run`
 FLOW_RUN_URL = "prefect.flow_run_url"  # page of the Prefect run; `log_run`, `tune_model`
 
 # Tags of the parent run of a flow run, and of its children.
-FLOW_RUN = "prefect.flow_run_id"  # id of the Prefect run, on the parent only; `tasks._runs.open_parent`
+FLOW_RUN = "prefect.flow_run_id"  # id of the Prefect run, on the parent only; `tracking.runs.open_parent`
 PARENT = "mlflow.parentRunId"  # id of the parent run, on a child; `log_run`, `tune_model`
 
 # Tags of the runs of a search; all by `tune_model`.

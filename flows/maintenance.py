@@ -7,17 +7,17 @@ from prefect import flow
 from prefect_mlops.flows.run_summary import summarise_run
 from prefect_mlops.tasks import crash_zombie_runs, sweep_models
 
-FLOWS = ("ingest", "train", "monitor", "check-freshness", "backfill", "replay", "decide", "rollback", "tidy")
+FLOWS = ("ingest", "train", "monitor", "check-freshness", "backfill", "replay", "decide", "rollback", "maintenance")
 
 
-@flow(name="tidy")
+@flow(name="maintenance")
 def maintenance() -> list[str]:
     """Mark runs as crashed that give no sign of life, let aliases follow the history, expire overdue requests.
 
     Returns:
         Names of the runs that were marked.
     """
-    with summarise_run("tidy", "flow runs and models") as summary:
+    with summarise_run("maintenance", "flow runs and models") as summary:
         dead = crash_zombie_runs(FLOWS)
         swept = sweep_models()
         summary.title = f"{len(dead)} runs dead, {len(swept)} models mended" if dead or swept else "all is well"

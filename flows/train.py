@@ -51,7 +51,7 @@ from prefect_mlops.tasks import (
     smoke_test_model,
     take_training_lock,
 )
-from prefect_mlops.tasks._runs import code_of_run
+from prefect_mlops.tasks.flow_context import code_of_run
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture

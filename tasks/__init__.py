@@ -41,8 +41,8 @@ Runs and reports:
 Private:
 
 - `_step`: what every task has in common, and the logger of a run.
-- `_runs`: the MLflow runs of a Prefect run.
-- `_trials`, `_search`, `_space`, `_folds`: MLflow runs, Optuna, search space and cross-validation of `tuning`.
+- `flow_context`: which flow run calls, and the state of its code.
+- `_search`, `_space`, `_folds`: Optuna, search space and cross-validation of `tuning`.
 - `_estimators`: checks of estimator and rows before training.
 - `_intake`: read and check files that go into one commit.
 - `_events`: names, resources and payloads of events.

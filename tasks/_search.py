@@ -21,10 +21,10 @@ from prefect_mlops.core.errors import MLOpsError
 from prefect_mlops.core.evaluation.scoring import score_model
 from prefect_mlops.core.lineage.training_data import estimator_name
 from prefect_mlops.core.text import one_line
-from prefect_mlops.tasks import _runs, _trials
 from prefect_mlops.tasks._space import combinations, identity, listed
-from prefect_mlops.tasks._trials import SearchStore, Trial
+from prefect_mlops.tracking import runs, trials
 from prefect_mlops.tracking.client import backend
+from prefect_mlops.tracking.trials import SearchStore, Trial
 
 if TYPE_CHECKING:
     import optuna
@@ -118,7 +118,7 @@ class Search:
         from optuna.trial import TrialState, create_trial
 
         with backend("reading the trials of before"):
-            known = _trials.read_trials(self.place)
+            known = trials.read_trials(self.place)
         for trial in known:
             state = TrialState.FAIL if trial.score is None else TrialState.COMPLETE
             with contextlib.suppress(
@@ -166,8 +166,8 @@ class Search:
         asked = self._ask()
         trial = Trial(number=self._next, params=dict(asked.params))
         with backend(f"opening trial {trial.number}"):
-            self._parent = self._parent or _runs.open_parent(self.place.client, self.place.experiment, self.place.who)
-            run_id = _trials.open_trial(self.place, trial.number, trial.params, self._parent)
+            self._parent = self._parent or runs.open_parent(self.place.client, self.place.experiment, self.place.who)
+            run_id = trials.open_trial(self.place, trial.number, trial.params, self._parent)
         self._next += 1
         trial = replace(trial, run_id=run_id)
         waiting: Future[Trial] = Future()  # what is interrupted before the pool has it is ended all the same
@@ -199,7 +199,7 @@ class Search:
         ended = future.result()
         best = self.best
         with backend(f"writing trial {ended.number}"):
-            _trials.end_trial(self.place, ended)
+            trials.end_trial(self.place, ended)
         del self._pending[future]
         self.trials.append(ended)
         if ended.score is None:
@@ -221,7 +221,7 @@ class Search:
         """Leave one parent where two workers made one each in the same moment."""
         if self._parent:
             with backend("settling the parent run"):
-                _runs.adopt(self.place.client, self.place.experiment, self.place.who, self.trials[-1].run_id)
+                runs.adopt(self.place.client, self.place.experiment, self.place.who, self.trials[-1].run_id)
 
     def _give_up(self) -> None:
         """End what is under way; a fit cannot be stopped, but its thread ends with the fold."""

@@ -6,14 +6,15 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-Scalar: TypeAlias = "bool | int | float | str | None"
+    from prefect_mlops.tracking.trials import Scalar
+
 MAX_LISTED = 10_000  # combinations distinguished one by one; in a larger space chance hardly ever repeats one
 _HOW = "give a list of choices, a (low, high) pair of whole numbers or of floats, or an Optuna distribution"
 

@@ -9,8 +9,8 @@ from prefect_mlops.core.promotion import decisions, lock
 from prefect_mlops.core.promotion.history import Entry, read_history
 from prefect_mlops.core.settings import Settings
 from prefect_mlops.tasks._events import emit
-from prefect_mlops.tasks._runs import flow_run_id
 from prefect_mlops.tasks._step import step
+from prefect_mlops.tasks.flow_context import flow_run_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

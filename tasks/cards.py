@@ -22,7 +22,7 @@ from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Evaluation, LoadedModel, LoggedRun, ModelVersion, Split
-from prefect_mlops.tasks import _runs
+from prefect_mlops.tasks import flow_context
 from prefect_mlops.tasks._events import slug
 from prefect_mlops.tasks._step import run_logger, step
 from prefect_mlops.tracking.client import backend, mlflow_client
@@ -248,7 +248,7 @@ def _scores(scores: Evaluation) -> tuple[Score, ...]:
 
 
 def _provenance(lineage: Lineage | None, run: LoggedRun, *, seed: int) -> tuple[Fact, ...]:
-    code, lock = _runs.code_of_run(), lock_digest()
+    code, lock = flow_context.code_of_run(), lock_digest()
     facts = {"MLflow run": run.run_id, "Model": run.model_uri, "Experiment": run.experiment}
     if code.commit:
         changed = f", with uncommitted changes ({mlflow_tags.UNCOMMITTED_DIFF} in the MLflow run)" if code.dirty else ""

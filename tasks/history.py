@@ -15,8 +15,8 @@ from prefect_mlops.core.promotion.guards import Guard, breaker, held_lock, opene
 from prefect_mlops.core.promotion.history import AUTOMATIC, Entry
 from prefect_mlops.core.reports import save_reports
 from prefect_mlops.core.values import Decision, ModelVersion
-from prefect_mlops.tasks._runs import flow_run_id
 from prefect_mlops.tasks._step import step
+from prefect_mlops.tasks.flow_context import flow_run_id
 from prefect_mlops.tracking import anchors
 from prefect_mlops.tracking.client import backend, mlflow_client
 from prefect_mlops.tracking.registry import quoted

@@ -15,8 +15,8 @@ from prefect_mlops.core.model_files.loading import load_model_files
 from prefect_mlops.core.promotion import decisions, lock
 from prefect_mlops.core.promotion.history import PERSON, Entry, carried_out, champion_entry, read_history
 from prefect_mlops.core.values import Decision, LoadedModel, LoggedRun, ModelVersion
-from prefect_mlops.tasks._runs import flow_run_id
 from prefect_mlops.tasks._step import step
+from prefect_mlops.tasks.flow_context import flow_run_id
 from prefect_mlops.tracking import anchors
 from prefect_mlops.tracking.client import backend, download_model, missing, mlflow_client
 from prefect_mlops.tracking.registry import (

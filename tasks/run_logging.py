@@ -27,8 +27,9 @@ from prefect_mlops.core.reports import save_reports
 from prefect_mlops.core.tables.digests import column_kinds
 from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Evaluation, LoggedRun
-from prefect_mlops.tasks import _runs
+from prefect_mlops.tasks import flow_context
 from prefect_mlops.tasks._step import run_logger, step
+from prefect_mlops.tracking import runs
 from prefect_mlops.tracking.client import backend, mlflow_client, page, tracking_uri
 
 if TYPE_CHECKING:
@@ -84,17 +85,17 @@ def log_run(
     Source: MLflow tracking and logged models; `skops.io` for the model file.
     """
     client = mlflow_client()
-    who = _runs.caller()
-    lineage, code = lineage_of(model), _runs.code_of_run()
+    who = flow_context.caller()
+    lineage, code = lineage_of(model), flow_context.code_of_run()
     with backend(f"logging to experiment {experiment!r}"), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _save_model(model, example, folder / "model")
         _save_evidence(reports, lineage, code, folder / "evidence")
         _save_smoke_test_rows(model, example if rehearsal is None else rehearsal, folder / "evidence")
-        where = _runs.experiment_id(client, experiment)
-        parent = _runs.open_parent(client, where, who)
-        key = _runs.candidate_key(who, model, lineage.digest if lineage else None)
-        run = _runs.open_child(client, where, who, key=key, parent=parent, name=estimator_name(model))
+        where = runs.experiment_id(client, experiment)
+        parent = runs.open_parent(client, where, who)
+        key = runs.candidate_key(who, model, lineage.digest if lineage else None)
+        run = runs.open_child(client, where, who, key=key, parent=parent, name=estimator_name(model))
         run_id = str(run.info.run_id)
         try:
             model_id = _log_model(client, where, run_id, model, folder / "model")
@@ -113,7 +114,7 @@ def log_run(
             client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id, "FINISHED")
-        parent = _runs.adopt(client, where, who, run_id, str(run.data.tags.get(mlflow_tags.PARENT, "")))
+        parent = runs.adopt(client, where, who, run_id, str(run.data.tags.get(mlflow_tags.PARENT, "")))
     url = page(f"experiments/{where}/runs/{run_id}")
     run_logger().info("%s is in MLflow: %s", estimator_name(model), url or f"run {run_id} of {tracking_uri()}")
     return LoggedRun(

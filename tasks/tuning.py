@@ -22,7 +22,7 @@ from prefect_mlops.core.specs.policies import Tune
 from prefect_mlops.core.tables.digests import columns_digest
 from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Value
-from prefect_mlops.tasks import _runs
+from prefect_mlops.tasks import flow_context
 from prefect_mlops.tasks._estimators import require_classes, require_rows, seeded_copy
 from prefect_mlops.tasks._events import slug
 from prefect_mlops.tasks._folds import cut_rows
@@ -30,8 +30,9 @@ from prefect_mlops.tasks._progress import Progress
 from prefect_mlops.tasks._search import Question, Search, shown_params
 from prefect_mlops.tasks._space import distributions_of
 from prefect_mlops.tasks._step import run_logger, step
-from prefect_mlops.tasks._trials import SearchStore
+from prefect_mlops.tracking import runs
 from prefect_mlops.tracking.client import backend, mlflow_client, page
+from prefect_mlops.tracking.trials import SearchStore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,7 +211,7 @@ def _key(
 def _place(experiment: str, key: str, metric: str) -> SearchStore:
     client = mlflow_client()
     with backend(f"opening experiment {experiment!r}"):
-        return SearchStore(client, _runs.experiment_id(client, experiment), key, metric, _runs.caller())
+        return SearchStore(client, runs.experiment_id(client, experiment), key, metric, flow_context.caller())
 
 
 def _tuned(search: Search, known: int, seconds: float) -> Tuned:

@@ -5,6 +5,8 @@
 - `records`: everything MLflow and the lake's ledger keep of a run, as the fields of a trace.
 - `registry`: look up registered models and versions by name, alias or number.
 - `run_tags`: the tags of a run, read back as values.
+- `runs`: one parent run for each flow run, one child for each candidate.
+- `trials`: the trials of a search, one run each.
 """
 
-__all__ = ["anchors", "client", "records", "registry", "run_tags"]
+__all__ = ["anchors", "client", "records", "registry", "run_tags", "runs", "trials"]

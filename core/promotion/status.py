@@ -97,7 +97,7 @@ def _todo(found: ModelStatus) -> Iterator[str]:
     if found.failure is not None and not busy:
         yield f"The last training failed: mend what its reason names, then start train. {found.failure.reason}"
     if found.difference and found.champion is not None and not busy:
-        yield f"The next run of train, monitor or tidy lets the alias follow the history. {found.difference}"
+        yield f"The next run of train, monitor or maintenance lets the alias follow the history. {found.difference}"
     if found.drift is not None and _later(found.drift, found.decision) and not busy:
         yield _drift_advice(found)
 

@@ -56,7 +56,7 @@ deployments:
         expect: [prefect-mlops.drift.failed]
         match: {{prefect.resource.id: {DRIFT_RESOURCE}}}
         parameters: {{automatic: true}}
-  - name: tidy
+  - name: maintenance
     entrypoint: prefect_mlops.flows.maintenance.maintenance
     work_pool: *pool
     schedules:

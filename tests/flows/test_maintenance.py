@@ -31,7 +31,7 @@ def others() -> None: ...
 
 def start(client: SyncPrefectClient, of, state: State) -> UUID:
     """A run of a deployment, as a worker leaves it."""
-    name = f"tidy-{uuid4()}"
+    name = f"maintenance-{uuid4()}"
     deployment = client.create_deployment(client.create_flow(of), name)
     run = client.create_flow_run_from_deployment(deployment)
     client.set_flow_run_state(run.id, state, force=True)
@@ -114,6 +114,6 @@ def test_it_lets_aliases_follow_and_ends_requests_and_says_so(
 
 
 def newest_verdict() -> str:
-    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["verdict-tidy-flow-runs-and-models"]))
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["verdict-maintenance-flow-runs-and-models"]))
     with get_client(sync_client=True) as client:
         return str(client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1)[0].data)

@@ -46,8 +46,8 @@ from prefect_mlops.flows.train import train
 from prefect_mlops.reproduction.recorded_run import fetch_recorded_run
 from prefect_mlops.reproduction.reproduce import reproduce_model
 from prefect_mlops.tasks import find_training_profile, find_version, load_model
-from prefect_mlops.tasks._runs import Caller
-from prefect_mlops.tasks._trials import SearchStore, read_trials
+from prefect_mlops.tracking.runs import Caller
+from prefect_mlops.tracking.trials import SearchStore, read_trials
 
 STORED = Path(__file__).parent
 sys.path.insert(0, str(STORED))

@@ -120,18 +120,18 @@ def test_two_flow_runs_are_two_parents(prefect_api: None, mlflow_store: str) -> 
 
 def test_twin_parents_are_settled_to_one(prefect_api: None, mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two machines that open the parent in the same moment both make one; the last to finish leaves one."""
-    from prefect_mlops.tasks import _runs
+    from prefect_mlops.tracking import runs
 
-    real = _runs._parents
+    real = runs._parents
     blind = iter([True, True])
-    monkeypatch.setattr(_runs, "_parents", lambda *seen: [] if next(blind, False) else real(*seen))
+    monkeypatch.setattr(runs, "_parents", lambda *seen: [] if next(blind, False) else real(*seen))
 
     @flow
     def racing() -> None:
         for c in (1.0, 2.0):
             model = train_model(estimator(c), *ROWS)
             blind_once = iter([True])
-            monkeypatch.setattr(_runs, "_parents", lambda *seen, b=blind_once: [] if next(b, False) else real(*seen))
+            monkeypatch.setattr(runs, "_parents", lambda *seen, b=blind_once: [] if next(b, False) else real(*seen))
             log_run(model, SCORES, experiment="many")
 
     racing()

@@ -74,6 +74,6 @@ def test_an_alias_that_does_not_follow_the_history() -> None:
     moved = standing(*PROMOTED, {"kind": "promoted", "version": 2}, {"kind": "released", "version": 2})
     assert "the alias was moved to v1 by hand" in moved.todo[0]
     behind = standing(*PROMOTED, {"kind": "promoted", "version": 2})
-    assert behind.todo[0].startswith("The next run of train, monitor or tidy lets the alias follow the history.")
+    assert behind.todo[0].startswith("The next run of train, monitor or maintenance lets the alias follow the history.")
     unasked = standing(*PROMOTED, alias=None, alias_known=False)
     assert (unasked.difference, unasked.todo) == ("", ())

@@ -318,7 +318,7 @@ def test_our_own_project_file_serves_through_a_pool_that_prefect_accepts() -> No
         "backfill",
         "decide",
         "rollback",
-        "tidy",
+        "maintenance",
     }
 
 

@@ -7,19 +7,13 @@ stays and takes over the children.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import prefect.runtime
-from prefect.utilities.urls import url_for
 
 from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lineage.environment import CodeState, code_state
 from prefect_mlops.core.specs.model import described_parameters
 from prefect_mlops.core.values import Value
 
@@ -38,35 +32,6 @@ class Caller(Value):
     flow_name: str | None = None
     task_run_id: str | None = None
     url: str | None = None
-
-
-def caller() -> Caller:
-    """Read from Prefect's runtime who is calling, also inside task threads and processes."""
-    flow = prefect.runtime.flow_run
-    flow_run_id = flow.id
-    return Caller(
-        flow_run_id=flow_run_id,
-        flow_run_name=flow.name if flow_run_id else None,
-        flow_name=flow.flow_name if flow_run_id else None,
-        task_run_id=prefect.runtime.task_run.id,
-        url=url_for("flow-run", flow_run_id) if flow_run_id else None,
-    )
-
-
-def flow_run_id() -> str:
-    """Return the id of the calling flow run; empty outside of one."""
-    return str(prefect.runtime.flow_run.id or "")
-
-
-def code_of_run() -> CodeState:
-    """Return the state of the checkout as the calling flow run found it; each call starts a git process."""
-    flow_run = prefect.runtime.flow_run.id
-    return _code_of(str(flow_run), Path.cwd()) if flow_run else code_state()
-
-
-@functools.lru_cache(maxsize=8)  # as many flow runs as one process has at a time
-def _code_of(_flow_run: str, folder: Path) -> CodeState:
-    return code_state(folder)
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from prefect_mlops.core import tags as mlflow_tags
 
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from prefect_mlops.tasks._runs import Caller
-    from prefect_mlops.tasks._space import Scalar
+    from prefect_mlops.tracking.runs import Caller
 
 ABANDONED_AFTER_S = 24 * 3600  # of another flow run, which may be alive; this old it is taken for killed
 MAX_PARAM_LENGTH = 500
 PAGE = 1000
+
+
+Scalar: TypeAlias = "bool | int | float | str | None"
 
 
 @dataclass(frozen=True)
