@@ -79,8 +79,7 @@ def find_trace(text: str) -> Trace:
         ConfigError: no MLflow is configured, or there is no such model or version; the nearest are named.
         BackendError: MLflow or storage failed.
     """
-    from prefect_mlops.cli._project import quieten
-    from prefect_mlops.cli._registry import use_registry
+    from prefect_mlops.cli._project import quieten, use_registry
 
     model, which = named(text)
     quieten()

@@ -1,4 +1,4 @@
-"""Running a flow from the command line: in its project, without its log between the lines of the answer."""
+"""Which project and MLflow a command works on, and running a flow from the command line without its log."""
 
 from __future__ import annotations
 
@@ -93,3 +93,26 @@ def _drain() -> None:
 
     APILogHandler().flush()
     EventsWorker.drain_all(timeout=DRAIN_SECONDS)
+
+
+MLFLOW_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "_MLFLOW_SERVER_ARTIFACT_ROOT")
+
+
+def use_registry() -> bool:
+    """Take the MLflow of the home when none is configured.
+
+    Without either, MLflow would make a database in the current folder, in which nothing is.
+
+    Returns:
+        Whether there is one to ask.
+    """
+    from prefect_mlops.deployments.local.stack import embedded_environment
+
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return True
+    home = Settings().home
+    if not (home / "mlflow.db").exists():
+        return False
+    environment = embedded_environment(home)
+    os.environ.update({name: environment[name] for name in MLFLOW_VARIABLES})
+    return True

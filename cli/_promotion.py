@@ -21,7 +21,7 @@ def open_registry() -> None:
     Raises:
         ConfigError: there is neither.
     """
-    from prefect_mlops.cli._registry import use_registry
+    from prefect_mlops.cli._project import use_registry
 
     if not use_registry():
         raise ConfigError("no MLflow is configured: set MLFLOW_TRACKING_URI, or PREFECT_MLOPS_HOME to a stack's home")

@@ -1,11 +1,18 @@
-"""Lists for a terminal: aligned columns, one line each, whatever was in the values."""
+"""Lists and long texts on a terminal: aligned columns and wrapped lines, escaped; whole lines where a program reads."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SHORT_DIGEST = 8  # enough to tell the contents of one file apart; the whole one is in --json
 MAX_REASON = 300  # a reason has to fit a few lines of a terminal; the whole one is in --json
@@ -78,3 +85,31 @@ def columns(headers: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterab
 def say(sentence: str) -> None:
     """Tell on stderr how it goes; stdout stays for the answer."""
     typer.echo(escaped(sentence), err=True)
+
+
+UNWRAPPED = 100_000  # characters: into a file or pipe goes one line for one thing
+NARROWEST = 40
+
+
+def width() -> int:
+    """Return how many characters fit a line."""
+    return max(shutil.get_terminal_size().columns, NARROWEST) if sys.stdout.isatty() else UNWRAPPED
+
+
+def paragraph(text: str, *, indent: int = 0) -> Iterator[str]:
+    """Escape a text and break it into lines that fit, all of them indented."""
+    space = " " * indent
+    broken = textwrap.wrap(
+        escaped(text), width(), initial_indent=space, subsequent_indent=space, break_on_hyphens=False
+    )
+    yield from broken
+
+
+def drawn(shape: RenderableType) -> str:
+    """Draw a tree or table of rich as text that fits."""
+    from rich.console import Console
+
+    console = Console(width=width(), color_system=None, markup=False, highlight=False, emoji=False)
+    with console.capture() as captured:
+        console.print(shape)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from prefect_mlops.cli._terminal import columns, counted, escaped
-from prefect_mlops.cli._wrapping import paragraph
+from prefect_mlops.cli._terminal import columns, counted, escaped, paragraph
 from prefect_mlops.core.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
@@ -120,8 +119,7 @@ class _Witnesses:
     """Asks MLflow what it noted; says once why it cannot."""
 
     def __init__(self) -> None:
-        from prefect_mlops.cli._project import quieten
-        from prefect_mlops.cli._registry import use_registry
+        from prefect_mlops.cli._project import quieten, use_registry
 
         quieten()
         self.asked = use_registry()

@@ -45,8 +45,7 @@ def backfill(
 
         prefect-mlops backfill flights-late --from 2024-01-01 --to @9
     """
-    from prefect_mlops.cli._project import enter, quieten, run
-    from prefect_mlops.cli._registry import use_registry
+    from prefect_mlops.cli._project import enter, quieten, run, use_registry
     from prefect_mlops.core.errors import ConfigError
     from prefect_mlops.deployments.project import resolve_model
 

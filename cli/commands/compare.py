@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefect_mlops.cli._terminal import escaped
-from prefect_mlops.cli._wrapping import drawn, paragraph
+from prefect_mlops.cli._terminal import drawn, escaped, paragraph
 
 if TYPE_CHECKING:
     from rich.text import Text

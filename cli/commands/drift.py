@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefect_mlops.cli._terminal import columns, counted, escaped, say, shortened
-from prefect_mlops.cli._wrapping import paragraph
+from prefect_mlops.cli._terminal import columns, counted, escaped, paragraph, say, shortened
 
 if TYPE_CHECKING:
     from prefect_mlops.core.reports import Check, Report

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from prefect_mlops.cli._terminal import age, columns, escaped
+from prefect_mlops.cli._terminal import age, columns, escaped, paragraph
 from prefect_mlops.cli._terminal import moment as _exact
-from prefect_mlops.cli._wrapping import paragraph
 from prefect_mlops.core.errors import ConfigError
 
 if TYPE_CHECKING:

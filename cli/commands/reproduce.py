@@ -50,8 +50,7 @@ def reproduce(
 
         prefect-mlops reproduce flights-late/1 --spec flights.model
     """
-    from prefect_mlops.cli._project import enter, quieten
-    from prefect_mlops.cli._registry import use_registry
+    from prefect_mlops.cli._project import enter, quieten, use_registry
     from prefect_mlops.core.errors import ConfigError
     from prefect_mlops.reproduction.reproduce import named_version, reproduce_model
 

@@ -69,8 +69,7 @@ def status(
 
         prefect-mlops status flights-late --json
     """
-    from prefect_mlops.cli._project import enter, quieten
-    from prefect_mlops.cli._registry import use_registry
+    from prefect_mlops.cli._project import enter, quieten, use_registry
 
     quieten()
     enter(project)

@@ -37,7 +37,7 @@ def trace(
         prefect-mlops trace flights-late/3 --json
     """
     from prefect_mlops.cli._names import find_trace
-    from prefect_mlops.cli._wrapping import drawn
+    from prefect_mlops.cli._terminal import drawn
     from prefect_mlops.core.trace.tree import tree
 
     found = find_trace(model)
