@@ -103,6 +103,16 @@ def test_the_same_model_is_not_worse_and_not_better() -> None:
     assert few[0].passed, "however few rows there are"
 
 
+@pytest.mark.parametrize("option", ["may_lose", "must_gain"])
+def test_without_a_champion_a_comparison_is_left_out_and_said(option: str) -> None:
+    alone = condition(table(150), Gate(METRIC, **{option: 0.0}), champion=False)
+    assert (alone.name, alone.passed, alone.expected) == ("no champion to beat", True, "any score")
+    with_floor = judge_gates(contest(table(150), champion=False), [Gate(METRIC, at_least=-9.0, **{option: 0.0})])
+    assert [check.name for check in with_floor] == ["minimum score"], "the floor says enough"
+    gap = Gate(METRIC, max_gap=1.0, slices=["carrier"])
+    assert judge_gates(contest(table(150), champion=False), [gap]) == [], "groups are another check's"
+
+
 def test_the_floor_holds_the_score_itself_and_says_when_chance_reaches_below() -> None:
     rows = table()
     score = -(rows["truth"] - rows["ours"]).abs().mean()
