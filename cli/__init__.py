@@ -1,10 +1,12 @@
-"""How a person runs it: the command ``prefect-mlops``.
+"""The command line ``prefect-mlops``.
 
-- `app`: the frame, its errors, and where commands are registered.
-- `commands/`: one file a command.
-- `_terminal`: lists and long texts on a terminal.
-- `_project`: which project and MLflow a command works on, and running a flow from it.
-- `_names`: MODEL, MODEL@alias and MODEL/VERSION, looked up.
-- `_promotion`: what the commands share that change who is champion.
-- `_data_status`: the status of a dataset.
+- ``app``: the application, its exit codes, and the list of commands
+- ``commands``: one file for each command
+- ``_data_status``: state of a dataset: pending files, last commit, refused files, quarantined rows
+- ``_names``: MODEL, MODEL@alias and MODEL/VERSION, resolved to a history or a trace
+- ``_project``: the project folder, the configured MLflow, and a flow run in this process
+- ``_promotion``: arguments and answers of the commands that change the champion
+- ``_terminal``: text for a terminal: escaped, aligned, wrapped, cut
 """
+
+__all__ = ["app", "commands"]

@@ -1,8 +1,10 @@
-"""The local stack: a Prefect server, MLflow, a worker and a watcher on this machine.
+"""The local stack: a Prefect server, MLflow, workers and a watcher, as child processes of ``prefect-mlops up``.
 
-- `stack`: start and stop all of it.
-- `servers`: the two servers, ready when they answer.
-- `services`: work pools, deployments, workers and the watcher of a project.
-- `prefect_server`: Prefect's server, with write transactions that begin as such on SQLite.
-- `home`: the folder that holds databases, ports and the lock of the stack.
+- ``stack``: start and stop the whole stack
+- ``home``: the stack's folder: its lock, its ports, and processes that a killed stack left behind
+- ``servers``: start the Prefect server and MLflow, and wait until both answer
+- ``services``: start workers and watcher, and deploy the project
+- ``prefect_server``: the Prefect server with write transactions on SQLite that take turns
 """
+
+__all__ = ["home", "prefect_server", "servers", "services", "stack"]

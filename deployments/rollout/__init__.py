@@ -1,7 +1,9 @@
-"""Make a Prefect server what ``prefect.yaml`` says, and change no more than that.
+"""Plan what a ``prefect.yaml`` changes on a Prefect server, and apply the plan. Applying is idempotent.
 
-- `entries`: the entries of the file, filled in and checked.
-- `inventory`: what the server has.
-- `plan`: what deploying would change.
-- `apply`: change it.
+- ``entries``: the deployments of the file, validated, with defaults taken from the flow
+- ``inventory``: the deployments, schedules and automations on the server
+- ``plan``: three-way comparison of the file, the last deployed file and the server
+- ``apply``: build the plan for a project, and carry it out
 """
+
+__all__ = ["apply", "entries", "inventory", "plan"]

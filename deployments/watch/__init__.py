@@ -1,6 +1,8 @@
-"""Notice arriving files and announce them by events.
+"""Announce files that arrive in a landing zone, as events on the Prefect server.
 
-- `watcher`: notice files in folders and buckets.
-- `announcements`: a few events for many files, sent again until the server has taken them.
-- `addresses`: where the files of each dataset arrive.
+- ``addresses``: landing addresses of datasets, looked up in a separate process
+- ``watcher``: watch folders and list buckets for new and changed files
+- ``announcements``: batch files into events, and retry until the server has accepted them
 """
+
+__all__ = ["addresses", "announcements", "watcher"]

