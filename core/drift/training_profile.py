@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from prefect_mlops.core.evaluation.importance import Importances
 
-FOLDER = "reference"  # among the artifacts of the model's run
 PROFILE_FILE = "profile.json.gz"
 SAMPLE_FILE = "sample.parquet"
 PREDICTION = "prediction of the model"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.imports import uncollected
 from prefect_mlops.core.model_files.loading import load_model_files
+from prefect_mlops.core.tags import SMOKE_TEST_PREDICTIONS, SMOKE_TEST_ROWS
 from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Value
 
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-FOLDER = "rehearsal"
-ROWS_FILE = "rows.parquet"
-PREDICTIONS_FILE = "predictions.npz"
+ROWS_FILE = SMOKE_TEST_ROWS.rpartition("/")[2]
+PREDICTIONS_FILE = SMOKE_TEST_PREDICTIONS.rpartition("/")[2]
 MAX_ROWS = 200  # enough to meet most branches of a model, few enough to keep with each version
 MAX_BYTES = 100_000_000  # of the rows, and of the predictions; two hundred rows of a thousand columns take 2 MB
 TIMED_ROWS = 1000
