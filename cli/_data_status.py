@@ -1,4 +1,4 @@
-"""How a dataset stands: what waits, what was committed last, what was refused."""
+"""State of a dataset: pending files, last commit, refused files, quarantined rows."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 class DatasetStatus(Value):
-    """How a dataset stands at one moment.
+    """State of a dataset at one moment.
 
     Attributes:
         name: dataset of the lake.
-        declared: whether the project declares it; otherwise its landing place is not known.
+        declared: whether the project declares it; otherwise its landing zone is not known.
         version: newest data version; None while nothing was committed.
         committed: when rows were committed last.
-        late: when that broke the freshness promise.
-        pending: files that wait in the landing place; None where that is not known.
-        oldest: since when the oldest of them waits.
-        refused: files that were refused as a whole and did not come in since.
-        quarantined: rows in quarantine.
-        problem: why the landing place could not be looked at.
+        late: whether that breaks the freshness promise.
+        pending: number of files in the landing zone that are not ingested; None where unknown.
+        oldest: when the oldest pending file arrived.
+        refused: number of files refused as a whole and not committed since.
+        quarantined: number of rows in quarantine.
+        problem: why the landing zone could not be listed.
     """
 
     name: str
@@ -44,15 +44,15 @@ class DatasetStatus(Value):
 
     @property
     def lines(self) -> list[str]:
-        """What is known of it, in a few sentences."""
-        return list(self._told())
+        """Facts for a person, one sentence each."""
+        return list(self._facts())
 
     @property
     def todo(self) -> list[str]:
-        """What a person can do, a sentence each."""
+        """What to do, one sentence each."""
         return list(self._advice())
 
-    def _told(self) -> Iterator[str]:
+    def _facts(self) -> Iterator[str]:
         if self.version is None or self.committed is None:
             yield f"{self.name}: nothing was committed yet"
         else:
@@ -77,7 +77,7 @@ class DatasetStatus(Value):
 
 
 def find_dataset_status(dataset: str) -> DatasetStatus:
-    """Find how a dataset stands; a landing place that cannot be looked at keeps nobody from the rest.
+    """Find the state of a dataset; a landing zone that cannot be listed is reported in ``problem``.
 
     Args:
         dataset: dataset of the lake; its spec is looked up among those the project in the current folder declares.

@@ -12,12 +12,12 @@ from prefect_mlops.cli._terminal import say
 from prefect_mlops.core.errors import BackendError, MLOpsError
 from prefect_mlops.core.settings import Settings
 
-TELLING = {"ingestion", "quarantine"}  # modules of ours whose lines say how far a run is
+PROGRESS_MODULES = {"ingestion", "quarantine"}  # modules of ours that log the progress of a run
 DRAIN_SECONDS = 10  # events and logs are sent in the background, and have to be out before the process ends
 
 
 def enter(project: Path) -> Path:
-    """Make a project the current folder, as it is for its flows; lake and home stay where they were.
+    """Make a project the current folder, as for its flows; the addresses of lake and home stay the same.
 
     Args:
         project: folder that holds the ``prefect.yaml``.
@@ -39,51 +39,51 @@ def enter(project: Path) -> Path:
 
 
 def quieten() -> None:
-    """Leave Prefect's log to its page. Takes effect only before Prefect is imported, as by a project's own modules."""
+    """Silence Prefect's log on the console; call it before Prefect is imported, as a project's own modules may do."""
     if not Settings().debug:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 
 @contextmanager
 def run(what: str) -> Iterator[None]:
-    """Run a flow in the block, tell on stderr how it goes, and wait until Prefect has its logs and events.
+    """Run a flow in the block, print its progress on stderr, and wait until Prefect has its logs and events.
 
     Args:
-        what: what is done, for messages.
+        what: what is run, for error messages.
 
     Raises:
         BackendError: Prefect or its server failed; errors of ours stay what they are.
     """
-    import prefect.main  # noqa: F401 - sets logging up when it is imported, and would take our handler away
+    import prefect.main  # noqa: F401 - configures logging on import, which would remove our handler
 
-    telling = _Telling()
+    handler = _ProgressHandler()
     logger = logging.getLogger("prefect.task_runs")
-    logger.addHandler(telling)
+    logger.addHandler(handler)
     try:
         yield
         _drain()
     except MLOpsError:
         _drain()
         raise
-    except Exception as error:  # Prefect's own, or a bug of ours: a person gets a sentence either way
+    except Exception as error:  # Prefect's own, or a bug of ours: one line instead of a traceback
         brief = " ".join(str(error).split())[:300]
         raise BackendError(
             f"{what} failed: {type(error).__name__}: {brief}; is the Prefect server up that PREFECT_API_URL names? "
             "Set PREFECT_MLOPS_DEBUG=1 to see where it came from"
         ) from error
     finally:
-        logger.removeHandler(telling)
+        logger.removeHandler(handler)
 
 
-class _Telling(logging.Handler):
-    """Passes on what our own tasks say; Prefect's lines about states go to its page only."""
+class _ProgressHandler(logging.Handler):
+    """Prints the log lines of our own tasks; Prefect's lines about states are left to its UI."""
 
     def __init__(self) -> None:
         super().__init__(level=logging.INFO)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell one line."""
-        if record.module in TELLING:
+        """Print one line."""
+        if record.module in PROGRESS_MODULES:
             say(record.getMessage())
 
 

@@ -1,4 +1,4 @@
-"""What the commands that change who is champion have in common: where they look, who asks, how they answer."""
+"""Shared by the commands that change the champion: the MLflow they use, arguments, history, output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def open_registry() -> None:
-    """Take the configured MLflow, or that of the home.
+    """Configure MLflow: the configured one, or that of the home.
 
     Raises:
         ConfigError: there is neither.
@@ -28,7 +28,7 @@ def open_registry() -> None:
 
 
 def who(by: str) -> str:
-    """Return who asks: the name that was given, else that of the login.
+    """Return the name of the person: the one given, else the login name.
 
     Raises:
         ConfigError: there is neither.
@@ -43,7 +43,7 @@ def who(by: str) -> str:
 
 
 def reason(why: str) -> str:
-    """Return the reason without what surrounds it.
+    """Return the reason, stripped.
 
     Raises:
         ConfigError: it is empty.
@@ -69,6 +69,6 @@ def history_of(model: str) -> list[Entry]:
     return entries
 
 
-def answer(told: dict[str, object], sentence: str, *, as_json: bool) -> None:
+def answer(values: dict[str, object], sentence: str, *, as_json: bool) -> None:
     """Print what was done, as a sentence or as JSON."""
-    typer.echo(json.dumps(told) if as_json else escaped(sentence))
+    typer.echo(json.dumps(values) if as_json else escaped(sentence))

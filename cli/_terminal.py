@@ -31,12 +31,12 @@ def shortened(text: str, length: int = MAX_REASON) -> str:
 
 
 def short_digest(digest: str) -> str:
-    """Return the first figures of a digest; empty where there is none."""
+    """Return the first characters of a digest; empty where there is none."""
     return digest.removeprefix("sha256:")[:SHORT_DIGEST]
 
 
 def moment(at: datetime) -> str:
-    """Write a time as the clock on the wall shows it."""
+    """Write a time in the local time zone."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -83,7 +83,7 @@ def columns(headers: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterab
 
 
 def say(sentence: str) -> None:
-    """Tell on stderr how it goes; stdout stays for the answer."""
+    """Print progress on stderr; stdout is for the answer only."""
     typer.echo(escaped(sentence), err=True)
 
 

@@ -1,4 +1,4 @@
-"""The Prefect server that is configured: its address, a client for it, and what it has against a request."""
+"""The Prefect server that is configured: its address, a client for it, and its refusals as our errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import httpx
     from prefect.client.orchestration import SyncPrefectClient
 
-MAX_SAID = 500  # characters of an answer; some repeat the whole request
+MAX_ANSWER = 500  # characters of an answer; some repeat the whole request
 
 
 def server_address() -> str:
@@ -62,7 +62,7 @@ def connected() -> Iterator[SyncPrefectClient]:
 
 @contextmanager
 def refusals(what: str) -> Iterator[None]:
-    """Pass on what the server has against a request, in its own words.
+    """Raise the server's refusal of a request as our error, with its reason.
 
     Args:
         what: what was being done, for the message.
@@ -78,10 +78,10 @@ def refusals(what: str) -> Iterator[None]:
     except PrefectHTTPStatusError as error:
         status = error.response.status_code
         kind = BackendError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ConfigError
-        raise kind(f"{what}: Prefect answered {status}: {_said(error.response)[:MAX_SAID]}") from error
+        raise kind(f"{what}: Prefect answered {status}: {_detail(error.response)[:MAX_ANSWER]}") from error
 
 
-def _said(answer: httpx.Response) -> str:
+def _detail(answer: httpx.Response) -> str:
     try:
         body: dict[str, Any] = answer.json()
         wrong = [f"{'.'.join(map(str, part['loc'][1:]))}: {part['msg']}" for part in body.get("exception_detail", ())]

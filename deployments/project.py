@@ -43,7 +43,7 @@ def read_file(project: Path) -> dict[str, Any]:
         Its content; ``deployments`` is a list of entries that each have a name.
 
     Raises:
-        ConfigError: when there is no such file, it is not YAML, or lists no deployments that can be told apart.
+        ConfigError: when there is no such file, it is not YAML, or lists no deployments with a name each.
     """
     import yaml  # type: ignore[import-untyped]  # comes with Prefect, whose format it is
 

@@ -1,4 +1,4 @@
-"""``prefect-mlops audit``: everything that happened to a model, and whether somebody changed it by hand."""
+"""``prefect-mlops audit``: show the history of a model, and verify that no entry was changed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ audit = typer.Typer(
     cls=_ShowByDefault,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="""Show everything that happened to a model, and find changes made by hand.
+    help="""Show everything that happened to a model, and find entries that were changed.
 
 The history only grows: each entry carries the hash of the one before, and MLflow's model versions carry the hash of
 each decision on them.
@@ -47,7 +47,7 @@ See all of it; `audit show MODEL` is the same, also for a model called verify:
 
     prefect-mlops audit flights-late
 
-Find out whether somebody changed it:
+Verify that no entry was changed:
 
     prefect-mlops audit verify flights-late
 """,
@@ -88,11 +88,11 @@ def verify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Look for changes of histories that were made by hand; exit code 1 when there are any.
+    """Look for history entries that were changed after they were written; exit code 1 when there are any.
 
-    Three witnesses: the hash that each entry carries of the one before; the log of the table, where this library only
+    Three checks: the hash that each entry carries of the one before; the log of the table, where this library only
     adds entries; and MLflow's model versions, where the hash of each decision was noted when it was made. Without
-    MLflow the first two are asked. Whoever can write to lake and MLflow alike can still deceive: keep `audit MODEL
+    MLflow the first two are made. Write access to both lake and MLflow is enough to forge all three: keep `audit MODEL
     --json` elsewhere from time to time.
 
     Check everything, as in a nightly job:
@@ -103,20 +103,20 @@ def verify(
 
         prefect-mlops audit verify flights-late --json
     """
-    asking = _Witnesses()
-    names = asking.models() if model is None else [_known(model, asking)]
-    found = [_audited(name, asking) for name in names]
+    anchors = _Anchors()
+    names = anchors.models() if model is None else [_known(model, anchors)]
+    found = [_audited(name, anchors) for name in names]
     if as_json:
-        said = [{**one.model_dump(mode="json"), "passed": one.passed} for one in found]
-        typer.echo(json.dumps({"models": said, "mlflow_asked": asking.asked, "mlflow_problem": asking.problem}))
+        dumped = [{**one.model_dump(mode="json"), "passed": one.passed} for one in found]
+        typer.echo(json.dumps({"models": dumped, "mlflow_asked": anchors.asked, "mlflow_problem": anchors.problem}))
     else:
-        typer.echo("\n".join(_verdicts(found, asking)))
+        typer.echo("\n".join(_verdicts(found, anchors)))
     if not all(one.passed for one in found):
         raise typer.Exit(1)
 
 
-class _Witnesses:
-    """Asks MLflow what it noted; says once why it cannot."""
+class _Anchors:
+    """Anchors of history entries, read from MLflow; after a failure MLflow is not asked again."""
 
     def __init__(self) -> None:
         from prefect_mlops.cli._project import quieten, use_registry
@@ -149,28 +149,28 @@ class _Witnesses:
             return nothing
 
 
-def _known(model: str, asking: _Witnesses) -> str:
+def _known(model: str, anchors: _Anchors) -> str:
     """Return the registered name; one whose history was deleted is known by what MLflow noted."""
     from prefect_mlops.cli._names import find_rows, only_model
 
     try:
         return find_rows(model)[0]
     except ConfigError:
-        if asking.of(only_model(model)):
+        if anchors.of(only_model(model)):
             return only_model(model)
         raise
 
 
-def _audited(name: str, asking: _Witnesses) -> Audit:
+def _audited(name: str, anchors: _Anchors) -> Audit:
     from prefect_mlops.core.promotion.history import read_rows
     from prefect_mlops.core.promotion.tampering import audit_history, find_rewrites
 
-    noted = asking.of(name)  # first: an entry that is written and noted meanwhile would look as if it were gone
+    noted = anchors.of(name)  # first: an entry that is written and noted meanwhile would look as if it were gone
     found = audit_history(name, read_rows(name), noted)
     return found.model_copy(update={"problems": (*found.problems, *find_rewrites(name))})
 
 
-def _verdicts(found: Sequence[Audit], asking: _Witnesses) -> Iterator[str]:
+def _verdicts(found: Sequence[Audit], anchors: _Anchors) -> Iterator[str]:
     if not found:
         yield "No model has a history in this lake."
     for one in found:
@@ -181,8 +181,8 @@ def _verdicts(found: Sequence[Audit], asking: _Witnesses) -> Iterator[str]:
             yield from paragraph(problem, indent=INDENT)
         if one.unchained:
             yield from paragraph(f"{one.unchained:,} are older than hashes and cannot be checked", indent=INDENT)
-    if found and not asking.asked:
-        yield from paragraph(f"Only the chain and the table's log were checked; {NOT_ASKED}: {asking.problem}")
+    if found and not anchors.asked:
+        yield from paragraph(f"Only the chain and the table's log were checked; {NOT_ASKED}: {anchors.problem}")
 
 
 def _entries(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

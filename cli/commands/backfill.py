@@ -24,18 +24,19 @@ def backfill(
     ] = "",
     end: Annotated[str, typer.Option("--to", help="Last data version or day, likewise. [default: newest]")] = "",
     promote: Annotated[
-        bool, typer.Option("--promote", help="Judge against the champion, and let whoever passes replace it.")
+        bool, typer.Option("--promote", help="Judge against the champion, and replace it by each version that passes.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and train nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be trained, and train nothing.")] = False,
     project: Annotated[Path, typer.Option(help="Folder of the project, with its prefect.yaml.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train on every data version of a range, in order, and show how good the model would have been.
 
     Each version is trained, judged against the best one before it, and registered, so that it can be looked at in
-    MLflow. The champion stays who it is, unless --promote is given. Stopped and started again, it goes on where it
-    was; what was done for the same recipe is not done again. Runs the flow `backfill` here, on the Prefect server that
-    PREFECT_API_URL names, or on one of its own that ends with it. Exit code 1: the data of a version was refused.
+    MLflow. The champion is not replaced unless --promote is given. Idempotent: stopped and started again, it
+    continues, and versions that were trained with the same recipe are not trained again. Runs the flow `backfill`
+    here, on the Prefect server that PREFECT_API_URL names, or on one of its own that ends with it. Exit code 1: the
+    data of a version was refused.
 
     See which data versions there are, and what would be trained:
 
@@ -58,7 +59,7 @@ def backfill(
     with run("the backfill"):
         from prefect_mlops.flows.backfill import backfill as flow
 
-        with _told():
+        with _progress():
             done = flow(name, start=start, end=end, promote=promote, dry_run=dry_run)
     if as_json:
         typer.echo(json.dumps(_as_json(spec.name, done, promote=promote, dry_run=dry_run)))
@@ -69,19 +70,19 @@ def backfill(
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Pass on what the flow says of its progress; Prefect is imported by now, and has set up its loggers."""
-    telling, logger = _Telling(level=logging.INFO), logging.getLogger("prefect.flow_runs")
-    logger.addHandler(telling)
+def _progress() -> Iterator[None]:
+    """Print the progress that the flow logs; Prefect is imported by now and has configured its loggers."""
+    handler, logger = _ProgressHandler(level=logging.INFO), logging.getLogger("prefect.flow_runs")
+    logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(telling)
+        logger.removeHandler(handler)
 
 
-class _Telling(logging.Handler):
+class _ProgressHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell one line of the flow's own; Prefect's about states go to its page only."""
+        """Print one line of the flow; Prefect's lines about states are left to its UI."""
         if record.module == "backfill":
             say(record.getMessage())
 

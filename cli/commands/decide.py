@@ -18,7 +18,7 @@ class Answer(str, Enum):
 
 def decide(
     model: Annotated[str, typer.Argument(help="Plain name as in the prefect.yaml, or dotted name of the spec.")],
-    said: Annotated[Answer, typer.Argument(metavar="approve|refuse", help="The answer.")],
+    reply: Annotated[Answer, typer.Argument(metavar="approve|refuse", help="The answer.")],
     name: Annotated[str, typer.Option("--name", help="Who answers. [default: your login name]")] = "",
     comment: Annotated[str, typer.Option("--comment", metavar="TEXT", help="Why; kept in the history.")] = "",
     version: Annotated[
@@ -30,8 +30,8 @@ def decide(
     """Approve or refuse the challenger that waits for an answer.
 
     Runs the flow `decide` here, on the Prefect server that PREFECT_API_URL names, or on one of its own that ends with
-    it. Exit code 1: it was approved, but did not pass its rehearsal or lost against a newer champion; or somebody else
-    answered in the same moment.
+    it. Exit code 1: it was approved, but did not pass its smoke test or lost against a newer champion; or another
+    person answered in the same moment.
 
     Say yes to what you have looked at:
 
@@ -49,8 +49,8 @@ def decide(
     with run("deciding"):
         from prefect_mlops.flows.decide import decide as flow
 
-        done = flow(dotted, said.value, person, comment=comment, version=version)
-    sentence = f"{spec.name}: v{done.version} {done.decision}, {person} said {said.value}. {done.reason}"
-    answer({**done.model_dump(mode="json"), "by": person, "answer": said.value}, sentence, as_json=as_json)
-    if said is Answer.approve and done.decision != "promoted":
+        done = flow(dotted, reply.value, person, comment=comment, version=version)
+    sentence = f"{spec.name}: v{done.version} {done.decision}, {person} said {reply.value}. {done.reason}"
+    answer({**done.model_dump(mode="json"), "by": person, "answer": reply.value}, sentence, as_json=as_json)
+    if reply is Answer.approve and done.decision != "promoted":
         raise typer.Exit(1)

@@ -34,9 +34,9 @@ def deploy(
 ) -> None:
     """Deploy what the prefect.yaml lists: work pools, deployments, their schedules and automations.
 
-    Shows what would change and asks. Done twice, the second time changes nothing. What somebody changed in the Prefect
-    UI, such as a schedule switched off or an automation paused, stays as it is unless the file's own entry for it
-    changed since the last deploy. What the file no longer lists is shown, and stays without --prune.
+    Shows what would change and asks. Idempotent: a second run changes nothing. What was changed in the Prefect UI, such
+    as a schedule switched off or an automation paused, stays as it is unless the file's own entry for it changed
+    since the last deploy. What the file no longer lists is shown, and stays without --prune.
 
     See what would change:
 

@@ -60,8 +60,8 @@ def drift(
         report = monitor(dotted, current=current)
     page = _page(spec.name) if report else None
     if as_json:
-        told = report.model_dump(mode="json") | {"passed": report.passed} if report else None
-        typer.echo(json.dumps({"model": spec.name, "report": told, "page": str(page) if page else None}))
+        dumped = report.model_dump(mode="json") | {"passed": report.passed} if report else None
+        typer.echo(json.dumps({"model": spec.name, "report": dumped, "page": str(page) if page else None}))
     else:
         typer.echo("\n".join(_lines(spec.name, report, page)))
     if page is not None and open_page:

@@ -55,7 +55,7 @@ def files(
 
         prefect-mlops files flights --state refused
 
-    Bring in what was refused, after the suite was mended:
+    Bring in what was refused, after the suite was corrected:
 
         prefect-mlops quarantine replay flights
     """
@@ -82,7 +82,7 @@ def _by_time(backlog: DatasetBacklog) -> list[Landed]:
 
 
 def _backlog(spec: DatasetSpec, ledger: Any) -> tuple[DatasetBacklog | None, str]:
-    """Find what waits; a landing place that cannot be read keeps nobody from the ledger."""
+    """Find pending files; a landing zone that cannot be listed is reported beside the ledger."""
     from prefect_mlops.core.errors import BackendError
     from prefect_mlops.core.lake.pending import find_backlog
 

@@ -92,14 +92,14 @@ def _then(name: str, span: Span, then: Sequence[ChampionPeriod], found: Sequence
         first = f" The first one was v{found[0].version}, from {_exact(found[0].since)}." if found else ""
         yield f"{escaped(name)} had no champion {when}.{first}"
         return
-    yield f"Champion of {escaped(name)} {when}: {', then '.join(f'v{reign.version}' for reign in then)}"
-    for reign in then:
+    yield f"Champion of {escaped(name)} {when}: {', then '.join(f'v{period.version}' for period in then)}"
+    for period in then:
         yield ""
-        until = _exact(reign.until) if reign.until else "now"
-        instead = f", in place of v{reign.replaced}" if reign.replaced else ""
-        yield f"v{reign.version} from {_exact(reign.since)} until {until}"
-        yield from paragraph(f"{reign.how.replace('_', ' ')} by {reign.by}{instead}", indent=INDENT)
-        yield from _why(reign.reason, reign.comment)
+        until = _exact(period.until) if period.until else "now"
+        instead = f", in place of v{period.replaced}" if period.replaced else ""
+        yield f"v{period.version} from {_exact(period.since)} until {until}"
+        yield from paragraph(f"{period.how.replace('_', ' ')} by {period.by}{instead}", indent=INDENT)
+        yield from _why(period.reason, period.comment)
 
 
 def _lines(name: str, found: Sequence[ChampionPeriod], others: Sequence[Entry]) -> Iterator[str]:
@@ -111,7 +111,7 @@ def _lines(name: str, found: Sequence[ChampionPeriod], others: Sequence[Entry]) 
         yield ""
         rows = [(f"v{one.version}", *_from_to(one), one.how.replace("_", " "), one.by) for one in found]
         texts = [list(_why(one.reason, one.comment)) for one in found]
-        yield from _told(("CHAMPION", "FROM", "TO", "HOW", "BY"), rows, texts)
+        yield from _with_notes(("CHAMPION", "FROM", "TO", "HOW", "BY"), rows, texts)
     shown = others[-MAX_OTHERS:]
     if shown:
         yield ""
@@ -122,10 +122,10 @@ def _lines(name: str, found: Sequence[ChampionPeriod], others: Sequence[Entry]) 
             for one in shown
         ]
         texts = [list(_why(one.reason, comment_on(one))) for one in shown]
-        yield from _told(("VERSION", "WHEN", "WHAT", "BY"), when, texts)
+        yield from _with_notes(("VERSION", "WHEN", "WHAT", "BY"), when, texts)
 
 
-def _told(headers: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[Sequence[str]]) -> Iterator[str]:
+def _with_notes(headers: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[Sequence[str]]) -> Iterator[str]:
     """Align rows, with a text that fits the terminal under each."""
     header, *lines = columns(headers, rows)
     yield header

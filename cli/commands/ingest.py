@@ -1,4 +1,4 @@
-"""``prefect-mlops ingest``: take arriving files in by hand."""
+"""``prefect-mlops ingest``: ingest arriving files now."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def ingest(
     """Check arriving files, put bad rows into quarantine and good ones into the lake.
 
     Runs the flow `ingest` here, on the Prefect server that PREFECT_API_URL names, or on one of its own that ends with
-    it. Done twice, or while a worker does the same, it changes nothing that is done: what counts is a file's path and
-    content. Exit code 0: all files were taken or are known; 1: some were refused or left; 2: the request was wrong.
+    it. Idempotent, also beside a worker that ingests the same files: a file is known by path and content. Exit code
+    0: all files were taken or are known; 1: some were refused or left; 2: the request was wrong.
 
     Take everything that waits:
 

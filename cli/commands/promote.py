@@ -1,4 +1,4 @@
-"""``prefect-mlops promote``: make a version champion by hand."""
+"""``prefect-mlops promote``: make a version champion without gates."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def promote(
     why: Annotated[str, typer.Option("--why", metavar="TEXT", help="A sentence for those who ask later.")],
     by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who wants it. [default: your login name]")] = "",
     without_rehearsal: Annotated[
-        bool, typer.Option("--without-rehearsal", help="Do not try it first: for versions older than stored rows.")
+        bool, typer.Option("--without-rehearsal", help="Skip the smoke test: for versions older than stored rows.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Rehearse, say what would be done, and write nothing.")
+        bool, typer.Option("--dry-run", help="Run the smoke test, show what would be done, and write nothing.")
     ] = False,
     project: Annotated[Path, typer.Option(help="Folder of the project, with its prefect.yaml.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Make a version champion by hand, without gates.
+    """Make a version champion without gates, after a smoke test.
 
     It is loaded in a clean process first, and has to predict again what it predicted at training. Where the project's
     spec of the model names approvers, you have to be one of them. Then it is written into the history, and MLflow's
-    alias moved. Killed and started again, it finishes what it began. Needs no Prefect server. Exit code 1: the version
-    did not pass its rehearsal, or another one became champion meanwhile.
+    alias moved. Idempotent: killed and started again, it completes the promotion. Needs no Prefect server. Exit
+    code 1: the version did not pass its smoke test, or another one became champion meanwhile.
 
     Put a version live that the gates refused:
 
@@ -61,21 +61,21 @@ def promote(
         again = {"model": model, "version": version, "by": champion.by, "again": True, "dry_run": dry_run}
         answer(again, _finished(chosen, champion, dry_run=dry_run), as_json=as_json)
         return
-    rehearsal = None if without_rehearsal else _rehearsed(chosen, limits)
+    rehearsal = None if without_rehearsal else _smoke_tested(chosen, limits)
     now = champion.version if champion else _alias(model)
     decision = _decision(entries, chosen, why, now)
     if not dry_run:
         _promote(chosen, decision, entries, by=by, rehearsal=rehearsal)
-    told = {**decision.model_dump(mode="json"), "by": by, "again": False, "dry_run": dry_run}
-    told["rehearsal"] = rehearsal.model_dump(mode="json") if rehearsal else None
-    answer(told, _sentence(decision, rehearsal, dry_run=dry_run), as_json=as_json)
+    values = {**decision.model_dump(mode="json"), "by": by, "again": False, "dry_run": dry_run}
+    values["rehearsal"] = rehearsal.model_dump(mode="json") if rehearsal else None
+    answer(values, _sentence(decision, rehearsal, dry_run=dry_run), as_json=as_json)
 
 
 def _permitted(model: str, by: str) -> Limits | None:
     """Make sure that a person may promote, where the project says who may; return what the model may cost.
 
     Raises:
-        ConfigError: they may not, or a spec of the project cannot be imported, so that nobody knows who may.
+        ConfigError: they may not, or a spec of the project cannot be imported, so that the approvers are unknown.
     """
     from prefect_mlops.core.promotion.decisions import may_approve
     from prefect_mlops.core.settings import Settings
@@ -110,7 +110,7 @@ def _finished(chosen: ModelVersion, champion: Entry, *, dry_run: bool) -> str:
     return f"{since} {done or 'Nothing was left to do.'}"
 
 
-def _rehearsed(chosen: ModelVersion, limits: Limits | None) -> Report:
+def _smoke_tested(chosen: ModelVersion, limits: Limits | None) -> Report:
     from prefect_mlops.tasks.smoke_test import HAS_ROWS, smoke_test_model
 
     say(f"rehearsing {chosen.name} v{chosen.version} in a clean process")

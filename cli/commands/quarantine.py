@@ -1,4 +1,4 @@
-"""``prefect-mlops quarantine``: look at what was refused, and bring it in after the suite was mended."""
+"""``prefect-mlops quarantine``: list, show and replay refused rows and files."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from prefect_mlops.core.specs.dataset import DatasetSpec
     from prefect_mlops.flows.replay import Replayed
 
-HELP = """Look at rows and files that were refused, and bring them in after the suite was mended.
+HELP = """Show rows and files that were refused, and commit them after the suite was corrected.
 
-See what is there, look at the rows of one file, mend the suite or the data, and replay:
+List what is refused, show the rows of one file, correct the suite or the data, and replay:
 
     prefect-mlops quarantine list flights
     prefect-mlops quarantine show flights 2013-04.csv
@@ -56,10 +56,10 @@ def list_held(
     """
     from prefect_mlops.core.lake.quarantine import find_held, find_refused
 
-    of = _looked_up(dataset, project)
-    held, refused = find_held(of.spec.name, of.ledger), find_refused(of.spec, of.ledger)
+    target = _find_target(dataset, project)
+    held, refused = find_held(target.spec.name, target.ledger), find_refused(target.spec, target.ledger)
     if as_json:
-        typer.echo(json.dumps({"dataset": of.spec.name, **_listed_json(held, refused)}))
+        typer.echo(json.dumps({"dataset": target.spec.name, **_listed_json(held, refused)}))
     else:
         typer.echo("\n".join(_listed(held, refused, limit)))
 
@@ -78,11 +78,14 @@ def show(
     """
     from prefect_mlops.core.lake.quarantine import find_held, find_refused
 
-    of = _looked_up(dataset, project)
-    name = of.arrived(path)
-    held, refused = find_held(of.spec.name, of.ledger, paths=[name]), find_refused(of.spec, of.ledger, paths=[name])
+    target = _find_target(dataset, project)
+    name = target.arrived(path)
+    held, refused = (
+        find_held(target.spec.name, target.ledger, paths=[name]),
+        find_refused(target.spec, target.ledger, paths=[name]),
+    )
     if as_json:
-        typer.echo(json.dumps({"dataset": of.spec.name, "path": name, **_shown_json(held, refused, limit)}))
+        typer.echo(json.dumps({"dataset": target.spec.name, "path": name, **_shown_json(held, refused, limit)}))
     else:
         typer.echo("\n".join(_shown(name, held, refused, limit)))
 
@@ -105,7 +108,7 @@ def replay(
     stays as it was. Runs the flow `replay` here, on the Prefect server that PREFECT_API_URL names, or on one of its
     own. Exit code 0: nothing of it is refused any more; 1: something still is; 2: the request was wrong.
 
-    See what a mended suite would let in:
+    See what a corrected suite would accept:
 
         prefect-mlops quarantine replay flights --dry-run
 
@@ -115,15 +118,15 @@ def replay(
     """
     from prefect_mlops.cli._project import run
 
-    of = _looked_up(dataset, project)
-    named = [of.arrived(path) for path in paths or ()]
-    say(f"checking {counted(len(named), 'file') if named else 'what was refused'} of {of.spec.name} again")
+    target = _find_target(dataset, project)
+    named = [target.arrived(path) for path in paths or ()]
+    say(f"checking {counted(len(named), 'file') if named else 'what was refused'} of {target.spec.name} again")
     with run("replaying"):
         from prefect_mlops.flows.replay import replay as flow
 
-        done = flow(of.name, named, dry_run=dry_run)
+        done = flow(target.name, named, dry_run=dry_run)
     if as_json:
-        typer.echo(json.dumps({"dataset": of.spec.name, **_replayed_json(done)}))
+        typer.echo(json.dumps({"dataset": target.spec.name, **_replayed_json(done)}))
     else:
         typer.echo("\n".join(_replayed(done)))
     if not done.complete:
@@ -131,7 +134,7 @@ def replay(
 
 
 @dataclass(frozen=True)
-class _Looked:
+class _Target:
     """What a command is about: a dataset as it is now, and the folder the command was started in."""
 
     name: str
@@ -155,7 +158,7 @@ class _Looked:
         return path
 
 
-def _looked_up(dataset: str, project: Path) -> _Looked:
+def _find_target(dataset: str, project: Path) -> _Target:
     from prefect_mlops.cli._project import enter, quieten
     from prefect_mlops.core.lake.ledger import read_ledger
     from prefect_mlops.deployments.project import resolve_dataset
@@ -163,7 +166,7 @@ def _looked_up(dataset: str, project: Path) -> _Looked:
     quieten()
     started = enter(project)
     name, spec = resolve_dataset(dataset)
-    return _Looked(name, spec, read_ledger(spec.name), started)
+    return _Target(name, spec, read_ledger(spec.name), started)
 
 
 def _listed(held: Sequence[Held], refused: Sequence[Arrival], limit: int) -> Iterator[str]:

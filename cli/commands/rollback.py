@@ -39,7 +39,7 @@ def rollback(
 
         prefect-mlops rollback flights-late --to 3 --why "the last good one"
     """
-    gc.disable()  # what the imports make stays, and looking through it takes a fifth of this command's time
+    gc.disable()  # what the imports make stays, and a collection over it takes a fifth of this command's time
     from prefect_mlops.cli._project import quieten
     from prefect_mlops.cli._promotion import answer, history_of, open_registry, reason, who
     from prefect_mlops.core.promotion.decisions import known_rollback, rollback_target
@@ -57,8 +57,8 @@ def rollback(
     from prefect_mlops.tasks.registry import roll_back_model
 
     entry = roll_back_model.fn(model, to=to, why=why, by=by)
-    told = {**entry.model_dump(mode="json"), "again": known is not None, "dry_run": False}
-    answer(told, _sentence(entry, again=known is not None), as_json=as_json)
+    values = {**entry.model_dump(mode="json"), "again": known is not None, "dry_run": False}
+    answer(values, _sentence(entry, again=known is not None), as_json=as_json)
 
 
 def _sentence(entry: Entry, *, again: bool) -> str:

@@ -1,4 +1,4 @@
-"""``prefect-mlops status``: what is live, what waits, what is braked, and what to do about it, in one screen."""
+"""``prefect-mlops status``: the champion, pending files, retrain guards that hold, and what to do."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def status(
     project: Annotated[Path, typer.Option(help="Folder of the project, with its prefect.yaml.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show what is live, what waits, what is braked, and what to do about it.
+    """Show the champion, pending files, retrain guards that hold, and what to do.
 
     For each model: the champion and since when, the last decision and why, what holds automatic trainings and until
     when, the last drift. For its dataset: what waits in the landing place, the last commit, what was refused. Reads
@@ -88,7 +88,7 @@ def status(
 
 
 def _specs(model: str | None) -> tuple[dict[str, ModelSpec], list[str]]:
-    """Find the specs; one that cannot be imported keeps nobody from the others."""
+    """Find the specs; one that cannot be imported is reported beside the others."""
     from prefect_mlops.deployments.project import declared, resolve_model
 
     if model is not None:
@@ -114,7 +114,7 @@ def _status(dotted: str, spec: ModelSpec, *, asked: bool) -> Status:
     from prefect_mlops.core.specs.model import is_address
 
     alias, known = _alias(spec.name) if asked else (None, False)
-    standing = find_status(
+    found = find_status(
         spec.name,
         read_history(spec.name),
         spec.retrain,
@@ -123,7 +123,7 @@ def _status(dotted: str, spec: ModelSpec, *, asked: bool) -> Status:
         alias_known=known,
     )
     data = None if is_address(spec.dataset) else find_dataset_status(spec.dataset)
-    return Status(dotted, standing, data, spec.dataset)
+    return Status(dotted, found, data, spec.dataset)
 
 
 def _alias(model: str) -> tuple[int | None, bool]:
@@ -138,22 +138,22 @@ def _alias(model: str) -> tuple[int | None, bool]:
 
 
 def _lines(one: Status) -> Iterator[str]:
-    standing = one.model
-    yield f"{escaped(standing.model)}  ({escaped(one.dotted)})"
-    yield _line("Champion", _champion(standing))
-    if standing.difference:
-        yield _line("Alias", standing.difference)
-    if standing.decision:
-        yield _line("Last decision", _told(standing.decision))
-    if standing.request:
-        yield _line("Waits", f"{_told(standing.request)}")
-    if standing.work:
-        yield _line("At work", f"flow run {standing.work.flow_run}, for {age(standing.work.at)}")
-    for brake in standing.brakes:
-        yield _line("Braked", f"{brake.kind}: {brake.reason}")
-    if standing.failure:
-        yield _line("Last failure", _told(standing.failure))
-    yield _line("Last drift", _told(standing.drift) if standing.drift else "none was found")
+    state = one.model
+    yield f"{escaped(state.model)}  ({escaped(one.dotted)})"
+    yield _line("Champion", _champion(state))
+    if state.difference:
+        yield _line("Alias", state.difference)
+    if state.decision:
+        yield _line("Last decision", _described(state.decision))
+    if state.request:
+        yield _line("Waits", f"{_described(state.request)}")
+    if state.work:
+        yield _line("At work", f"flow run {state.work.flow_run}, for {age(state.work.at)}")
+    for guard in state.brakes:
+        yield _line("Braked", f"{guard.kind}: {guard.reason}")
+    if state.failure:
+        yield _line("Last failure", _described(state.failure))
+    yield _line("Last drift", _described(state.drift) if state.drift else "none was found")
     if one.data is None:
         yield _line("Data", f"{one.source}, an address without arrivals")
     else:
@@ -170,16 +170,16 @@ def _line(name: str, text: str) -> str:
     return f"  {name:<{LABEL}}{shortened(text)}"
 
 
-def _champion(standing: ModelStatus) -> str:
-    if standing.champion is None:
-        return f"v{standing.alias}, says MLflow; the history knows none" if standing.alias else "none yet"
-    entry = standing.champion
+def _champion(state: ModelStatus) -> str:
+    if state.champion is None:
+        return f"v{state.alias}, says MLflow; the history knows none" if state.alias else "none yet"
+    entry = state.champion
     replaced = f", replaced v{entry.replaced}" if entry.replaced else ""
-    live = "" if standing.alias_known else "; MLflow was not asked"
+    live = "" if state.alias_known else "; MLflow was not asked"
     return f"v{entry.version} for {age(entry.at)}{replaced}, by {entry.by}{live}. {entry.reason}".rstrip()
 
 
-def _told(entry: Entry) -> str:
+def _described(entry: Entry) -> str:
     version = f"v{entry.version} " if entry.version else ""
     return f"{version}{entry.kind} {age(entry.at)} ago. {entry.reason}".rstrip()
 

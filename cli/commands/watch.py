@@ -1,4 +1,4 @@
-"""``prefect-mlops watch``: notice arriving files and wake the flow that takes them in."""
+"""``prefect-mlops watch``: announce arriving files as events, which start the flow `ingest`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def watch(
     project: Annotated[
         Path, typer.Option(help="Folder with the prefect.yaml; relative landing places are under it.")
     ] = Path(),
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks into a bucket.")] = 10.0,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two listings of a bucket.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line for each announcement.")] = False,
 ) -> None:
     """Notice files that arrive and announce them to Prefect, until Ctrl-C.
@@ -30,13 +30,13 @@ def watch(
     A folder on this machine is watched, a bucket is listed every interval. What arrives is announced with the event
     prefect-mlops.data.arrived, which starts the deployments that are triggered by it: one event for the first file at
     once, few for many. Hidden files are not announced. `prefect-mlops up` runs a watcher of its own. Nothing is lost
-    while none runs: the schedule of the ingest deployment looks into the landing place too.
+    while none runs: the schedule of the ingest deployment lists the landing zone too.
 
     Watch what the project declares:
 
         prefect-mlops watch
 
-    Watch one dataset that arrives in a bucket, looking once a minute:
+    Watch one dataset that arrives in a bucket, listed once a minute:
 
         prefect-mlops watch flights --interval 60
     """

@@ -1,4 +1,4 @@
-"""The folder of a local stack: who holds it, and what it remembers from one start to the next."""
+"""The folder of a local stack: its lock, and what is kept from one start to the next."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def hold(home: Path, *, tell: Callable[[str], None]) -> Hold:
 
     Args:
         home: the folder, which exists.
-        tell: told when something has to be cleared up.
+        tell: called with a message when something has to be cleared up.
 
     Returns:
         The hold; its ``lock`` is the caller's to close.

@@ -24,7 +24,7 @@ PRIVATE = 0o077  # databases hold parameters and may hold secrets: for their own
 PORT_LOST = ("already in use", "[Errno 98]", "[Errno 48]")  # Prefect's words; uvicorn's on Linux and on macOS
 MAX_PORTS_LOST = 3  # losing one between looking and binding is rare; more often it is another fault
 
-# What would point the home's own servers at somebody else's database, account or pages.
+# What would point the home's own servers at another database, account or pages.
 FOREIGN = ("PREFECT_API_", "PREFECT_SERVER_API_", "PREFECT_SERVER_DATABASE_", "PREFECT_SERVER_UI_", "PREFECT_PROFILE")
 
 
@@ -113,7 +113,7 @@ def start_database(
         home: the stack's folder.
         environment: its whole environment.
         keep: file descriptors it inherits.
-        started: told of the child at once, so that it is stopped whatever happens next.
+        started: called with the child at once, so that it is stopped whatever happens next.
 
     Returns:
         The child, to be awaited; None where there is a database.
@@ -164,8 +164,8 @@ def start_servers(
         environment: what both get beside their own.
         keep: file descriptors they inherit.
         cleanup: given the reservations of the ports.
-        started: told of each child at once, so that it is stopped whatever happens next.
-        tell: told what happens.
+        started: called with each child at once, so that it is stopped whatever happens next.
+        tell: called with progress messages.
 
     Returns:
         The running servers by key.

@@ -68,7 +68,7 @@ def serve_project(
         environment: environment of whatever is started.
         logs: folder for log files.
         keep: file descriptors that workers and watcher inherit.
-        started: told of each child at once, so that it is stopped whatever happens next.
+        started: called with each child at once, so that it is stopped whatever happens next.
 
     Returns:
         What was started and what it serves.
@@ -130,8 +130,8 @@ def _deploy(
         raise child.failure(f"did not end within {DEPLOY_SECONDS:.0f} seconds") from None
     if code:
         raise ConfigError(f"{project / PROJECT_FILE} could not be deployed; the end of {log}:\n{tail(log)}")
-    said = reversed(log.read_text(errors="replace").splitlines())  # flows and Prefect may print before and after it
-    plan = json.loads(next(line for line in said if line.startswith('{"project": ')))
+    lines = reversed(log.read_text(errors="replace").splitlines())  # flows and Prefect may print before and after it
+    plan = json.loads(next(line for line in lines if line.startswith('{"project": ')))
     return tuple(sorted(part["name"] for part in plan["deployments"] if part["verb"] not in {"left", "remove"}))
 
 
@@ -172,7 +172,7 @@ def _rows(client: httpx.Client, address: str) -> list[dict[str, Any]]:
 
 
 def _ask(client: httpx.Client, method: str, address: str, content: dict[str, Any] | None = None) -> httpx.Response:
-    """Ask Prefect's API, again where it did not answer or said that it is busy."""
+    """Ask Prefect's API, again where it did not answer or answered that it is busy."""
     import httpx
 
     deadline = time.monotonic() + BUSY_SECONDS

@@ -86,7 +86,7 @@ def embedded_environment(home: Path | str) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": database,
         "MLFLOW_REGISTRY_URI": database,
         # Not public, but the only thing a store without a server reads for its artifact folder; without it
-        # artifacts land in ./mlruns of whoever logs.
+        # artifacts land in ./mlruns of the process that logs.
         "_MLFLOW_SERVER_ARTIFACT_ROOT": (home / "artifacts").as_uri(),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",
@@ -157,7 +157,7 @@ def _start(home: Path, *, mlflow: bool, held: Hold, cleanup: ExitStack, tell: Pr
         tell=tell,
     )
     servers.await_database(database)
-    # A run that is logged today links to MLflow's pages, which may be started tomorrow: their address is settled now.
+    # A run that is logged today links to MLflow's pages, which may be started tomorrow: their address is fixed now.
     ports = {"mlflow": ports.get("mlflow"), **{key: server.port for key, server in running.items()}}
     ports["mlflow"] = ports["mlflow"] or cleanup.enter_context(reserved_port(servers.MLFLOW.port))
     remember(home, ports=ports)

@@ -1,4 +1,4 @@
-"""Deploy a project: plan what has to change on the Prefect server, and make it so."""
+"""Deploy a project: plan what has to change on the Prefect server, and apply it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 def plan_rollout(project: Path, *, prune: bool = False, reset: bool = False) -> Plan:
-    """Say what deploying a project would do; the project is the current folder and on ``sys.path``.
+    """Plan what deploying a project would change; the project is the current folder and on ``sys.path``.
 
     Args:
         project: folder that holds the ``prefect.yaml``.
         prune: remove what was deployed from here and is no longer in the file.
-        reset: let the file win everywhere, also over what somebody changed on the server.
+        reset: let the file win everywhere, also over changes made on the server.
 
     Returns:
         The plan.
@@ -55,11 +55,11 @@ def plan_rollout(project: Path, *, prune: bool = False, reset: bool = False) -> 
 
 
 def carry_out(plan: Plan, *, tell: Callable[[str], None]) -> None:
-    """Make the server what a plan says; broken off anywhere, doing it again completes it.
+    """Apply a plan. Idempotent: after an interruption, applying again completes it.
 
     Args:
         plan: what `plan_rollout` returned.
-        tell: told of each deployment once it is done.
+        tell: called with one line after each deployment.
 
     Raises:
         ConfigError: when the server refuses something.

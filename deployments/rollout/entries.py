@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.events import DeploymentTriggerTypes
 
-NOBODY = UUID(int=0)  # stands for a deployment that is not there yet
+ABSENT_ID = UUID(int=0)  # stands for a deployment that is not there yet
 COPIED = ("version", "paused", "enforce_parameter_schema")  # left as they are on the server where the file is silent
 SETS = ("expect", "after", "for_each")  # order means nothing there, and differs from one process to the next
 
@@ -93,7 +93,7 @@ def automation_value(automation: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def automation_for(trigger: DeploymentTriggerTypes, deployment: UUID = NOBODY) -> Any:
+def automation_for(trigger: DeploymentTriggerTypes, deployment: UUID = ABSENT_ID) -> Any:
     """Make the automation that runs a deployment when its trigger fires."""
     trigger.set_deployment_id(deployment)
     return trigger.as_automation()
@@ -149,8 +149,8 @@ def _flow(filled: dict[str, Any], where: str) -> Flow[..., Any]:
     try:
         return load_flow_from_entrypoint(str(filled["entrypoint"]))
     except Exception as error:  # the flow is the user's own code, and may raise anything while it is imported
-        said = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"{where}: its flow {filled['entrypoint']!r} cannot be imported: {said}") from error
+        problem = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{where}: its flow {filled['entrypoint']!r} cannot be imported: {problem}") from error
 
 
 def _fields(filled: dict[str, Any], flow: Flow[..., Any], *, pool: dict[str, Any], pull: Any) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _digests(label: object) -> dict[str, str]:
     try:
         found = json.loads(str(label))
     except ValueError:
-        return {}  # never deployed from here, or somebody changed the label: as if never
+        return {}  # never deployed from here, or the label was changed: as if never
     return {str(name): str(digest) for name, digest in found.items()} if isinstance(found, dict) else {}
 
 

@@ -1,6 +1,6 @@
-"""What deploying would do: for each part, what the file says, what it said the last time, and what the server has.
+"""Three-way comparison for each part of a deployment: the file, the last deployed file, and the server.
 
-A part is a field of a deployment, one of its schedules or one of its automations. What somebody changed in the Prefect
+A part is a field of a deployment, one of its schedules or one of its automations. A change made in the Prefect
 UI survives, unless the file's own entry for that part changed since the last deploy: then the file wins.
 """
 
@@ -21,7 +21,7 @@ PartKind = Literal["field", "schedule", "automation"]
 Verb = Literal["same", "create", "change", "kept", "left", "remove"]
 
 DIGEST = 12  # characters; tells one version of an entry from the last one, guards nothing
-FROM_CODE = ("entrypoint", "parameter_openapi_schema", "pull_steps")  # nobody changes these in the UI
+FROM_CODE = ("entrypoint", "parameter_openapi_schema", "pull_steps")  # not changed in the UI
 DEFAULTS = {  # what a field goes back to when the file no longer has it
     "paused": False,
     "enforce_parameter_schema": True,
@@ -47,7 +47,7 @@ class PlanPart:
     Attributes:
         kind: a field, a schedule or an automation.
         name: its name.
-        verb: ``create`` and ``change`` make it what the file says, ``kept`` leaves what somebody changed on the
+        verb: ``create`` and ``change`` make it what the file says, ``kept`` leaves a change made on the
             server, ``left`` leaves what the file no longer has, ``remove`` deletes that.
         server: its value on the server.
         file: its value in the file.
@@ -144,14 +144,14 @@ class Plan:
 def plan_deployment(
     entry: DeploymentEntry, present: Present, *, project: str, prune: bool = False, reset: bool = False
 ) -> DeploymentPlan:
-    """Compare what the file says, what it said the last time and what the server has.
+    """Compare the file, the last deployed file and the server.
 
     Args:
         entry: what the file says.
         present: what the server has.
         project: name of the project.
         prune: remove schedules and automations that were deployed from here and are no longer in the file.
-        reset: let the file win everywhere, also over what somebody changed on the server.
+        reset: let the file win everywhere, also over changes made on the server.
 
     Returns:
         What becomes of each part.
@@ -168,7 +168,7 @@ def plan_deployment(
     for kind, wanted, there in sides:
         for name, value in wanted.items():
             known = None if reset or name in FROM_CODE else present.digests.get(f"{kind} {name}")
-            parts.append(_settled(kind, name, value, there.get(name, ABSENT), known=known))
+            parts.append(_part(kind, name, value, there.get(name, ABSENT), known=known))
         for name in there.keys() - wanted.keys():
             if f"{kind} {name}" in present.digests:
                 verb: Verb = "remove" if prune or name in entry.replaced else "left"
@@ -176,7 +176,7 @@ def plan_deployment(
     return DeploymentPlan(entry, present, tuple(parts), _digests(parts, entry, present), project)
 
 
-def _settled(kind: PartKind, name: str, wanted: Any, there: Any, *, known: str | None) -> PlanPart:
+def _part(kind: PartKind, name: str, wanted: Any, there: Any, *, known: str | None) -> PlanPart:
     if _canonical(wanted) == _canonical(_comparable(kind, wanted, there)):
         return PlanPart(kind, name, "same", there, wanted)
     if known == _digest(wanted):

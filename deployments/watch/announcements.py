@@ -1,4 +1,4 @@
-"""Say that files have arrived: a few events for many files, sent until the Prefect server has taken them."""
+"""Announce arrived files: a few events for many files, retried until the Prefect server has accepted them."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Announcer:
     Attributes:
         dataset: plain name of the dataset.
         send: coroutine that sends an event; raises where the server did not take it.
-        done: told of each announcement that was taken.
-        tell: told, once, that the server does not answer, and that it does again.
+        done: called with each announcement that the server has accepted.
+        tell: called with a message when the server stops answering, and when it answers again.
     """
 
     dataset: str
@@ -64,7 +64,7 @@ class Announcer:
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def offer(self, paths: Iterable[str]) -> None:
-        """Take note of files; they are announced as soon as it is their turn."""
+        """Take note of files; they are announced with the next event."""
         # A name that is not UTF-8 cannot be written as JSON; it is a hint only, so its odd letters may go.
         found = {path.encode("utf-8", "replace").decode(): None for path in paths}
         if found:
@@ -82,7 +82,7 @@ class Announcer:
 
     async def _announce(self) -> None:
         """Send what is waiting, until the server has taken it; what arrives meanwhile goes along."""
-        retry, told = FIRST_RETRY, False
+        retry, reported = FIRST_RETRY, False
         while True:
             waiting, self._waiting = self._waiting, {}  # the same file may change again while this is on its way
             self._arrived.clear()
@@ -91,13 +91,13 @@ class Announcer:
                 await self.send(announcement.event())
             except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt may succeed, and the sweep is there
                 self._waiting = {**waiting, **self._waiting}
-                if not told:
+                if not reported:
                     self.tell(f"{self.dataset}: not announced, {_reason(error)}; trying again until it is taken")
-                told = True
+                reported = True
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, LAST_RETRY)
                 continue
-            if told:
+            if reported:
                 self.tell(f"{self.dataset}: the Prefect server answers again")
             self.done(announcement)
             return

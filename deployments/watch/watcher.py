@@ -26,9 +26,9 @@ async def watch(
 
     Args:
         places: where to look.
-        interval: seconds between two looks into a bucket.
-        done: told of each announcement the Prefect server has taken.
-        tell: told what a person should know: what is watched, what does not work.
+        interval: seconds between two listings of a bucket.
+        done: called with each announcement that the server has accepted.
+        tell: called with messages for a person: what is watched, what does not work.
 
     Raises:
         ConfigError: when no Prefect server is configured.
@@ -37,7 +37,7 @@ async def watch(
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     server_address()
-    # Prefect's own attempts take a minute before anybody hears of it, and leave out what arrived meanwhile.
+    # Prefect's own attempts take a minute without a message, and leave out what arrived meanwhile.
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         async with get_client() as client:
             await _watch(places, client, interval=interval, done=done, tell=tell)
@@ -68,27 +68,27 @@ async def _watch(
 
 
 async def _notice(place: LandingAddress, announcer: Announcer, *, interval: float, tell: Tell) -> None:
-    """Offer what arrives in one place; what goes wrong is said once, until it works again."""
-    said = ""
+    """Offer what arrives in one place; a failure is reported once, until it works again."""
+    problem = ""
     while True:
         folder = place.folder
         seen = _seen_in_folder(folder) if folder else _seen_in_bucket(place.address, interval)
-        tell(f"{place.dataset}: watching {place.address}") if not said else None
+        tell(f"{place.dataset}: watching {place.address}") if not problem else None
         try:
             async for paths in seen:
-                if said:
+                if problem:
                     tell(f"{place.dataset}: {place.address} can be read again")
-                said = ""
+                problem = ""
                 announcer.offer(path for path in paths if visible(path))
         except Exception as error:  # noqa: BLE001 - a bucket may answer anything; the next look may succeed
-            if not said:
+            if not problem:
                 tell(f"{place.dataset}: {place.address} cannot be read, {type(error).__name__}: {error}; still trying")
-            said = str(error) or "?"
+            problem = str(error) or "?"
             await asyncio.sleep(interval)
 
 
 def visible(path: str) -> bool:
-    """Tell files that count from hidden ones: no part of the path begins with a dot."""
+    """Return whether a file is not hidden: no part of the path begins with a dot."""
     return not any(part.startswith(".") for part in PurePosixPath(path).parts)
 
 
@@ -145,7 +145,7 @@ def _mark(folder: Path) -> tuple[int, int] | None:
 
 
 async def _seen_in_bucket(address: str, interval: float) -> AsyncIterator[list[str]]:
-    """Yield what is new or has changed since the last look."""
+    """Yield what is new or has changed since the last listing."""
     before: dict[str, str] = {}
     while True:
         listed = await asyncio.to_thread(_listing, address)

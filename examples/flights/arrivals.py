@@ -43,7 +43,7 @@ def write_month(folder: Path, month: int) -> Path:
 
 
 def write_renamed(folder: Path, month: int) -> Path:
-    """Write a month in which somebody renamed a column."""
+    """Write a month with a renamed column."""
     path = folder / f"flights-2013-{month:02d}-renamed.csv.gz"
     return _write(path, _month(month).rename(columns={"distance": "miles"}))
 
