@@ -199,8 +199,8 @@ def test_monitor_finds_the_training_rows_of_a_model_again(
         assert ingest_files.fn([f"{day}.csv"], dataset=shop.sales_files).arrivals[0].state == "committed"
 
     said: list[str] = []
-    real = monitoring.Verdict.say
-    monkeypatch.setattr(monitoring.Verdict, "say", lambda told, *words: (said.extend(words), real(told, *words))[1])
+    real = monitoring.RunSummary.say
+    monkeypatch.setattr(monitoring.RunSummary, "say", lambda run, *lines: (said.extend(lines), real(run, *lines))[1])
     for day in (1, 2, 3):
         arrive(day)
     assert train("shop.model").decision == "promoted"

@@ -214,8 +214,8 @@ from great_expectations import ExpectationSuite, expectations as gxe
 from sklearn.dummy import DummyClassifier
 from prefect import flow
 from prefect_mlops.core import Gate, ModelSpec
-from prefect_mlops.flows import challenger
-from prefect_mlops.flows.run_summary import Verdict
+from prefect_mlops.flows import challenger, training_data
+from prefect_mlops.flows.run_summary import RunSummary
 
 X = [f"x{place}" for place in range(20)]
 
@@ -231,9 +231,9 @@ def trained(uri, by):
     )
     @flow
     def run():
-        told = Verdict("train", "m")
-        trial = challenger.prepare_trial("x", spec, "", told)
-        challenger.judge_challenger(trial, challenger.train_challenger(trial), None, told)
+        summary = RunSummary("train", "m")
+        training = training_data.prepare_training_data("x", spec, "", summary)
+        challenger.judge_challenger(training, challenger.train_challenger(training), None, summary)
     run()
 
 for rows, by in ((2_000, {}), (2_000, {"order_by": "t"}), (1_000_000, eval(sys.argv[2]))):
