@@ -78,7 +78,7 @@ def decide(
             promote_model(chosen, decision=decision, recipe=request.recipe, replaces=champion, approval=approval)
         else:
             refuse_model(chosen, decision, recipe=request.recipe, approval=approval)
-        done: Decision = record_decision(chosen, decision, recipe=request.recipe, reports=summary.reports)
+        done = record_decision(chosen, decision, recipe=request.recipe, reports=summary.reports)
         summary.title = f"v{done.version} {done.decision}, {approval.by} said {answer}"
         summary.say(f"Comment: {comment}" if comment else "There was no comment.", f"Why: {done.reason}.")
         return done
@@ -86,7 +86,7 @@ def decide(
 
 def _request(spec: ModelSpec, version: int) -> Entry:
     """Return the request that waits, and make sure that it is the one the person has looked at."""
-    request: Entry | None = find_request(spec.name)
+    request = find_request(spec.name)
     if request is None:
         last = last_decision(read_history(spec.name))
         seen = f"the last decision is: {last.what}" if last else "nothing was decided yet"
@@ -110,7 +110,7 @@ def _approval(spec: ModelSpec, request: Entry, name: str, comment: str) -> Appro
 
 
 def _looked_up(spec: ModelSpec, request: Entry) -> ModelVersion:
-    found: ModelVersion | None = find_version(spec.name, version=request.version)
+    found = find_version(spec.name, version=request.version)
     if found is None:
         raise ConfigError(f"{spec.name}: v{request.version} is not in the registry any more; its request runs out")
     return found
@@ -132,7 +132,7 @@ def _examined(
     summary: RunSummary,
 ) -> Report:
     """Rehearse the challenger, and judge it again where its rival has changed since."""
-    rehearsal: Report = smoke_test_model(challenger.version, spec.limits)
+    rehearsal = smoke_test_model(challenger.version, spec.limits)
     now = champion.version.version if champion else None
     if now == request.replaced:
         return rehearsal

@@ -97,7 +97,7 @@ def _compare(spec: ModelSpec, champion: LoadedModel, recent: _Recent, summary: R
     key = profile_digest(rows)
     number = number_monitoring_run(spec.name, kind="drift", champion=version, key=key)
     level = level_of(number)
-    report: Report = detect_drift(
+    report = detect_drift(
         current=rows,
         reference=reference,
         spec=spec,

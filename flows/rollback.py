@@ -38,7 +38,7 @@ def rollback(
     """
     spec = load_spec(model)
     with summarise_run("rollback", spec.name) as summary:
-        entry: Entry = roll_back_model(spec.name, to=version or None, why=why, by=name)
+        entry = roll_back_model(spec.name, to=version or None, why=why, by=name)
         summary.title = f"v{entry.version} is champion again"
         summary.say(f"v{entry.replaced} was taken back by {entry.by}.", f"Why: {entry.reason}")
         return entry

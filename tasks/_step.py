@@ -14,7 +14,10 @@ from prefect_mlops.core.errors import BackendError
 from prefect_mlops.core.imports import end_quickly
 
 if TYPE_CHECKING:
+    from typing import Literal, overload
+
     from prefect.client.schemas.objects import State, TaskRun
+    from prefect.futures import PrefectFuture
 
 RETRIES = 2
 RETRY_DELAYS_S = [1.0, 5.0]  # a restarting server is back within seconds; longer outages are the schedule's business
@@ -25,10 +28,38 @@ end_quickly()
 P = ParamSpec("P")
 R = TypeVar("R")
 
+if TYPE_CHECKING:
+
+    class Step(Task[P, R]):
+        """A task of this library as type checkers see it; at run time it is a `prefect.Task`.
+
+        Prefect's own overloads are told apart by whether the result is a coroutine. With an argument of type Any, such
+        as an estimator, several of them match and the call has no type. Ours are told apart by ``wait_for`` and
+        ``return_state`` alone, so a result needs no annotation where the task is called.
+        """
+
+        @overload  # type: ignore[override]
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        @overload
+        def __call__(self, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
+        @overload
+        def __call__(self, *args: Any, return_state: Literal[True], **kwargs: Any) -> State[R]: ...
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        @overload  # type: ignore[override]
+        def submit(self, *args: P.args, **kwargs: P.kwargs) -> PrefectFuture[R]: ...
+        @overload
+        def submit(self, *args: Any, return_state: Literal[True], **kwargs: Any) -> State[R]: ...
+        @overload  # futures of other tasks as arguments, wait_for
+        def submit(self, *args: Any, **kwargs: Any) -> PrefectFuture[R]: ...
+        def submit(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        def with_options(self, **options: Any) -> Step[P, R]: ...
+
 
 def step(
     run_name: str | Callable[[dict[str, Any]], str], *, backend: bool = False
-) -> Callable[[Callable[P, R]], Task[P, R]]:
+) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a task.
 
     Tables and models stay in the process: nothing is cached, hashed or written to the result storage.
@@ -41,8 +72,8 @@ def step(
         The decorator.
     """
 
-    def decorate(function: Callable[P, R]) -> Task[P, R]:
-        return Task(
+    def decorate(function: Callable[P, R]) -> Step[P, R]:
+        made: Any = Task(
             function,
             name=function.__name__.replace("_", "-"),
             task_run_name=run_name if isinstance(run_name, str) else cast("Any", _bounded(run_name)),
@@ -52,6 +83,7 @@ def step(
             retry_delay_seconds=RETRY_DELAYS_S if backend else 0,
             retry_condition_fn=backend_failed if backend else None,
         )
+        return cast("Step[P, R]", made)
 
     return decorate
 
