@@ -86,9 +86,11 @@ def find_trace(text: str) -> Trace:
     if not use_registry():
         raise ConfigError(NO_REGISTRY)
     from prefect_mlops.core.lake.compaction import models_with_history
-    from prefect_mlops.tasks.tracing import registered_models, trace_version
+    from prefect_mlops.tracking.client import mlflow_client
+    from prefect_mlops.tracking.registry import registered_names
+    from prefect_mlops.tracking.traces import trace_version
 
-    known = {*registered_models(), *models_with_history()}
+    known = {*registered_names(mlflow_client()), *models_with_history()}
     for name in _names(model):
         if name in known:
             return trace_version(name, which)

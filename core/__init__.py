@@ -20,6 +20,7 @@ The packages, lowest first:
 - ``tables``: reading tables, whole or in chunks; digests over cells
 - ``lake``: Delta tables: ingest, ledger, quarantine, compaction
 - ``lineage``: training data, code and environment of a model
+- ``training``: splitting rows, fitting an estimator
 - ``model_files``: loading model files safely; smoke test
 - ``evaluation``: scores, confidence intervals, gates, slices
 - ``promotion``: history of decisions, lock, retrain guards, tampering

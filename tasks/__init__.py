@@ -36,14 +36,12 @@ Runs and reports:
 
 - `reporting`: stop on a report, emit events, publish artifacts.
 - `flow_runs`: mark zombie flow runs as crashed.
-- `tracing`: where a model version comes from.
 
 Private:
 
 - `_step`: what every task has in common, and the logger of a run.
 - `flow_context`: which flow run calls, and the state of its code.
-- `_search`, `_space`, `_folds`: Optuna, search space and cross-validation of `tuning`.
-- `_estimators`: checks of estimator and rows before training.
+- `_search`, `_space`: Optuna and search space of `tuning`.
 - `_intake`: read and check files that go into one commit.
 - `_events`: names, resources and payloads of events.
 - `_progress`: progress artifacts.

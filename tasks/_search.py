@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from prefect_mlops.core.metrics import Metric
-    from prefect_mlops.tasks._folds import Places
+    from prefect_mlops.core.training.folds import Places
     from prefect_mlops.tasks._progress import Progress
 
 MAX_SEED = 2**32

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _evaluate_name(parameters: dict[str, Any]) -> str:
-    return f"evaluate-{_name(parameters['model'])}-on-{len(parameters['X'])}-rows"
+    return f"evaluate-{_name(parameters['estimator'])}-on-{len(parameters['X'])}-rows"
 
 
 def _judge_name(parameters: dict[str, Any]) -> str:
@@ -29,7 +29,7 @@ def _judge_name(parameters: dict[str, Any]) -> str:
 
 @step(_evaluate_name)
 def evaluate_model(
-    model: Any,
+    estimator: Any,
     X: pd.DataFrame,
     y: pd.Series,
     *,
@@ -40,7 +40,7 @@ def evaluate_model(
     """Score a fitted model on rows it has not seen.
 
     Args:
-        model: fitted scikit-learn compatible estimator, or a `LoadedModel`.
+        estimator: fitted scikit-learn compatible estimator, or a `LoadedModel`.
         X: features, (rows, columns); columns the model does not know are left out.
         y: truth, (rows,), in the order of ``X``.
         metrics: scikit-learn scorer names, and functions ``f(estimator, X, y) -> float``; larger is better for each.
@@ -62,7 +62,7 @@ def evaluate_model(
 
     wanted = require_metrics(metrics)
     rows = _rows(X, y, order_by=order_by, group_by=group_by)
-    answers = _answers(model, X, role="model", besides=(order_by, group_by))
+    answers = _answers(estimator, X, role="model", besides=(order_by, group_by))
     measured = {metric_name(metric): measure(metric, answers, rows) for metric in wanted}
     intervals = {name: shown(found) for name, found in measured.items()}
     return Evaluation(

@@ -1,55 +1,30 @@
-"""Write a candidate to MLflow: model, scores, parameters, reports, and where all of it came from."""
+"""Log a candidate to MLflow."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core import tags as mlflow_tags
-from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.imports import uncollected
-from prefect_mlops.core.lineage.environment import (
-    CodeState,
-    environment,
-    installed_packages,
-    lock_digest,
-    pinned_requirements,
-)
-from prefect_mlops.core.lineage.training_data import Lineage, estimator_name, lineage_of
-from prefect_mlops.core.model_files import smoke_test
-from prefect_mlops.core.model_files.loading import untrusted_types
-from prefect_mlops.core.model_files.trusted_types import trusted_types
-from prefect_mlops.core.reports import save_reports
-from prefect_mlops.core.tables.digests import column_kinds
-from prefect_mlops.core.text import one_line
-from prefect_mlops.core.values import Evaluation, LoggedRun
+from prefect_mlops.core.lineage.training_data import estimator_name
 from prefect_mlops.tasks import flow_context
 from prefect_mlops.tasks._step import run_logger, step
-from prefect_mlops.tracking import runs
-from prefect_mlops.tracking.client import backend, mlflow_client, page, tracking_uri
+from prefect_mlops.tracking.candidates import log_candidate
+from prefect_mlops.tracking.client import tracking_uri
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow import MlflowClient
 
     from prefect_mlops.core.reports import Report
-
-MAX_PARAM_LENGTH = 500  # parameters are for comparing runs; a longer one is a nested object
-EXAMPLE_ROWS = 5  # what MLflow shows and serves as an example
-DATASET_DIGEST_LENGTH = 36  # MLflow's limit for a dataset's digest; the whole one is in the tag
+    from prefect_mlops.core.values import Evaluation, LoggedRun
 
 
 def _run_name(parameters: dict[str, Any]) -> str:
-    return f"log-{estimator_name(parameters['model'])}-to-{parameters['experiment']}"
+    return f"log-{estimator_name(parameters['estimator'])}-to-{parameters['experiment']}"
 
 
 @step(_run_name, backend=True)
 def log_run(
-    model: Any,
+    estimator: Any,
     evaluation: Evaluation,
     *,
     experiment: str,
@@ -65,7 +40,7 @@ def log_run(
     threads, processes or other machines; the ambient active run and ``MLFLOW_RUN_ID`` are never used.
 
     Args:
-        model: fitted scikit-learn compatible estimator, best from `train_model`, which leaves its lineage on it.
+        estimator: fitted scikit-learn compatible estimator, best from `train_model`, which leaves its lineage on it.
         evaluation: its scores.
         experiment: MLflow experiment; made when it is new.
         example: a few rows of features; gives the model its signature. Without it no signature is kept.
@@ -84,226 +59,19 @@ def log_run(
 
     Source: MLflow tracking and logged models; `skops.io` for the model file.
     """
-    client = mlflow_client()
-    who = flow_context.caller()
-    lineage, code = lineage_of(model), flow_context.code_of_run()
-    with backend(f"logging to experiment {experiment!r}"), tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        _save_model(model, example, folder / "model")
-        _save_evidence(reports, lineage, code, folder / "evidence")
-        _save_smoke_test_rows(model, example if rehearsal is None else rehearsal, folder / "evidence")
-        where = runs.experiment_id(client, experiment)
-        parent = runs.open_parent(client, where, who)
-        key = runs.candidate_key(who, model, lineage.digest if lineage else None)
-        run = runs.open_child(client, where, who, key=key, parent=parent, name=estimator_name(model))
-        run_id = str(run.info.run_id)
-        try:
-            model_id = _log_model(client, where, run_id, model, folder / "model")
-            _log_facts(
-                client,
-                run_id,
-                model_id,
-                evaluation,
-                _plain_params(model, params or {}),
-                _facts(lineage, code) | (tags or {}),
-            )
-            if lineage:
-                client.log_inputs(run_id, [_dataset(lineage)])
-            client.log_artifacts(run_id, str(folder / "evidence"))
-        except BaseException:
-            client.set_terminated(run_id, "FAILED")
-            raise
-        client.set_terminated(run_id, "FINISHED")
-        parent = runs.adopt(client, where, who, run_id, str(run.data.tags.get(mlflow_tags.PARENT, "")))
-    url = page(f"experiments/{where}/runs/{run_id}")
-    run_logger().info("%s is in MLflow: %s", estimator_name(model), url or f"run {run_id} of {tracking_uri()}")
-    return LoggedRun(
-        run_id=run_id,
-        parent_run_id=parent,
+    logged = log_candidate(
+        estimator,
+        evaluation,
         experiment=experiment,
-        model_uri=f"models:/{model_id}",
-        data_digest=lineage.digest if lineage else None,
-        url=url,
+        caller=flow_context.caller(),
+        code=flow_context.code_of_run(),
+        example=example,
+        rehearsal=rehearsal,
+        reports=reports,
+        params=params,
+        tags=tags,
+        warn=run_logger().warning,
     )
-
-
-def _save_model(model: Any, example: pd.DataFrame | None, folder: Path) -> None:
-    with uncollected():
-        import mlflow.sklearn
-        import skops.io  # noqa: F401 - MLflow would import it next
-    from mlflow.exceptions import MlflowException
-
-    rows = None if example is None else example.head(EXAMPLE_ROWS)
-    try:
-        mlflow.sklearn.save_model(
-            model,
-            str(folder),
-            serialization_format="skops",
-            skops_trusted_types=sorted(trusted_types()),
-            signature=None if rows is None else _signature(model, rows),
-            pip_requirements=_requirements(model),
-        )
-    except MlflowException as error:
-        raise _unstorable(model, error) from error
-
-
-def _unstorable(model: Any, error: Exception) -> ConfigError:
-    """Say which part of a model keeps it from being stored safely."""
-    import skops.io
-
-    name = type(model).__name__
-    try:
-        untrusted = sorted(set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - trusted_types())
-    except Exception as reason:  # noqa: BLE001 - skops raises many kinds for what it cannot write
-        return _not_importable(name, str(reason))
-    homeless = [part for part in untrusted if "<" in part]
-    if homeless:
-        return _not_importable(name, ", ".join(homeless))
-    if untrusted:
-        return untrusted_types(name, untrusted)
-    return ConfigError(f"{name} cannot be stored: {one_line(error)}")
-
-
-def _not_importable(name: str, seen: str) -> ConfigError:
-    return ConfigError(
-        f"{name} cannot be stored in the skops format ({one_line(seen)}): functions and classes have to be importable "
-        "from a module, not a lambda or defined in a notebook or inside a function"
-    )
-
-
-def _signature(model: Any, example: pd.DataFrame) -> Any:
-    """Describe input columns by their kind; MLflow's own inference gives up on nullable types with a gap."""
-    from mlflow.models import ModelSignature, infer_signature
-    from mlflow.types import ColSpec, Schema
-
-    learned = lineage_of(model)
-    gaps = {*(learned.gaps if learned else ()), *(str(name) for name in example.columns[example.isna().any()])}
-    kinds = column_kinds(example)
-    inputs: list[Any] = [ColSpec(_mlflow_type(kind, gaps=name in gaps), name) for name, kind in kinds.items()]
-    outputs = infer_signature(model_output=model.predict(example)).outputs
-    return ModelSignature(inputs=Schema(inputs), outputs=outputs)
-
-
-def _mlflow_type(kind: str, *, gaps: bool) -> str:
-    if kind == "integer":
-        return "double" if gaps else "long"  # an integer that can be missing arrives from JSON as a float
-    return {"boolean": "boolean", "float": "double", "decimal": "double", "datetime": "datetime"}.get(kind, "string")
-
-
-def _requirements(model: Any) -> list[str]:
-    """Pin what the model needs to run, without importing everything again in a subprocess to find out."""
-    import mlflow
-
-    parts = [model, *(model.get_params(deep=True).values() if hasattr(model, "get_params") else ())]
-    modules = {type(part).__module__.partition(".")[0] for part in parts} - {"builtins", "__main__", "prefect_mlops"}
-    pinned = pinned_requirements(modules | {"sklearn", "skops", "numpy", "pandas", "scipy"})
-    return [f"mlflow=={mlflow.__version__}", *pinned]
-
-
-def _save_evidence(reports: Sequence[Report], lineage: Lineage | None, code: CodeState, folder: Path) -> None:
-    """Write what proves the run: reports, training data's lineage, uncommitted code; uploaded in one go."""
-    save_reports(reports, folder / mlflow_tags.REPORTS_FOLDER)
-    (folder / mlflow_tags.LINEAGE_FOLDER).mkdir()
-    if lineage:
-        (folder / mlflow_tags.LINEAGE_DATA).write_text(lineage.model_dump_json(indent=2), encoding="utf-8")
-    (folder / mlflow_tags.PACKAGES).write_text("\n".join(installed_packages()) + "\n", encoding="utf-8")
-    if code.dirty:
-        (folder / mlflow_tags.UNCOMMITTED_DIFF).write_text(code.diff, encoding="utf-8")
-
-
-def _save_smoke_test_rows(model: Any, rows: pd.DataFrame | None, folder: Path) -> None:
-    """Keep rows for the smoke test, or log why there are none."""
-    refused = (
-        "no example was given"
-        if rows is None
-        else smoke_test.keep_rows(model, rows, folder / mlflow_tags.SMOKE_TEST_FOLDER)
-    )
-    if refused:
-        run_logger().warning(
-            "No rows were kept to rehearse %s on, so it cannot be rehearsed before promotion: %s",
-            estimator_name(model),
-            refused,
-        )
-
-
-def _log_model(client: MlflowClient, experiment: str, run_id: str, model: Any, folder: Path) -> str:
-    from mlflow.entities import LoggedModelOutput
-
-    made = client.create_logged_model(
-        experiment, name=estimator_name(model), source_run_id=run_id, model_type="sklearn"
-    )
-    _stamp(folder / "MLmodel", model_id=made.model_id, run_id=run_id, location=made.artifact_location)
-    client.log_model_artifacts(made.model_id, str(folder))
-    client.finalize_logged_model(made.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
-    return str(made.model_id)
-
-
-def _stamp(path: Path, *, model_id: str, run_id: str, location: str) -> None:
-    """Write into the model's own description where it belongs, as MLflow's fluent call would."""
-    from mlflow.models import Model
-
-    description = Model.load(path)
-    description.model_id = model_id
-    description.model_uuid = model_id
-    description.run_id = run_id
-    description.artifact_path = location
-    description.save(path)
-
-
-def _log_facts(
-    client: MlflowClient,
-    run_id: str,
-    model_id: str,
-    evaluation: Evaluation,
-    params: dict[str, str],
-    tags: dict[str, str],
-) -> None:
-    """Write scores, parameters and tags in one call."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    now = int(time.time() * 1000)
-    scores = {**evaluation.metrics, mlflow_tags.EVALUATED_ROWS: float(evaluation.rows)}
-    client.log_batch(
-        run_id,
-        metrics=[Metric(name, value, now, 0, model_id=model_id) for name, value in scores.items()],
-        params=[Param(name, value) for name, value in params.items()],
-        tags=[RunTag(name, value) for name, value in tags.items()],
-    )
-
-
-def _plain_params(model: Any, extra: dict[str, Any]) -> dict[str, str]:
-    own = model.get_params(deep=True) if hasattr(model, "get_params") else {}
-    plain = {name: value for name, value in own.items() if isinstance(value, (str, int, float, bool, type(None)))}
-    return {name: str(value)[:MAX_PARAM_LENGTH] for name, value in {**plain, **extra}.items()}
-
-
-def _facts(lineage: Lineage | None, code: CodeState) -> dict[str, str]:
-    """Tag the run with what its result depends on."""
-    tags = {mlflow_tags.environment_tag(name): value for name, value in environment().items()}
-    if code.commit:
-        tags[mlflow_tags.GIT_COMMIT] = code.commit
-        tags[mlflow_tags.GIT_DIRTY] = str(code.dirty).lower()
-    if digest := lock_digest():
-        tags[mlflow_tags.LOCK] = digest
-    if lineage:
-        tags[mlflow_tags.DATA] = lineage.digest
-        tags[mlflow_tags.DATA_ROWS] = str(lineage.rows)
-        tags[mlflow_tags.SEED] = str(lineage.seed)
-        if lineage.source:
-            tags[mlflow_tags.DATA_SOURCE] = lineage.source.model_dump_json(exclude={"columns"})
-    return tags
-
-
-def _dataset(lineage: Lineage) -> Any:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    source = lineage.source.uri if lineage.source else "in memory"
-    described = Dataset(
-        name=source.rstrip("/").rpartition("/")[2] or "table",
-        digest=lineage.digest.removeprefix("sha256:")[:DATASET_DIGEST_LENGTH],
-        source_type="prefect-mlops",
-        source=json.dumps({"uri": source, "version": lineage.source.version if lineage.source else None}),
-        profile=json.dumps({"num_rows": lineage.rows, "num_elements": lineage.rows * (len(lineage.columns) + 1)}),
-    )
-    return DatasetInput(described, [InputTag("mlflow.data.context", "training")])
+    where = logged.url or f"run {logged.run_id} of {tracking_uri()}"
+    run_logger().info("%s is in MLflow: %s", estimator_name(estimator), where)
+    return logged

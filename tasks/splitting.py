@@ -1,26 +1,16 @@
-"""Cut a table into rows to learn from and rows to be judged by."""
+"""Split a table into training and test rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
-from prefect_mlops.core.lineage.training_data import UNTIL_ATTRIBUTE
-from prefect_mlops.core.tables.arrow import release_memory
-from prefect_mlops.core.tables.errors import bad_content
-from prefect_mlops.core.tables.formats import require_unique
-from prefect_mlops.core.tables.read import as_frame, table_name
-from prefect_mlops.core.values import Split, Table
+from prefect_mlops.core.tables.read import table_name
+from prefect_mlops.core.training import split
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-
-FIRST_ROWS = 1_000
-MAX_NAMED = 8  # columns or strata listed in a message; beyond it the count says enough
+    from prefect_mlops.core.values import Split, Table
 
 
 def _run_name(parameters: dict[str, Any]) -> str:
@@ -70,201 +60,14 @@ def split_table(  # noqa: PLR0913 - a spec's options of the split, one by one
 
     Source: `sklearn.model_selection.train_test_split`, `GroupShuffleSplit`.
     """
-    _require_options(target, test_share=test_share, order_by=order_by, group_by=group_by, stratify=stratify)
-    frame, name = as_frame(table), table_name(table)
-    require_unique(name, frame.columns)
-    chosen = _features(frame, name, target, features, (order_by, group_by))
-    _require_target(frame[target], name)
-    if order_by is not None:
-        held_back = _last(_known(frame, name, order_by), name, test_share)
-    elif group_by is not None:
-        held_back = _whole_groups(_known(frame, name, group_by), name, test_share, seed)
-    else:
-        held_back = _by_chance(frame[target], name, test_share, seed, stratify=stratify)
-    until = None if order_by is None else _sortable(frame[order_by][~held_back].max())
-    own = in_place or frame is not table
-    train, test = _sides(frame if own else frame[[*chosen, target]], held_back, in_place=own)
-    split = Split(X_train=train[chosen], X_test=test[chosen], y_train=train[target], y_test=test[target])
-    _require_sides(split, name)
-    if until is not None:
-        split.X_train.attrs[UNTIL_ATTRIBUTE] = until
-    return split
-
-
-def _sides(
-    frame: pd.DataFrame, held_back: npt.NDArray[np.bool_], *, in_place: bool
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return both sides: views where the test rows are the last ones, or are made the last ones."""
-    import numpy as np
-
-    train = len(frame) - int(held_back.sum())
-    if held_back[:train].any():
-        if not in_place:
-            return frame[~held_back], frame[held_back]
-        order = np.argsort(held_back, kind="stable")
-        for place in range(frame.shape[1]):  # one column at a time stands in memory twice
-            frame.isetitem(place, frame.iloc[:, place].array.take(order))
-            release_memory()
-        frame.index = frame.index.take(order)
-    return frame.iloc[:train], frame.iloc[train:]
-
-
-def _require_options(
-    target: str, *, test_share: float, order_by: str | None, group_by: str | None, stratify: bool
-) -> None:
-    number = isinstance(test_share, (int, float)) and not isinstance(test_share, bool)
-    if not number or not 0 < test_share < 1:
-        raise ConfigError(f"test_share is a share above 0 and below 1, e.g. 0.2, got {test_share!r}")
-    given = [
-        option
-        for option, is_given in (("order_by", order_by), ("group_by", group_by), ("stratify", stratify))
-        if is_given not in (None, False)
-    ]
-    if len(given) > 1:
-        raise ConfigError(f"{' and '.join(given)} exclude each other: each decides alone which rows are held back")
-    if target in (order_by, group_by):
-        raise ConfigError(f"{given[0]} is the target {target!r}: the sides would have nothing in common to learn")
-
-
-def _features(
-    frame: pd.DataFrame,
-    name: str,
-    target: str,
-    features: Sequence[str] | None,
-    not_by_default: tuple[str | None, str | None],
-) -> list[str]:
-    """Return the columns to learn from, after checking every name that was given."""
-    if isinstance(features, str):
-        raise ConfigError(f"features is a list of names, got the text {features!r}: write features=[{features!r}]")
-    for kind, columns in (("target", (target,)), ("feature", features or ()), ("column", not_by_default)):
-        for column in columns:
-            if column is not None and column not in frame.columns:
-                raise unknown_name(f"{kind} of {name}", str(column), map(str, frame.columns))
-    if features is None:
-        chosen = [column for column in frame.columns if column not in (target, *not_by_default)]
-    else:
-        chosen = list(features)
-    if target in chosen:
-        raise ConfigError(f"the target {target!r} is among the features: the model would be told the answer")
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise ConfigError(f"features names each column of {name} to learn from once, and at least one; got {chosen!r}")
-    return chosen
-
-
-def _sortable(last: Any) -> str | float:
-    """Say in JSON how far the training rows go, so that a later judge can leave out what a model has seen."""
-    if hasattr(last, "isoformat"):
-        return str(last.isoformat())
-    return last if isinstance(last, str) else float(last)
-
-
-def _known(frame: pd.DataFrame, name: str, column: str) -> pd.Series:
-    """Return a column that decides the sides; a row without a value could go to either."""
-    values = frame[column]
-    missing = int(values.isna().sum())
-    if missing:
-        seen = f"{missing:,} of {len(values):,} rows without {column!r}"
-        raise bad_content(
-            name, name="every row has its place", observed=seen, expected=f"a value of {column!r} in each"
-        )
-    return values
-
-
-def _require_target(values: pd.Series, name: str) -> None:
-    if len(values) < 2:  # noqa: PLR2004 - one row for each side
-        raise _too_few(name, f"{len(values)} rows")
-    missing = int(values.isna().sum())
-    if missing:
-        seen = f"{missing:,} of {len(values):,} rows without {values.name!r}"
-        raise bad_content(name, name="target is known", observed=seen, expected="a target in each row: drop the others")
-    if not _varies(values):
-        seen = f"{len(values):,} rows, all with {values.name!r} = {values.iloc[0]!r}"
-        raise bad_content(name, name="target varies", observed=seen, expected="at least two values to tell apart")
-
-
-def _last(values: pd.Series, name: str, test_share: float) -> npt.NDArray[np.bool_]:
-    import numpy as np
-
-    place = len(values) - max(1, round(len(values) * test_share))
-    try:
-        if isinstance(values.dtype, np.dtype) and values.dtype.kind in "biufM":  # no need to sort all of them
-            boundary = np.partition(values.to_numpy(), place)[place]
-        else:
-            boundary = values.sort_values().iloc[place]
-        held_back: npt.NDArray[np.bool_] = (values >= boundary).to_numpy(dtype=bool)
-    except TypeError as error:
-        seen = f"values of {values.name!r} (type {values.dtype}) that have no order"
-        raise bad_content(
-            name, name="rows can be ordered", observed=seen, expected="numbers, dates or text of one kind"
-        ) from error
-    return held_back
-
-
-def _whole_groups(values: pd.Series, name: str, test_share: float, seed: int) -> npt.NDArray[np.bool_]:
-    import numpy as np
-    import pandas as pd
-    from sklearn.model_selection import GroupShuffleSplit
-
-    groups, _ = pd.factorize(values)
-    count = int(groups.max()) + 1
-    if count < 2:  # noqa: PLR2004 - one group for each side
-        raise _too_few(name, f"one value of {values.name!r}")
-    # scikit-learn refuses a share that leaves a side without a group; one group is the least a side can have.
-    size = min(max(1, round(count * test_share)), count - 1)
-    splitter = GroupShuffleSplit(n_splits=1, test_size=size, random_state=seed)
-    _, places = next(splitter.split(groups, groups=groups))
-    held_back = np.zeros(len(values), dtype=bool)
-    held_back[places] = True
-    return held_back
-
-
-def _by_chance(values: pd.Series, name: str, test_share: float, seed: int, *, stratify: bool) -> npt.NDArray[np.bool_]:
-    import numpy as np
-    import pandas as pd
-    from sklearn.model_selection import train_test_split
-
-    strata = None
-    if stratify:
-        strata, kinds = pd.factorize(values)
-        single = [repr(kinds[int(code)]) for code in np.flatnonzero(np.bincount(strata) == 1)]
-        if single:
-            seen = f"{len(single):,} of {len(kinds):,} values of {values.name!r} in a single row: {_listed(single)}"
-            raise bad_content(name, name="strata can be split", observed=seen, expected="at least two rows of each")
-    size = min(max(1, round(len(values) * test_share)), len(values) - 1)
-    try:
-        _, places = train_test_split(np.arange(len(values)), test_size=size, random_state=seed, stratify=strata)
-    except ValueError as error:  # fewer rows on one side than strata
-        seen = f"{size:,} of {len(values):,} rows held back for {values.nunique():,} values of {values.name!r}"
-        raise bad_content(
-            name, name="strata can be split", observed=seen, expected="a row of each value on both sides"
-        ) from error
-    held_back = np.zeros(len(values), dtype=bool)
-    held_back[places] = True
-    return held_back
-
-
-def _require_sides(split: Split, name: str) -> None:
-    train, test = split.y_train, split.y_test
-    if not len(train) or not len(test):
-        raise _too_few(name, f"{len(train):,} training and {len(test):,} test rows")
-    if not _varies(train):
-        seen = f"only {train.name!r} = {train.iloc[0]!r} in {len(train):,} training rows"
-        expected = "at least two values to learn from: stratify, or hold back fewer rows"
-        raise bad_content(name, name="target varies in training", observed=seen, expected=expected)
-    empty = [repr(column) for column, cells in split.X_train.items() if cells.isna().all()]
-    if empty:
-        seen = f"{len(empty):,} columns without any value in {len(train):,} training rows: {_listed(empty)}"
-        raise bad_content(name, name="features have values", observed=seen, expected="other features, or other rows")
-
-
-def _varies(values: pd.Series) -> bool:
-    """Tell whether there are two values; one value is no question. The first rows mostly tell."""
-    return any(some.nunique() > 1 for some in (values.iloc[:FIRST_ROWS], values))
-
-
-def _too_few(name: str, seen: str) -> DataCheckError:
-    return bad_content(name, name="both sides have rows", observed=seen, expected="at least one row on each side")
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else "")
+    return split.split_table(
+        table,
+        target,
+        features=features,
+        test_share=test_share,
+        order_by=order_by,
+        group_by=group_by,
+        stratify=stratify,
+        seed=seed,
+        in_place=in_place,
+    )

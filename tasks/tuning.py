@@ -21,11 +21,11 @@ from prefect_mlops.core.specs.model import MAX_SEED, described_parameters
 from prefect_mlops.core.specs.policies import Tune
 from prefect_mlops.core.tables.digests import columns_digest
 from prefect_mlops.core.text import one_line
+from prefect_mlops.core.training.estimators import require_classes, require_rows, seeded_copy
+from prefect_mlops.core.training.folds import cut_rows
 from prefect_mlops.core.values import Value
 from prefect_mlops.tasks import flow_context
-from prefect_mlops.tasks._estimators import require_classes, require_rows, seeded_copy
 from prefect_mlops.tasks._events import slug
-from prefect_mlops.tasks._folds import cut_rows
 from prefect_mlops.tasks._progress import Progress
 from prefect_mlops.tasks._search import Question, Search, shown_params
 from prefect_mlops.tasks._space import distributions_of

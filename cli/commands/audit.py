@@ -14,6 +14,8 @@ from prefect_mlops.cli._terminal import columns, counted, escaped, paragraph
 from prefect_mlops.core.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from prefect_mlops.core.promotion.tampering import Audit
 
 HEADERS = ("NO>", "AT (UTC)", "KIND", "V", "BY", "RUN", "HASH", "AFTER")
@@ -127,23 +129,27 @@ class _Anchors:
 
     def of(self, model: str) -> dict[int, str]:
         """Return the hashes MLflow noted of a model's history."""
-        return self._ask(lambda tracing: tracing.noted_hashes(model), {})
+        from prefect_mlops.tracking import anchors
+
+        return self._ask(lambda client: anchors.noted(client, model), {})
 
     def models(self) -> list[str]:
         """Return every model that has a history, or had one: a whole one can be deleted, too."""
         from prefect_mlops.core.lake.compaction import models_with_history
+        from prefect_mlops.tracking.registry import registered_names
 
         there = models_with_history()
-        registered: list[str] = self._ask(lambda tracing: tracing.registered_models(), [])
+        none: list[str] = []
+        registered = self._ask(registered_names, none)
         return sorted({*there, *(name for name in registered if name not in there and self.of(name))})
 
-    def _ask(self, question: Callable[[Any], T], nothing: T) -> T:
+    def _ask(self, question: Callable[[MlflowClient], T], nothing: T) -> T:
         if not self.asked:
             return nothing
-        from prefect_mlops.tasks import tracing
+        from prefect_mlops.tracking.client import mlflow_client
 
         try:
-            return question(tracing)
+            return question(mlflow_client())
         except (BackendError, ConfigError) as error:
             self.asked, self.problem = False, str(error)
             return nothing

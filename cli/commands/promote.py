@@ -111,7 +111,8 @@ def _finished(chosen: ModelVersion, champion: Entry, *, dry_run: bool) -> str:
 
 
 def _smoke_tested(chosen: ModelVersion, limits: Limits | None) -> Report:
-    from prefect_mlops.tasks.smoke_test import HAS_ROWS, smoke_test_model
+    from prefect_mlops.tasks.smoke_test import smoke_test_model
+    from prefect_mlops.tracking.smoke_test import HAS_ROWS
 
     say(f"rehearsing {chosen.name} v{chosen.version} in a clean process")
     report = smoke_test_model.fn(chosen, limits)

@@ -1,27 +1,103 @@
-"""The behaviour of a fitted model on its test rows: calibration, residuals or confusion."""
+"""What a card measures of a model: importances, target, drift baseline; calibration, residuals or confusion."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from prefect_mlops.core.cards import data
 from prefect_mlops.core.cards.card import (
     MAX_CLASSES,
     OTHER,
     Calibration,
     CalibrationBin,
     Confusion,
+    Fact,
+    Measurements,
     ResidualBin,
     Residuals,
 )
-from prefect_mlops.core.evaluation.importance import NotMeasurableError, one_thread, sample
+from prefect_mlops.core.evaluation.importance import NotMeasurableError, measure_importances, one_thread, sample
 from prefect_mlops.core.lineage.training_data import estimator_name
-from prefect_mlops.core.text import plain
+from prefect_mlops.core.text import one_line, plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from prefect_mlops.core.cards.card import Target
+    from prefect_mlops.core.evaluation.importance import Importances
+    from prefect_mlops.core.specs.model import ModelSpec
+    from prefect_mlops.core.values import Split
+
 BEHAVIOUR_ROWS = 100_000  # more rows do not change a curve of ten points
 BINS = 10
+
+
+MAX_REASON = 200  # scikit-learn's messages can quote whole arrays
+
+CardPart = TypeVar("CardPart")
+
+
+def measure_model(estimator: Any, *, spec: ModelSpec, split: Split) -> Measurements:
+    """Measure what a model's card tells beside its scores, and what its training rows looked like.
+
+    Each part is made on its own: one that cannot be made is None, or empty, and noted in ``left_out``.
+
+    Args:
+        estimator: fitted scikit-learn compatible estimator.
+        spec: its recipe; the importances are those of the first gate's metric, shuffled by its seed.
+        split: training rows, which the drift baseline describes, and test rows, which everything else is measured on.
+
+    Returns:
+        For `core.cards.assembly.make_card`; the importances also for the weights of a training profile.
+
+    Source: `sklearn.inspection.permutation_importance`, `sklearn.calibration.calibration_curve`.
+    """
+    parts, seed = _Parts(), spec.seed
+    importances = parts.make("Importances", lambda: _importances(estimator, spec, split))
+    behaviour = parts.make(
+        "Calibration, confusion or residuals",
+        lambda: measure_behaviour(estimator, split.X_test, split.y_test, seed=seed),
+    )
+    first = [each.column for each in importances.columns] if importances else []
+    target = parts.make("Target", lambda: _target(estimator, split))
+    baseline = parts.make("Drift baseline", lambda: data.describe_columns(split.X_train, first=first))
+    return Measurements(
+        importances=importances,
+        calibration=behaviour if isinstance(behaviour, Calibration) else None,
+        residuals=behaviour if isinstance(behaviour, Residuals) else None,
+        confusion=behaviour if isinstance(behaviour, Confusion) else None,
+        target=target,
+        baseline=baseline or (),
+        left_out=tuple(parts.left_out),
+    )
+
+
+class _Parts:
+    """Makes parts of the card and keeps the reasons why some could not be made."""
+
+    def __init__(self) -> None:
+        self.left_out: list[Fact] = []
+
+    def make(self, name: str, made: Callable[[], CardPart]) -> CardPart | None:
+        try:
+            return made()
+        except NotMeasurableError as error:
+            self.left_out.append(Fact(name=name, value=str(error)))
+        except Exception as error:  # noqa: BLE001 - a user's own estimator or metric raises what it likes
+            reason = one_line(error, MAX_REASON).encode("utf-8", "replace").decode()
+            self.left_out.append(Fact(name=name, value=f"{type(error).__name__}: {reason}"))
+        return None
+
+
+def _importances(estimator: Any, spec: ModelSpec, split: Split) -> Importances:
+    return measure_importances(estimator, split.X_test, split.y_test, metric=spec.gates[0].scorer, seed=spec.seed)
+
+
+def _target(estimator: Any, split: Split) -> Target:
+    from sklearn.base import is_regressor
+
+    return data.describe_target(split.y_train, split.y_test, classes=not is_regressor(estimator))
 
 
 def measure_behaviour(model: Any, X: pd.DataFrame, y: pd.Series, *, seed: int) -> Calibration | Residuals | Confusion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from prefect_mlops.core.evaluation.importance import Importances
+    from prefect_mlops.core.specs.model import ModelSpec
+    from prefect_mlops.core.values import Split
 
 PROFILE_FILE = "profile.json.gz"
 SAMPLE_FILE = "sample.parquet"
@@ -94,6 +97,57 @@ def make_training_profile(
         usual = replace(usual, sizes={**usual.sizes, **seen.sizes})
     weights = weights_of(importances, features) if importances else {}
     return TrainingProfile(profile, features, target, weights, preparation, usual)
+
+
+def profile_split(
+    estimator: Any,
+    *,
+    spec: ModelSpec,
+    split: Split,
+    table: pd.DataFrame | None = None,
+    importances: Importances | None = None,
+) -> TrainingProfile:
+    """Summarise what an estimator was trained on, as its spec and its split say.
+
+    Args:
+        estimator: the fitted one.
+        spec: its recipe.
+        split: training rows; of the test rows its predictions are summarised, and what each feature is worth.
+        table: what the split was made of, for the order in time where the spec has an ``order_by``; None takes rows in
+            their own order.
+        importances: what each feature is worth, where that is known already.
+
+    Source: `sklearn.inspection.permutation_importance` for the weights.
+    """
+    times = table[spec.order_by] if table is not None and spec.order_by else None
+    unseen = _order(split.X_test, times)
+    return make_training_profile(
+        split.X_train,
+        split.y_train,
+        order=_order(split.X_train, times),
+        model=estimator,
+        unseen=split.X_test if unseen is None else split.X_test.iloc[unseen],
+        importances=importances or _importances(estimator, spec, split),
+        preparation=spec.preparation,
+    )
+
+
+def _order(rows: pd.DataFrame, times: pd.Series | None) -> NDArray[Any] | None:
+    """Return the places of rows in the order of time; None where they stand in it."""
+    if times is None:
+        return None
+    ends = (times.iloc[: len(rows)], times.iloc[-len(rows) :])  # mostly; looking up labels takes memory for all of them
+    of = next((end for end in ends if end.index.equals(rows.index)), None)
+    of = times.loc[rows.index] if of is None else of
+    return None if of.is_monotonic_increasing else of.argsort(kind="stable").to_numpy()
+
+
+def _importances(estimator: Any, spec: ModelSpec, split: Split) -> Importances | None:
+    from prefect_mlops.core.evaluation.importance import NotMeasurableError, measure_importances
+
+    with contextlib.suppress(NotMeasurableError, ValueError):  # without weights every column counts the same
+        return measure_importances(estimator, split.X_test, split.y_test, metric=spec.gates[0].scorer, seed=spec.seed)
+    return None
 
 
 def compacted(profile: TableProfile) -> TableProfile:

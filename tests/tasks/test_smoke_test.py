@@ -187,7 +187,7 @@ def test_each_limit_is_a_check(mlflow_store: str) -> None:
 
 
 def test_a_limit_that_cannot_be_measured_is_not_kept() -> None:
-    from prefect_mlops.tasks.smoke_test import _costs
+    from prefect_mlops.tracking.smoke_test import _costs
 
     (check,), _ = _costs(SmokeTest(stage="done", seconds_per_1000_rows=1.0), 1.0, Limits(memory_mb=10))
     assert (check.passed, check.observed) == (False, "not measured")

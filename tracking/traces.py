@@ -1,4 +1,4 @@
-"""Read from MLflow and the lake where a model version comes from; nothing is loaded, nothing is written."""
+"""The trace of a model version, read from MLflow and the lake; nothing is loaded, nothing is written."""
 
 from __future__ import annotations
 
@@ -14,34 +14,15 @@ from prefect_mlops.core.promotion.decisions import Approval
 from prefect_mlops.core.promotion.history import DECISIONS, PROMOTING, Entry, champion_entry, read_history
 from prefect_mlops.core.promotion.periods import champion_periods
 from prefect_mlops.core.trace.traces import Trace
-from prefect_mlops.tracking import anchors
 from prefect_mlops.tracking.client import backend, missing, mlflow_client, page
 from prefect_mlops.tracking.records import RunRecord, describe_run
-from prefect_mlops.tracking.registry import quoted, registered_names
+from prefect_mlops.tracking.registry import quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION = "champion"
 MAX_NAMED = 8  # versions in a message
-
-
-def registered_models() -> list[str]:
-    """Return the names of all registered models.
-
-    Raises:
-        BackendError: MLflow failed.
-    """
-    return registered_names(mlflow_client())
-
-
-def noted_hashes(name: str) -> dict[int, str]:
-    """Return what the registry noted of a model's history when it was written: hash by number of the entry.
-
-    Raises:
-        BackendError: MLflow failed.
-    """
-    return anchors.noted(mlflow_client(), name)
 
 
 def trace_version(name: str, which: int | str | None = None) -> Trace:

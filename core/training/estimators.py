@@ -1,4 +1,4 @@
-"""Checks of an estimator and its rows before training."""
+"""Seeds of an estimator; checks of estimator and rows before training."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def seeded_copy(estimator: Any, seed: int) -> Any:
 
     if isinstance(estimator, (str, type)) or not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")):
         raise _not_an_estimator(estimator)
-    model = clone(estimator)
+    copy = clone(estimator)
     unset = {
         name: seed
-        for name, value in model.get_params(deep=True).items()
+        for name, value in copy.get_params(deep=True).items()
         if value is None and name.rpartition("__")[2] == "random_state"
     }
-    return model.set_params(**unset)
+    return copy.set_params(**unset)
 
 
 def _not_an_estimator(given: Any) -> ConfigError:
@@ -56,7 +56,7 @@ def require_rows(X: pd.DataFrame, y: pd.Series) -> None:
         )
 
 
-def require_classes(model: Any, y: pd.Series) -> None:
+def require_classes(estimator: Any, y: pd.Series) -> None:
     """Refuse a classifier's target with one class only.
 
     Raises:
@@ -66,7 +66,7 @@ def require_classes(model: Any, y: pd.Series) -> None:
     from sklearn.base import is_classifier
 
     classes = pd.Series(y).dropna().unique().tolist()
-    if is_classifier(model) and len(classes) == 1:
+    if is_classifier(estimator) and len(classes) == 1:
         seen = f"the target has one class only, {classes[0]!r}, in {len(y)} rows"
         check = Check(name="target has two classes", passed=False, observed=seen, expected="at least two classes")
         raise DataCheckError(f"nothing to learn: {seen}", Report(kind="data", subject="training rows", checks=(check,)))

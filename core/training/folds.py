@@ -1,13 +1,14 @@
-"""Cut training rows into folds, so that what a model is scored on is new to it in the way that matters."""
+"""Cross-validation folds: each model is scored on rows it has not seen: later ones, other groups, or others."""
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.text import one_line
-from prefect_mlops.tasks._step import run_logger
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,19 +18,31 @@ if TYPE_CHECKING:
     Places: TypeAlias = npt.NDArray[np.intp]
 
 
+_logger = logging.getLogger(__name__)
+
+
 def cut_rows(
-    model: Any, X: pd.DataFrame, y: pd.Series, *, folds: int, ordered: bool, groups: pd.Series | None, seed: int
+    estimator: Any,
+    X: pd.DataFrame,
+    y: pd.Series,
+    *,
+    folds: int,
+    ordered: bool,
+    groups: pd.Series | None,
+    seed: int,
+    warn: Callable[[str], object] = _logger.warning,
 ) -> tuple[pd.DataFrame, pd.Series, list[tuple[Places, Places]]]:
     """Cut rows into folds.
 
     Args:
-        model: an estimator; the folds of a classifier keep the target's shares.
+        estimator: the folds of a classifier keep the target's shares.
         X: features, (rows, columns).
         y: target, (rows,), in the order of ``X``.
         folds: how many.
         ordered: score each fold on rows after those it was trained on.
         groups: (rows,); rows with one value stay in one fold.
         seed: of the shuffling.
+        warn: called with each warning of scikit-learn.
 
     Returns:
         Features, target, and for each fold the places of the rows to train on and to score on.
@@ -44,7 +57,7 @@ def cut_rows(
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
     truth = y if isinstance(y, pd.Series) else pd.Series(y)
     codes = None if groups is None else _codes(groups, len(frame), ordered=ordered)
-    splitter = _splitter(model, folds, ordered=ordered, grouped=codes is not None, seed=seed)
+    splitter = _splitter(estimator, folds, ordered=ordered, grouped=codes is not None, seed=seed)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -53,7 +66,7 @@ def cut_rows(
         why = one_line(error)
         raise ConfigError(f"tune_model: folds: {len(frame)} rows cannot be cut into {folds} parts: {why}") from None
     for item in caught:
-        run_logger().warning("folds: %s", one_line(item.message))
+        warn(f"folds: {one_line(item.message)}")
     return frame, truth, cut
 
 
@@ -71,14 +84,14 @@ def _codes(groups: pd.Series, rows: int, *, ordered: bool) -> Places:
     return codes
 
 
-def _splitter(model: Any, folds: int, *, ordered: bool, grouped: bool, seed: int) -> Any:
+def _splitter(estimator: Any, folds: int, *, ordered: bool, grouped: bool, seed: int) -> Any:
     from sklearn import model_selection
     from sklearn.base import is_classifier
 
     if ordered:
         return model_selection.TimeSeriesSplit(folds)
-    if grouped and not is_classifier(model):
+    if grouped and not is_classifier(estimator):
         return model_selection.GroupKFold(folds)
-    plain = model_selection.StratifiedKFold if is_classifier(model) else model_selection.KFold
+    plain = model_selection.StratifiedKFold if is_classifier(estimator) else model_selection.KFold
     kind = model_selection.StratifiedGroupKFold if grouped else plain
     return kind(folds, shuffle=True, random_state=seed)

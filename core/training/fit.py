@@ -1,0 +1,98 @@
+"""Fit an estimator so that the result can be explained and repeated."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.lineage.training_data import UNTIL_ATTRIBUTE, Lineage, attach, training_digest
+from prefect_mlops.core.text import one_line
+from prefect_mlops.core.training.estimators import require_classes, require_rows, seeded_copy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_NAMED_COLUMNS = 5
+
+
+_logger = logging.getLogger(__name__)
+
+
+def fit_estimator(
+    estimator: Any, X: pd.DataFrame, y: pd.Series, *, seed: int = 0, warn: Callable[[str], object] = _logger.warning
+) -> Any:
+    """Fit a copy of an estimator.
+
+    Every ``random_state`` the estimator leaves at None, however deep, is set to ``seed``: without it a forest or a
+    boosting differs each time and cannot be reproduced. What it was trained on is left on the fitted copy
+    (`core.lineage.training_data`), from where it is written to MLflow.
+
+    Args:
+        estimator: scikit-learn compatible estimator or pipeline; it is cloned, never changed.
+        X: features, (rows, columns).
+        y: target, (rows,), in the order of ``X``.
+        seed: for everything random that has no seed yet.
+        warn: called once with each warning of the fit, instead of once a thread on stderr.
+
+    Returns:
+        The fitted copy.
+
+    Raises:
+        ConfigError: not an estimator, or estimator and table do not go together.
+        DataCheckError: no rows, rows that do not match, or one class only.
+
+    Source: `sklearn.base.clone`, the estimator's own ``fit``.
+    """
+    fitted = seeded_copy(estimator, seed)
+    require_rows(X, y)
+    require_classes(fitted, y)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            fitted.fit(X, y)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"training {type(fitted).__name__} failed: {_why(error, X)}") from error
+    for message in dict.fromkeys(one_line(item.message) for item in caught):
+        warn(message)
+    attach(fitted, _lineage(X, y, seed))
+    return fitted
+
+
+def _why(error: Exception, X: pd.DataFrame) -> str:
+    text = one_line(error)
+    columns = [str(name) for name in getattr(X, "columns", [])]
+    if "NaN" in text or "missing" in text:
+        holes = [name for place, name in enumerate(columns) if X.iloc[:, place].isna().any()]
+        return f"{text} Columns with missing values: {_listed(holes)}; add an imputer to the pipeline."
+    if "could not convert" in text:
+        words = [name for place, name in enumerate(columns) if X.iloc[:, place].dtype.kind not in "biuf"]
+        return f"{text}. Columns that are not numbers: {_listed(words)}; add an encoder to the pipeline."
+    return text
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED_COLUMNS} more" if len(names) > MAX_NAMED_COLUMNS else ""
+    return ", ".join(repr(name) for name in names[:MAX_NAMED_COLUMNS]) + more
+
+
+def _lineage(X: pd.DataFrame, y: pd.Series, seed: int) -> Lineage:
+    import pandas as pd
+
+    from prefect_mlops.core.tables.digests import column_kinds
+    from prefect_mlops.core.tables.read import source_of
+
+    frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
+    truth = y if isinstance(y, pd.Series) else pd.Series(y)
+    return Lineage(
+        digest=training_digest(frame, truth),
+        rows=len(frame),
+        columns=column_kinds(frame),
+        gaps=tuple(str(name) for place, name in enumerate(frame.columns) if frame.iloc[:, place].isna().any()),
+        target="" if truth.name is None else str(truth.name),
+        source=source_of(frame),
+        seed=seed,
+        until=frame.attrs.get(UNTIL_ATTRIBUTE),
+    )
