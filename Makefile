@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOMS := cli core data_checks deployments flows reproduction tasks tracking
 
-.PHONY: demo test test-slow chaos lint setup lock clean
+# The tests start some hundred programs, each of which would compile all that it imports again: a third more time.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-slow coverage mutation chaos lint setup lock clean
 
 demo: setup ## a model's life on real data
 	$(BIN)/prefect-mlops demo
@@ -15,6 +18,14 @@ test: setup ## the required tests
 
 test-slow: setup ## the other tests: kills, clusters of processes, large tables, long programs
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
+coverage: setup ## the required tests with the branches they take, child processes too; prints the files below 90 %
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=
+	@$(BIN)/coverage report | awk '/^(Name|-|TOTAL)/ || $$NF + 0 < 90'
+
+SAMPLE ?= 10
+mutation: setup ## break sampled places of MODULE=core/lake/ingest.py one at a time; prints what its tests do not notice
+	$(BIN)/python -m tests.mutation $(MODULE) $(TESTS) --sample $(SAMPLE)
 
 ROUNDS ?= 20
 SEED ?= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import threading
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import TaskRun
 
 RECORDED_SECONDS = 30.0
+
+# Two workers with as many OpenMP threads as processors each: the waiting ones spin where the others could work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # A shell starts its background jobs deaf to Ctrl-C, and so would be every program that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():

@@ -87,7 +87,8 @@ def test_each_rollback_goes_further_back(crowns: list[int], earlier: list[int]) 
         Entry(model="shop", kind="promoted" if one > 0 else "rolled_back", version=abs(one), sequence=place)
         for place, one in enumerate(crowns, 1)
     ]
-    assert earlier_champions(entries) == earlier
+    refused = Entry(model="shop", kind="refused", version=9, sequence=len(entries) + 1)
+    assert earlier_champions([*entries, refused]) == earlier
 
 
 def test_a_rollback_names_what_it_took_back_and_why() -> None:
@@ -97,6 +98,26 @@ def test_a_rollback_names_what_it_took_back_and_why() -> None:
     assert (entry.kind, entry.version, entry.replaced) == ("rolled_back", 1, 2)
     assert (entry.reason, entry.by, entry.flow_run) == ("predicts nonsense", "anna", "run-1")
     assert champion_entry(read_history("shop")) == entry
+
+
+def test_a_version_that_does_not_pass_the_check_is_not_rolled_back_to() -> None:
+    def gone(version: int) -> None:
+        raise ConfigError(f"v{version} is gone")
+
+    crown(1)
+    crown(2)
+    before = read_history("shop")
+    with pytest.raises(ConfigError, match="v1 is gone"):
+        roll_back("shop", why="bad", check=gone)
+    assert read_history("shop") == before
+
+
+def test_a_version_that_was_refused_was_never_champion() -> None:
+    crown(1)
+    crown(2)
+    lock.conclude(made("refused", 3, replaced=2))
+    with pytest.raises(ConfigError, match="v3 was never champion, only v1, v2 were"):
+        roll_back("shop", to=3, why="bad")
 
 
 def test_the_same_rollback_again_changes_nothing_and_another_one_goes_further_back() -> None:
@@ -205,6 +226,13 @@ def test_where_history_and_alias_differ_the_reason_is_said() -> None:
     assert "the alias was moved to v9 by hand" in difference(entries, 9)
     assert "the alias was removed by hand" in difference(entries, None)
     assert moved_by_hand(entries, 2)
+
+
+def test_an_alias_that_is_still_to_be_set_was_not_moved_by_hand() -> None:
+    crown(1)
+    crown(2, done=False)
+    assert not moved_by_hand(read_history("shop"), 1)
+    assert not moved_by_hand([], 1)
 
 
 def test_a_promotion_that_was_overtaken_is_no_hand() -> None:
