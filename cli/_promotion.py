@@ -53,7 +53,7 @@ def reason(why: str) -> str:
     return why.strip()
 
 
-def history_of(model: str) -> list[Entry]:
+def history_of(model_name: str) -> list[Entry]:
     """Return a model's history.
 
     Raises:
@@ -63,9 +63,9 @@ def history_of(model: str) -> list[Entry]:
     from prefect_mlops.core.lake.compaction import models_with_history
     from prefect_mlops.core.promotion.history import read_history
 
-    entries = read_history(model)
+    entries = read_history(model_name)
     if not entries:
-        raise unknown_name("model with a history", model, models_with_history())
+        raise unknown_name("model with a history", model_name, models_with_history())
     return entries
 
 

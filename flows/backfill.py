@@ -22,7 +22,8 @@ from prefect_mlops.flows.run_summary import RunSummary, summarise_run
 from prefect_mlops.flows.train import train
 from prefect_mlops.flows.training_data import prepare_training_data
 from prefect_mlops.flows.ui_labels import label
-from prefect_mlops.tasks import load_model, note_entry
+from prefect_mlops.tasks import load_model
+from prefect_mlops.tasks.loop import note_entry
 
 
 @flow(name="backfill", flow_run_name="backfill-{model}")

@@ -13,7 +13,7 @@ from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.dataset import load_dataset
 from prefect_mlops.flows.run_summary import summarise_run
 from prefect_mlops.flows.ui_labels import label
-from prefect_mlops.tasks import emit_late_event
+from prefect_mlops.tasks.loop import emit_late_event
 
 
 @flow(name="check-freshness", flow_run_name="check-freshness-{dataset}")

@@ -19,18 +19,8 @@ from prefect_mlops.flows.challenger import judge_on, reason_of
 from prefect_mlops.flows.run_summary import RunSummary, summarise_run
 from prefect_mlops.flows.training_data import prepare_training_data
 from prefect_mlops.flows.ui_labels import label
-from prefect_mlops.tasks import (
-    check_approver,
-    find_model,
-    find_request,
-    find_version,
-    load_model,
-    promote_model,
-    record_decision,
-    refuse_model,
-    repair_alias,
-    smoke_test_model,
-)
+from prefect_mlops.tasks import find_model, find_version, load_model, promote_model, smoke_test_model
+from prefect_mlops.tasks.loop import find_request, record_decision, refuse_model, repair_alias, sign_approval
 
 
 @flow(name="decide", flow_run_name="decide-{model}-{answer}")
@@ -63,7 +53,8 @@ def decide(
     """
     spec = load_spec(model)
     with summarise_run("decide", spec.name) as summary:
-        summary.say(*filter(None, [repair_alias(spec.name)]))
+        if repair := repair_alias(spec.name):
+            summary.say(repair.sentence)
         request = _request(spec, version)
         approval = _approval(spec, request, name.strip(), comment)
         if answer == "approve":
@@ -100,13 +91,8 @@ def _request(spec: ModelSpec, version: int) -> Entry:
 
 def _approval(spec: ModelSpec, request: Entry, name: str, comment: str) -> Approval:
     """Sign with the person's name, when they may answer."""
-    who = _authenticated() or name
-    if not who:
-        raise ConfigError(f"{spec.name}: an answer needs the name of who gives it")
-    if not check_approver(request, who, spec.approvers):
-        may = ", ".join(spec.approvers) or "anybody with a name"
-        raise ConfigError(f"{spec.name}: {who!r} may not answer for v{request.version}; who may: {may}")
-    return Approval(by=who, comment=comment, request=request.sequence, typed=name)
+    by = _authenticated() or name
+    return sign_approval(spec.name, by=by, approvers=spec.approvers, comment=comment, request=request, typed=name)
 
 
 def _looked_up(spec: ModelSpec, request: Entry) -> ModelVersion:

@@ -10,8 +10,9 @@ from prefect_mlops.core.lake.ledger import Arrival
 from prefect_mlops.core.specs.dataset import load_dataset
 from prefect_mlops.flows.run_summary import RunSummary, summarise_run
 from prefect_mlops.flows.ui_labels import label
-from prefect_mlops.tasks import emit_data_event, find_pending, ingest_files
+from prefect_mlops.tasks import find_pending, ingest_files
 from prefect_mlops.tasks.ingestion import Taken
+from prefect_mlops.tasks.loop import emit_data_event
 
 
 @flow(name="ingest", flow_run_name="ingest-{dataset}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from prefect_mlops.flows.run_summary import summarise_run
-from prefect_mlops.tasks import crash_zombie_runs, sweep_models
+from prefect_mlops.tasks.loop import crash_zombie_runs, sweep_models
 
 FLOWS = ("ingest", "train", "monitor", "check-freshness", "backfill", "replay", "decide", "rollback", "maintenance")
 
@@ -21,5 +21,6 @@ def maintenance() -> list[str]:
         dead = crash_zombie_runs(FLOWS)
         swept = sweep_models()
         summary.title = f"{len(dead)} runs dead, {len(swept)} models mended" if dead or swept else "all is well"
-        summary.say(*(f"{name}: no sign of life; marked as crashed." for name in dead), *swept)
+        summary.say(*(f"{name}: no sign of life; marked as crashed." for name in dead))
+        summary.say(*(one.sentence for one in swept))
         return dead

@@ -28,15 +28,17 @@ from prefect_mlops.tasks import (
     find_model,
     find_training_profile,
     load_table,
+    profile_table,
+    save_training_profile,
+    split_table,
+)
+from prefect_mlops.tasks.loop import (
     merge_profiles,
     note_entry,
     number_monitoring_run,
-    profile_table,
     record_monitoring_run,
     repair_alias,
-    save_training_profile,
     show_monitoring,
-    split_table,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +72,8 @@ def monitor(
     """
     spec = load_spec(model)
     with summarise_run("monitor", spec.name) as summary:
-        summary.say(*filter(None, [repair_alias(spec.name)]))
+        if repair := repair_alias(spec.name):
+            summary.say(repair.sentence)
         champion, newest = find_model(spec.name), [] if current else _newest(spec)
         if champion is None or not (current or newest):
             _describe_nothing_to_compare(summary, spec, champion)

@@ -16,7 +16,7 @@ from prefect_mlops.core.lake.commits import open_table
 from prefect_mlops.core.lineage.environment import covers_loaded_code
 from prefect_mlops.core.promotion.guards import Guard, breaker, find_guard, held_lock
 from prefect_mlops.core.promotion.history import DECISIONS, Entry, champion_entry, read_history
-from prefect_mlops.core.promotion.lock import decision_of
+from prefect_mlops.core.promotion.lock import LockAttempt, decision_of, freed_sentence
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.model import ModelSpec, is_address, load_spec
 from prefect_mlops.core.values import Decision, ModelVersion
@@ -35,23 +35,20 @@ from prefect_mlops.flows.run_fingerprint import RunFingerprint, decided_before, 
 from prefect_mlops.flows.run_summary import RunSummary, summarise_run
 from prefect_mlops.flows.training_data import TrainingData, prepare_training_data
 from prefect_mlops.flows.ui_labels import label
-from prefect_mlops.tasks import (
-    emit_event,
+from prefect_mlops.tasks import emit_event, find_model, promote_model, smoke_test_model
+from prefect_mlops.tasks.flow_context import code_of_run
+from prefect_mlops.tasks.loop import (
     emit_stop_event,
     find_decision,
-    find_model,
     free_training_lock,
     note_entry,
     open_breaker,
-    promote_model,
     record_decision,
     refuse_model,
     repair_alias,
     request_approval,
-    smoke_test_model,
     take_training_lock,
 )
-from prefect_mlops.tasks.flow_context import code_of_run
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
@@ -103,33 +100,32 @@ def train(
         entries = _history(spec, summary)
         if automatic and (held := _held_back(spec, data, entries, summary)):
             return held
-        summary.say(*filter(None, [repair_alias(spec.name)]))
+        if repair := repair_alias(spec.name):
+            summary.say(repair.sentence)
         known = fingerprint_of(spec, data, code_of_run())
         if known and not force and (decided := decision_of(decided_before(entries, known))):
             return _again(summary, spec, decided, entries, automatic=automatic)
         training = prepare_training_data(model, spec, f"@{known.version}" if known else data, summary)
         taken = _taken(training, known, force=force, automatic=automatic)
-        if isinstance(taken, Guard):
-            return _braked(summary, spec, taken)
-        if isinstance(taken, Decision):
-            return _again(summary, spec, taken, read_history(spec.name), automatic=automatic)
-        with training_lock(taken) as lease:
+        if taken.decided:
+            return _again(summary, spec, taken.decided, read_history(spec.name), automatic=automatic)
+        if taken.lock is None:
+            assert taken.guard is not None  # noqa: S101 - one of the three is set
+            return _braked(summary, spec, taken.guard)
+        with training_lock(taken.lock) as lease:
             return _describe(summary, _decide(training, lease, summary))
 
 
-def _taken(
-    training: TrainingData, known: RunFingerprint | None, *, force: bool, automatic: bool
-) -> Entry | Guard | Decision:
+def _taken(training: TrainingData, known: RunFingerprint | None, *, force: bool, automatic: bool) -> LockAttempt:
     """Take the training lock, unless the same recipe was decided on the same rows."""
     spec, recipe = training.spec, training.recipe
     decision: Decision | None = None if force else find_decision(spec.name, recipe)
     if decision:
-        return decision
+        return LockAttempt(decided=decision)
     details = noted(known, recipe) if known and covers_loaded_code() else None
-    taken: Entry | Guard | Decision = take_training_lock(
+    return take_training_lock(
         spec.name, spec.retrain, automatic=automatic, recipe="" if force else recipe, details=details
     )
-    return taken
 
 
 def _decide(training: TrainingData, lease: Entry, summary: RunSummary) -> Decision:
@@ -193,9 +189,11 @@ def _history(spec: ModelSpec, summary: RunSummary) -> list[Entry]:
     """Read the history, and free the lock where the run that holds it has ended."""
     entries = read_history(spec.name)
     held = held_lock(entries)
-    freed = free_training_lock(spec.name) if held and held.flow_run != str(prefect.runtime.flow_run.id or "") else ""
-    summary.say(*filter(None, [freed]))
-    return read_history(spec.name) if freed else entries
+    freed = free_training_lock(spec.name) if held and held.flow_run != str(prefect.runtime.flow_run.id or "") else None
+    if freed is None:
+        return entries
+    summary.say(freed_sentence(freed))
+    return read_history(spec.name)
 
 
 def _held_back(spec: ModelSpec, data: str, entries: Sequence[Entry], summary: RunSummary) -> Decision | None:

@@ -6,9 +6,8 @@ Data:
 - `ingestion`: take pending files from the landing zone into the lake.
 - `data_validation`: run a suite over a table, split bad rows off.
 - `quarantine`: find refused rows, replay them.
-- `data_events`: emit the events of a dataset.
 - `splitting`: split a table into training and test rows.
-- `profiles`: profile a table in one pass, merge the profiles of its parts.
+- `profiles`: profile a table in one pass, also in parts.
 
 Training and evaluation:
 
@@ -22,20 +21,17 @@ Training and evaluation:
 
 Promotion:
 
-- `registry`: find, load, register, promote and roll back versions, repair aliases.
-- `history`: take and free the training lock, record decisions, open the circuit breaker.
-- `approvals`: request approval of a person, check who may approve.
+- `registry`: find, load, register, promote and roll back versions.
+- `loop`: a package, the plumbing of the ready flows: training lock, decisions, approvals, monitoring runs.
 
 Monitoring:
 
 - `drift`: compare new data with the training profile.
 - `performance`: score stored predictions with the labels.
-- `monitoring`: number monitoring runs for alpha spending, record and show them.
 
 Runs and reports:
 
 - `reporting`: stop on a report, emit events, publish artifacts.
-- `flow_runs`: mark zombie flow runs as crashed.
 
 Private:
 
@@ -49,26 +45,13 @@ Private:
 """
 
 from prefect_mlops.tasks import _plain_logs
-from prefect_mlops.tasks.approvals import check_approver, find_request, request_approval
 from prefect_mlops.tasks.cards import measure_model, write_card
-from prefect_mlops.tasks.data_events import emit_data_event, emit_late_event
 from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
 from prefect_mlops.tasks.drift import detect_drift
 from prefect_mlops.tasks.evaluation import evaluate_model, judge_model
-from prefect_mlops.tasks.flow_runs import crash_zombie_runs
-from prefect_mlops.tasks.history import (
-    find_decision,
-    free_training_lock,
-    note_entry,
-    open_breaker,
-    record_decision,
-    refuse_model,
-    take_training_lock,
-)
 from prefect_mlops.tasks.ingestion import find_pending, ingest_files
-from prefect_mlops.tasks.monitoring import number_monitoring_run, record_monitoring_run, show_monitoring
 from prefect_mlops.tasks.performance import evaluate_live
-from prefect_mlops.tasks.profiles import merge_profiles, profile_table
+from prefect_mlops.tasks.profiles import profile_table
 from prefect_mlops.tasks.quarantine import find_refused, replay_quarantine
 from prefect_mlops.tasks.registry import (
     find_model,
@@ -76,11 +59,9 @@ from prefect_mlops.tasks.registry import (
     load_model,
     promote_model,
     register_model,
-    repair_alias,
     roll_back_model,
-    sweep_models,
 )
-from prefect_mlops.tasks.reporting import emit_event, emit_stop_event, publish_report, require
+from prefect_mlops.tasks.reporting import emit_event, publish_report, require
 from prefect_mlops.tasks.run_logging import log_run
 from prefect_mlops.tasks.smoke_test import smoke_test_model
 from prefect_mlops.tasks.splitting import split_table
@@ -92,52 +73,32 @@ from prefect_mlops.tasks.tuning import tune_model
 _plain_logs.install()
 
 __all__ = [
-    "check_approver",
-    "crash_zombie_runs",
     "detect_drift",
-    "emit_data_event",
     "emit_event",
-    "emit_late_event",
-    "emit_stop_event",
     "evaluate_live",
     "evaluate_model",
-    "find_decision",
     "find_model",
     "find_pending",
     "find_refused",
-    "find_request",
     "find_training_profile",
     "find_version",
-    "free_training_lock",
     "ingest_files",
     "judge_model",
     "load_model",
     "load_table",
     "log_run",
     "measure_model",
-    "merge_profiles",
-    "note_entry",
-    "number_monitoring_run",
-    "open_breaker",
     "profile_table",
     "promote_model",
     "publish_report",
-    "record_decision",
-    "record_monitoring_run",
-    "refuse_model",
     "register_model",
-    "repair_alias",
     "replay_quarantine",
-    "request_approval",
     "require",
     "roll_back_model",
     "save_training_profile",
-    "show_monitoring",
     "smoke_test_model",
     "split_bad_rows",
     "split_table",
-    "sweep_models",
-    "take_training_lock",
     "train_model",
     "tune_model",
     "validate_table",

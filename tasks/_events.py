@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 
-def emit(what: str, about: str, payload: dict[str, Any], *, named: str = "") -> str:
+def emit(what: str, about: str, payload: dict[str, Any], *, named: str = "") -> None:
     """Emit ``prefect-mlops.<what>``, about the resource ``prefect-mlops.<first word of what>.<about>``.
 
     Args:
@@ -14,20 +14,15 @@ def emit(what: str, about: str, payload: dict[str, Any], *, named: str = "") -> 
         about: model or dataset; in lower case and dashes in the resource.
         payload: plain JSON.
         named: the resource's name for people; `about` when empty.
-
-    Returns:
-        The event's name.
     """
     from prefect.events import emit_event
 
-    name = f"prefect-mlops.{what}"
     resource_id = f"prefect-mlops.{what.partition('.')[0]}.{slug(about)}"
     emit_event(
-        event=name,
+        event=f"prefect-mlops.{what}",
         resource={"prefect.resource.id": resource_id, "prefect.resource.name": named or about},
         payload=payload,
     )
-    return name
 
 
 def slug(text: str) -> str:

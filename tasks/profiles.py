@@ -96,19 +96,3 @@ def _prepared(spec: ModelSpec, table: Table, rows: pd.DataFrame) -> pd.DataFrame
     except Exception as error:  # the user's own function, on a table that may lack what it reads
         reason = one_line(f"{type(error).__name__}: {error}")
         raise ConfigError(f"{spec.name}: its prepare failed on {table_name(table)}: {reason}") from error
-
-
-@step("merge-profiles")
-def merge_profiles(parts: Sequence[TableProfile]) -> TableProfile:
-    """Make the profile of a table from those of its parts.
-
-    Args:
-        parts: from `profile_table`, each with another number of part, in the order of the table.
-
-    Returns:
-        The profile of all rows. Which rows are sampled depends on the parts, how often a value occurs does not.
-
-    Raises:
-        ConfigError: a part was stored, and its sample cannot be merged.
-    """
-    return table_profile.merge_profiles(parts)

@@ -28,8 +28,8 @@ def require(report: Report) -> Report:
     return report
 
 
-@step("announce-{report.kind}")
-def emit_event(report: Report, about: str = "") -> str:
+@step("emit-{report.kind}")
+def emit_event(report: Report, about: str = "") -> None:
     """Emit the event ``prefect-mlops.<kind>.<passed|failed>``, for automations to act on.
 
     The event's resource is ``prefect-mlops.<kind>.<about>``, in lower case and dashes.
@@ -37,29 +37,10 @@ def emit_event(report: Report, about: str = "") -> str:
     Args:
         report: any verdict.
         about: what automations know it by, e.g. the model's name; empty for the report's subject.
-
-    Returns:
-        The event's name.
     """
     payload = {"summary": report.summary, "passed": report.passed, "failures": len(report.failures)}
     what = f"{report.kind}.{'passed' if report.passed else 'failed'}"
-    return emit(what, about or report.subject, payload, named=report.subject)
-
-
-@step("announce-stop-{model}")
-def emit_stop_event(model: str, reason: str) -> str:
-    """Emit the event ``prefect-mlops.loop.stopped``: nothing is retrained by itself until a person has looked.
-
-    The event's resource is ``prefect-mlops.loop.<model>``, in lower case and dashes.
-
-    Args:
-        model: registered model.
-        reason: why, in a sentence.
-
-    Returns:
-        The event's name.
-    """
-    return emit("loop.stopped", model, {"model": model, "reason": reason})
+    emit(what, about or report.subject, payload, named=report.subject)
 
 
 @step("publish-{report.kind}-report")

@@ -25,6 +25,7 @@ from prefect import Flow, Task
 
 from prefect_mlops import tasks
 from prefect_mlops.core import errors
+from prefect_mlops.tasks import loop
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("cli", "core", "data_checks", "deployments", "flows", "reproduction", "tasks", "tracking")
@@ -51,21 +52,28 @@ def public_modules(room: ModuleType) -> list[ModuleType]:
     return [importlib.import_module(f"{room.__name__}.{name}") for name in names]
 
 
-def test_every_task_is_exported_in_order() -> None:
+PACKAGES = (tasks, loop)
+TASKS = {name: getattr(package, name) for package in PACKAGES for name in package.__all__}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_task_is_exported_in_order(package: ModuleType) -> None:
     made = {
         name: value
-        for module in public_modules(tasks)
+        for module in public_modules(package)
         for name, value in vars(module).items()
         if isinstance(value, Task) and not name.startswith("_") and value.fn.__module__ == module.__name__
     }
-    assert tasks.__all__ == sorted(made)
-    assert all(getattr(tasks, name) is made[name] for name in made)
+    assert package.__all__ == sorted(made)
+    assert all(getattr(package, name) is made[name] for name in made)
+
+
+def test_no_task_is_exported_twice() -> None:
+    assert not set(tasks.__all__) & set(loop.__all__)
 
 
 def test_a_task_is_called_in_prefect_as_in_python() -> None:
-    assert {name: getattr(tasks, name).name for name in tasks.__all__} == {
-        name: name.replace("_", "-") for name in tasks.__all__
-    }
+    assert {name: task.name for name, task in TASKS.items()} == {name: name.replace("_", "-") for name in TASKS}
 
 
 def functions_of(module: ModuleType) -> dict[str, ast.FunctionDef]:
@@ -86,15 +94,15 @@ def raises(name: str, functions: dict[str, ast.FunctionDef], seen: set[str]) -> 
     return False
 
 
-@pytest.mark.parametrize("name", tasks.__all__)
+@pytest.mark.parametrize("name", TASKS)
 def test_every_task_explains_itself(name: str) -> None:
-    task = getattr(tasks, name)
+    task = TASKS[name]
     words = inspect.getdoc(task.fn) or ""
     first = words.split("\n\n")[0]
     assert "\n" not in first
     assert first.endswith(".")
     parts = dict(re.findall(r"^(Args|Returns|Raises):\n((?:    .*\n?|\n)+)", words, flags=re.MULTILINE))
-    assert "Returns" in parts
+    assert ("Returns" in parts) == (inspect.signature(task.fn).return_annotation != "None")
     described = re.findall(r"^    (\w+): ", parts.get("Args", ""), flags=re.MULTILINE)
     assert described == list(inspect.signature(task.fn).parameters)
 
@@ -140,8 +148,13 @@ print(json.dumps(brought))
 
 def test_importing_tasks_and_flows_loads_no_heavy_library() -> None:
     flows = [f"prefect_mlops.flows.{path.stem}" for path in sorted((ROOT / "flows").glob("[a-z]*.py"))]
-    brought = loaded_by("prefect_mlops.tasks", *flows, first="prefect")
+    brought = loaded_by("prefect_mlops.tasks", "prefect_mlops.tasks.loop", *flows, first="prefect")
     assert not {name: HEAVY & set(modules) for name, modules in brought.items() if HEAVY & set(modules)}
+
+
+def test_importing_the_registry_loads_no_prefect() -> None:
+    brought = loaded_by("prefect_mlops.tracking.registry", "prefect_mlops.tracking.decisions")
+    assert not {name: modules for name, modules in brought.items() if modules}
 
 
 def test_importing_the_command_line_and_the_ground_floor_loads_not_even_prefect() -> None:

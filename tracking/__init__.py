@@ -4,8 +4,9 @@
 - `candidates`: log a candidate: model, scores, parameters, reports, lineage.
 - `cards`: the model card as files of a run.
 - `client`: the client, MLflow's failures as our errors, files of versions and runs.
+- `decisions`: decisions on versions: find one by its recipe, record one.
 - `records`: everything MLflow and the lake's ledger keep of a run, as the fields of a trace.
-- `registry`: look up registered models and versions by name, alias or number.
+- `registry`: find, load, register, promote and roll back versions; let the alias follow the history.
 - `run_tags`: the tags of a run, read back as values.
 - `runs`: one parent run for each flow run, one child for each candidate.
 - `smoke_test`: the smoke test of a registered version.
@@ -19,6 +20,7 @@ __all__ = [
     "candidates",
     "cards",
     "client",
+    "decisions",
     "records",
     "registry",
     "run_tags",

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.promotion.history import DECISIONS, Entry, read_history
-from prefect_mlops.tracking.client import backend
-from prefect_mlops.tracking.registry import quoted
+from prefect_mlops.tracking.client import backend, quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from prefect_mlops.core.values import ModelVersion
 
-def note_decision(client: MlflowClient, name: str, version: int) -> None:
+
+def note_decision(client: MlflowClient, version: ModelVersion) -> None:
     """Anchor the newest decision on a version; nothing where the history has none."""
-    about = [one for one in read_history(name) if one.version == version and one.kind in DECISIONS]
+    about = [one for one in read_history(version.name) if one.version == version.version and one.kind in DECISIONS]
     if about:
         note(client, about[-1])
 
@@ -28,10 +29,10 @@ def note(client: MlflowClient, entry: Entry) -> None:
         )
 
 
-def noted(client: MlflowClient, name: str) -> dict[int, str]:
+def noted(client: MlflowClient, model_name: str) -> dict[int, str]:
     """Return the hash of each entry the registry has noted, by its number."""
-    with backend(f"listing the versions of {name!r}"):
-        found = client.search_model_versions(f"name = {quoted(name)}", max_results=10_000)
+    with backend(f"listing the versions of {model_name!r}"):
+        found = client.search_model_versions(f"name = {quoted(model_name)}", max_results=10_000)
     hashes: dict[int, str] = {}
     for version in found:
         hashes.update(mlflow_tags.history_hashes(version.tags or {}))

@@ -47,6 +47,11 @@ def mlflow_client() -> MlflowClient:
         return MlflowClient()
 
 
+def quoted(text: str) -> str:
+    """Write a text as a literal of MLflow's filter language."""
+    return "'{}'".format(text.replace("'", "''"))
+
+
 @contextlib.contextmanager
 def backend(doing: str) -> Iterator[None]:
     """Turn failures of MLflow and what is behind it into `BackendError`, and wrong requests into `ConfigError`."""

@@ -14,9 +14,8 @@ from prefect_mlops.core.promotion.decisions import Approval
 from prefect_mlops.core.promotion.history import DECISIONS, PROMOTING, Entry, champion_entry, read_history
 from prefect_mlops.core.promotion.periods import champion_periods
 from prefect_mlops.core.trace.traces import Trace
-from prefect_mlops.tracking.client import backend, missing, mlflow_client, page
+from prefect_mlops.tracking.client import backend, missing, mlflow_client, page, quoted
 from prefect_mlops.tracking.records import RunRecord, describe_run
-from prefect_mlops.tracking.registry import quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

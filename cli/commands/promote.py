@@ -13,14 +13,16 @@ from prefect_mlops.core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from prefect_mlops.core.promotion.decisions import Approval
     from prefect_mlops.core.promotion.history import Entry
     from prefect_mlops.core.reports import Report
+    from prefect_mlops.core.specs.model import ModelSpec
     from prefect_mlops.core.specs.policies import Limits
     from prefect_mlops.core.values import Decision, ModelVersion
 
 
 def promote(
-    model: Annotated[str, typer.Argument(help="Registered model.")],
+    model_name: Annotated[str, typer.Argument(metavar="MODEL", help="Registered model.")],
     version: Annotated[int, typer.Argument(min=1, help="The version that becomes champion.")],
     why: Annotated[str, typer.Option("--why", metavar="TEXT", help="A sentence for those who ask later.")],
     by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who wants it. [default: your login name]")] = "",
@@ -52,82 +54,83 @@ def promote(
     open_registry()
     why, by = reason(why), who(by)
     from prefect_mlops.core.promotion.history import champion_entry, read_history
-    from prefect_mlops.tasks.registry import require_version
+    from prefect_mlops.tracking.registry import find_version, require_version
 
-    chosen, entries = require_version(model, version), read_history(model)
-    limits = _permitted(model, by)
+    chosen, entries, specs = require_version(model_name, version), read_history(model_name), _specs(model_name)
+    approval = _signed(model_name, specs, by=by, why=why, without_rehearsal=without_rehearsal)
     champion = champion_entry(entries)
     if champion is not None and champion.version == version:
-        again = {"model": model, "version": version, "by": champion.by, "again": True, "dry_run": dry_run}
+        again = {"model": model_name, "version": version, "by": champion.by, "again": True, "dry_run": dry_run}
         answer(again, _finished(chosen, champion, dry_run=dry_run), as_json=as_json)
         return
-    rehearsal = None if without_rehearsal else _smoke_tested(chosen, limits)
-    now = champion.version if champion else _alias(model)
-    decision = _decision(entries, chosen, why, now)
+    rehearsal = (
+        None if without_rehearsal else _smoke_tested(chosen, next((spec.limits for spec in specs if spec.limits), None))
+    )
+    replaced = champion or find_version(model_name)  # the alias counts where there is no history yet
+    decision = _decision(entries, chosen, why, replaced.version if replaced else None)
     if not dry_run:
-        _promote(chosen, decision, entries, by=by, rehearsal=rehearsal)
+        _promote(chosen, decision, entries, approval=approval, rehearsal=rehearsal)
     values = {**decision.model_dump(mode="json"), "by": by, "again": False, "dry_run": dry_run}
     values["rehearsal"] = rehearsal.model_dump(mode="json") if rehearsal else None
     answer(values, _sentence(decision, rehearsal, dry_run=dry_run), as_json=as_json)
 
 
-def _permitted(model: str, by: str) -> Limits | None:
-    """Make sure that a person may promote, where the project says who may; return what the model may cost.
+def _specs(model_name: str) -> list[ModelSpec]:
+    """Return the specs of a model that the project declares.
 
     Raises:
-        ConfigError: they may not, or a spec of the project cannot be imported, so that the approvers are unknown.
+        ConfigError: a spec of the project cannot be imported, so that the approvers are unknown.
     """
-    from prefect_mlops.core.promotion.decisions import may_approve
-    from prefect_mlops.core.settings import Settings
     from prefect_mlops.deployments.project import PROJECT_FILE, declared, resolve_model
 
-    limits = None
+    found = []
     for dotted in declared().models if Path(PROJECT_FILE).exists() else ():
         try:
-            spec = resolve_model(dotted)[1]
+            found.append(resolve_model(dotted)[1])
         except ConfigError as error:
-            raise ConfigError(f"who may promote {model} is not known: {error}") from error
-        if spec.name != model:
-            continue
-        if spec.approvers and not may_approve(by, spec.approvers, Settings().groups):
-            raise ConfigError(f"{model}: {by!r} may not promote it; who may: {', '.join(spec.approvers)}")
-        limits = limits or spec.limits
-    return limits
+            raise ConfigError(f"who may promote {model_name} is not known: {error}") from error
+    return [spec for spec in found if spec.name == model_name]
+
+
+def _signed(model_name: str, specs: Sequence[ModelSpec], *, by: str, why: str, without_rehearsal: bool) -> Approval:
+    """Sign the promotion in the name of a person; where several specs make the model, all have to allow it.
+
+    Raises:
+        ConfigError: the person may not promote the model.
+    """
+    from prefect_mlops.core.promotion.decisions import sign
+
+    signed = [
+        sign(model_name, by=by, approvers=approvers, comment=why, without_rehearsal=without_rehearsal)
+        for approvers in [spec.approvers for spec in specs] or [()]
+    ]
+    return signed[-1]
 
 
 def _finished(chosen: ModelVersion, champion: Entry, *, dry_run: bool) -> str:
     """Finish what a crash may have left of the promotion that made the version champion."""
     from prefect_mlops.core.promotion.lock import decision_of
-    from prefect_mlops.tasks.history import record_decision
-    from prefect_mlops.tasks.registry import repair_alias
+    from prefect_mlops.tracking.decisions import record_decision
+    from prefect_mlops.tracking.registry import repair_alias
 
     since = f"{chosen.name}: v{chosen.version} is the champion already, since {moment(champion.at)} by {champion.by}."
     if dry_run:
         return f"{since} Nothing was done."
-    done = repair_alias.fn(chosen.name)
+    repair = repair_alias(chosen.name)
     if (decision := decision_of(champion)) is not None:
-        record_decision.fn(chosen, decision, recipe=champion.recipe)
-    return f"{since} {done or 'Nothing was left to do.'}"
+        record_decision(chosen, decision, recipe=champion.recipe)
+    return f"{since} {repair.sentence if repair else 'Nothing was left to do.'}"
 
 
 def _smoke_tested(chosen: ModelVersion, limits: Limits | None) -> Report:
-    from prefect_mlops.tasks.smoke_test import smoke_test_model
-    from prefect_mlops.tracking.smoke_test import HAS_ROWS
+    from prefect_mlops.tracking.smoke_test import HAS_ROWS, smoke_test_version
 
     say(f"rehearsing {chosen.name} v{chosen.version} in a clean process")
-    report = smoke_test_model.fn(chosen, limits)
+    report = smoke_test_version(chosen, limits)
     if [check.name for check in report.failures] == [HAS_ROWS]:
         say("to promote a version that is older than stored rows, without trying it: --without-rehearsal")
     report.raise_for_failure()
     return report
-
-
-def _alias(model: str) -> int | None:
-    """Return who serves where there is no history yet."""
-    from prefect_mlops.tasks.registry import find_version
-
-    found = find_version.fn(model)
-    return found.version if found else None
 
 
 def _decision(entries: Sequence[Entry], chosen: ModelVersion, why: str, replaced: int | None) -> Decision:
@@ -144,18 +147,16 @@ def _decision(entries: Sequence[Entry], chosen: ModelVersion, why: str, replaced
 
 
 def _promote(
-    chosen: ModelVersion, decision: Decision, entries: Sequence[Entry], *, by: str, rehearsal: Report | None
+    chosen: ModelVersion, decision: Decision, entries: Sequence[Entry], *, approval: Approval, rehearsal: Report | None
 ) -> None:
-    from prefect_mlops.core.promotion.decisions import Approval
-    from prefect_mlops.tasks.history import record_decision
-    from prefect_mlops.tasks.registry import promote_model
+    from prefect_mlops.tracking import registry
+    from prefect_mlops.tracking.decisions import record_decision
 
     known = [entry.recipe for entry in entries if entry.version == chosen.version and entry.recipe]
     recipe = known[-1] if known else ""
     replaced = chosen.model_copy(update={"version": decision.replaced}) if decision.replaced else None
-    approval = Approval(by=by, comment=decision.reason, typed=by, without_rehearsal=rehearsal is None)
-    promote_model.fn(chosen, decision=decision, recipe=recipe, replaces=replaced, approval=approval)
-    record_decision.fn(chosen, decision, recipe=recipe, reports=[rehearsal] if rehearsal else [])
+    registry.promote(chosen, decision=decision, recipe=recipe, replaces=replaced, approval=approval)
+    record_decision(chosen, decision, recipe=recipe, reports=[rehearsal] if rehearsal else [])
 
 
 def _sentence(decision: Decision, rehearsal: Report | None, *, dry_run: bool) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def rollback(
-    model: Annotated[str, typer.Argument(help="Registered model.")],
+    model_name: Annotated[str, typer.Argument(metavar="MODEL", help="Registered model.")],
     why: Annotated[str, typer.Option("--why", metavar="TEXT", help="A sentence for those who ask later.")],
     to: Annotated[
         int | None,
@@ -47,16 +47,18 @@ def rollback(
 
     quieten()
     open_registry()
-    why, by, before = reason(why), who(by), history_of(model)
+    why, by, before = reason(why), who(by), history_of(model_name)
     known = known_rollback(before, to=to, why=why, by=by)
     if dry_run:
-        version, now = (known.version if known else rollback_target(model, before, to)), champion_entry(before)
-        sentence = f"{model}: v{version} would be champion, now it is v{now.version if now else '?'}. Nothing was done."
-        answer({"model": model, "version": version, "dry_run": True}, sentence, as_json=as_json)
+        version, now = (known.version if known else rollback_target(model_name, before, to)), champion_entry(before)
+        sentence = (
+            f"{model_name}: v{version} would be champion, now it is v{now.version if now else '?'}. Nothing was done."
+        )
+        answer({"model": model_name, "version": version, "dry_run": True}, sentence, as_json=as_json)
         return
-    from prefect_mlops.tasks.registry import roll_back_model
+    from prefect_mlops.tracking.registry import roll_back
 
-    entry = roll_back_model.fn(model, to=to, why=why, by=by)
+    entry = roll_back(model_name, to=to, why=why, by=by)
     values = {**entry.model_dump(mode="json"), "again": known is not None, "dry_run": False}
     answer(values, _sentence(entry, again=known is not None), as_json=as_json)
 

@@ -126,13 +126,13 @@ def _status(dotted: str, spec: ModelSpec, *, asked: bool) -> Status:
     return Status(dotted, found, data, spec.dataset)
 
 
-def _alias(model: str) -> tuple[int | None, bool]:
-    from prefect_mlops.tasks import find_version
+def _alias(model_name: str) -> tuple[int | None, bool]:
+    from prefect_mlops.tracking.registry import find_version
 
     try:
-        found = find_version.fn(model)
+        found = find_version(model_name)
     except (BackendError, ConfigError) as error:
-        say(f"which version of {model} is live is not known: {error}")
+        say(f"which version of {model_name} is live is not known: {error}")
         return None, False
     return (found.version if found else None), True
 

@@ -43,6 +43,8 @@ EntryKind = Literal[
     "leased", "released", "promoted", "rolled_back", "requested", "refused", "denied", "failed", "opened", "closed",
     "repaired", "drifted", "backfilled",
 ]  # fmt: skip
+# What can be noted beside the decisions: a note makes no champion, frees no lock and answers no request.
+NoteKind = Literal["closed", "drifted", "backfilled"]
 # These make the version they name the champion.
 PROMOTING = ("promoted", "rolled_back")
 DECISIONS = (*PROMOTING, "requested", "refused")

@@ -22,28 +22,42 @@ from prefect_mlops.core.promotion.history import (
     decided,
 )
 from prefect_mlops.core.text import one_line
-from prefect_mlops.core.values import Decision, ModelVersion
+from prefect_mlops.core.values import Decision, ModelVersion, Value
 
 if TYPE_CHECKING:
     from prefect_mlops.core.specs.policies import Retrain
 
 _MAX_REASON = 2000  # characters of a reason in the history; its beginning names what went wrong
-WHOEVER = -1  # in place of a version: replace any champion, without a check
+ANY_CHAMPION = -1  # in place of a version: replace any champion, without a check
+
+
+class LockAttempt(Value):
+    """What came of an attempt to acquire the training lock; exactly one of the three is set.
+
+    Attributes:
+        lock: entry of the lock, for `conclude` and `give_up`.
+        guard: what prevents the training.
+        decided: decision another run made on the same recipe.
+    """
+
+    lock: Entry | None = None
+    guard: Guard | None = None
+    decided: Decision | None = None
 
 
 def take(
-    model: str,
+    model_name: str,
     retrain: Retrain,
     *,
     automatic: bool = False,
     recipe: str = "",
     flow_run: str = "",
     details: Mapping[str, Any] | None = None,
-) -> Entry | Guard | Decision:
+) -> LockAttempt:
     """Acquire the training lock of a model.
 
     Args:
-        model: registered model.
+        model_name: registered model.
         retrain: the retrain policy; its `lease` is how long the lock lasts.
         automatic: started by a trigger or schedule; only then cool-down and breaker count.
         recipe: fingerprint of what will be decided on; empty acquires the lock also when it was decided before.
@@ -51,23 +65,23 @@ def take(
         details: written with the lock; plain JSON.
 
     Returns:
-        The entry of the lock; or the guard that prevents the training; or the decision another run made on this recipe.
+        The lock; or the guard that prevents the training; or the decision another run made on this recipe.
 
     Raises:
         BackendError: storage failed.
     """
     now = datetime.now(timezone.utc)
-    outcomes: list[Guard | Decision] = []
+    outcomes: list[LockAttempt] = []
 
     def lease(entries: Sequence[Entry]) -> Entry | None:
-        known = decided(entries, recipe) if recipe else None
-        outcome = decision_of(known) or find_guard(entries, retrain, now, automatic=automatic, flow_run=flow_run)
-        if outcome is not None:
-            outcomes.append(outcome)
+        known = decision_of(decided(entries, recipe)) if recipe else None
+        guard = None if known else find_guard(entries, retrain, now, automatic=automatic, flow_run=flow_run)
+        if known or guard:
+            outcomes.append(LockAttempt(guard=guard, decided=known))
             return None
         by, until = AUTOMATIC if automatic else PERSON, now + retrain.lease
         return Entry(
-            model=model,
+            model=model_name,
             kind="leased",
             by=by,
             flow_run=flow_run,
@@ -77,16 +91,17 @@ def take(
             details=dict(details or {}),
         )
 
-    return decide(model, lease) or outcomes[-1]
+    taken = decide(model_name, lease)
+    return LockAttempt(lock=taken) if taken else outcomes[-1]
 
 
-def conclude(made: Entry, *, lease: Entry | None = None, replaces: int | None = WHOEVER) -> Entry:
+def conclude(made: Entry, *, lease: Entry | None = None, replaces: int | None = ANY_CHAMPION) -> Entry:
     """Write the decision on a challenger; idempotent, so a retried task writes nothing twice.
 
     Args:
         made: from `conclusion_on`; signed with an `Approval` where it answers a request.
         lease: the lock of the run; None for a step outside of the train flow.
-        replaces: version the challenger was compared with, None for no champion; `WHOEVER` skips the check, except
+        replaces: version the challenger was compared with, None for no champion; `ANY_CHAMPION` skips the check, except
             that with a lease the version named in the decision is checked.
 
     Returns:
@@ -99,7 +114,7 @@ def conclude(made: Entry, *, lease: Entry | None = None, replaces: int | None = 
     """
     done: list[Entry] = []
     request = int(made.details.get("approval", {}).get("request", 0))
-    judged_against = made.replaced if lease is not None and "decision" in made.details else WHOEVER
+    judged_against = made.replaced if lease is not None and "decision" in made.details else ANY_CHAMPION
 
     def conclusion(entries: Sequence[Entry]) -> Entry | None:
         done.extend(entry for entry in entries if _same(entry, made, lease, entries, request))
@@ -109,7 +124,7 @@ def conclude(made: Entry, *, lease: Entry | None = None, replaces: int | None = 
             require_open(entries, made, request)
         if lease is not None:
             require_lock(entries, lease)
-        require_champion(entries, made, judged_against if replaces == WHOEVER else replaces)
+        require_champion(entries, made, judged_against if replaces == ANY_CHAMPION else replaces)
         before = champion_entry(entries)
         if before is None or made.kind not in PROMOTING:  # a refusal or request names the version it was compared with
             return made
@@ -159,7 +174,7 @@ def require_champion(entries: Sequence[Entry], made: Entry, replaces: int | None
         ConflictError: another version became champion; the message names it.
     """
     champion = champion_entry(entries)
-    if replaces == WHOEVER or champion is None or champion.version == replaces:
+    if replaces == ANY_CHAMPION or champion is None or champion.version == replaces:
         return
     against = f"v{replaces}" if replaces else "no champion"
     raise ConflictError(
@@ -203,6 +218,11 @@ def give_up(lease: Entry, reason: str) -> Entry | None:
         )
 
     return decide(lease.model, failure)
+
+
+def freed_sentence(given_up: Entry) -> str:
+    """Say why the lock of a run that has ended was released, from the entry that `give_up` wrote."""
+    return f"{given_up.reason[:1].upper()}{given_up.reason[1:]}: it was taken from it."
 
 
 def require_lock(entries: Sequence[Entry], lease: Entry) -> None:

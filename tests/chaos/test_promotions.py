@@ -20,15 +20,22 @@ from prefect_mlops.core.errors import ConflictError
 from prefect_mlops.core.promotion.history import champion_entry, read_history, read_rows
 from prefect_mlops.core.promotion.tampering import audit_history
 from prefect_mlops.core.values import ModelVersion
-from prefect_mlops.tasks import find_version, promote_model, sweep_models
+from prefect_mlops.tracking import registry
 from prefect_mlops.tracking.anchors import noted
+from prefect_mlops.tracking.registry import find_version, sweep
 
 pytestmark = pytest.mark.slow
 PAIRS, MODEL = 50, "shop"
 # Children that import everything once and are forked before anything is opened: deltalake does not survive that.
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["mlflow", "mlflow.store.tracking.sqlalchemy_store", "deltalake", "pyarrow.dataset", "prefect_mlops.tasks"]
+    [
+        "mlflow",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "deltalake",
+        "pyarrow.dataset",
+        "prefect_mlops.tracking.registry",
+    ]
 )
 
 
@@ -50,16 +57,16 @@ def variables(mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def version(number: int) -> ModelVersion:
-    return find_version.fn(MODEL, version=number)
+    return find_version(MODEL, version=number)
 
 
 def promote(number: int, **options: Any) -> None:
-    promote_model.fn(version(number), **options)
+    registry.promote(version(number), **options)
 
 
 def state() -> tuple[int | None, int | None]:
     """Who is champion by the history, and by the alias."""
-    champion, alias = champion_entry(read_history(MODEL)), find_version.fn(MODEL)
+    champion, alias = champion_entry(read_history(MODEL)), find_version(MODEL)
     return (champion.version if champion else None), (alias.version if alias else None)
 
 
@@ -76,7 +83,7 @@ def _racer(told: dict[str, str], barrier: Any, orders: Any, answers: Any) -> Non
         chosen = version(number)
         barrier.wait()
         try:
-            promote_model.fn(chosen, **options)
+            registry.promote(chosen, **options)
             answers.put((number, ""))
         except ConflictError as lost:
             answers.put((number, str(lost)))
@@ -100,7 +107,7 @@ class Racers:
             orders.put((number, options))
         self.barrier.wait(timeout=120)
         if sweep:
-            sweep_models.fn()
+            sweep()
         return dict(self.answers.get(timeout=120) for _ in pair)
 
     def stop(self) -> None:
@@ -123,7 +130,7 @@ def test_of_two_promotions_in_the_same_moment_one_wins_and_the_other_is_told_who
         champion = version(state()[0])
         pair = [one for one in (1, 2, 3) if one != champion.version]
         told = racers.race(pair, sweep=bool(number % 2), replaces=champion)
-        sweep_models.fn()
+        sweep()
         (winner,) = [one for one, lost in told.items() if not lost]
         (lost,) = filter(None, told.values())
         assert f"v{winner} became champion meanwhile (promoted v{winner} at" in lost
@@ -140,7 +147,7 @@ def test_of_two_promotions_in_the_same_moment_one_wins_and_the_other_is_told_who
 def test_where_both_replace_whoever_is_champion_both_win_and_the_last_one_stays(racers: Racers) -> None:
     for number in range(PAIRS // 2):
         told = racers.race([1, 2], sweep=bool(number % 2))
-        sweep_models.fn()
+        sweep()
         assert list(told.values()) == ["", ""]
         assert len(set(state())) == 1
     entries = read_history(MODEL)
@@ -229,7 +236,7 @@ def test_killed_at_any_point_and_run_again_it_is_finished(
     begun = [entry.kind for entry in read_history(MODEL)[before:]].count(kind)
     assert begun == (point > 0)
     if sweep:
-        sweep_models.fn()
+        sweep()
         assert state() == (wanted(command) if begun else (2, 2))
         assert whole()
     _, shown = run(champions, command)
@@ -241,4 +248,4 @@ def test_killed_at_any_point_and_run_again_it_is_finished(
     (made,) = [entry for entry in entries if entry.kind == kind]
     assert noted(MlflowClient(), MODEL)[made.sequence] == made.hash
     assert ("already" in shown or "by this rollback" in shown) == bool(begun)
-    assert sweep_models.fn() == []
+    assert sweep() == ()

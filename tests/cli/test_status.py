@@ -69,7 +69,7 @@ def promoted(version: int = 1) -> None:
         client.create_registered_model("shop")
     client.create_model_version("shop", source=f"file:///nowhere/{version}")
     client.set_registered_model_alias("shop", "champion", str(version))
-    lease = lock.take("shop", Retrain(), flow_run="a")
+    lease = lock.take("shop", Retrain(), flow_run="a").lock
     before = champion_entry(read_history("shop"))
     replaced = before.version if before else None
     decision = Decision(model="shop", decision="promoted", reason="roc_auc is good", replaced=replaced)
@@ -85,7 +85,7 @@ def test_one_screen_says_how_everything_stands_and_what_to_do(project: Path, sta
     promoted()
     refused = Decision(model="shop", decision="refused", reason="too low \x1b[31m", replaced=1)
     for _ in range(3):
-        lease = lock.take("shop", Retrain(), automatic=True, flow_run="b")
+        lease = lock.take("shop", Retrain(), automatic=True, flow_run="b").lock
         second = find_version.fn("shop").model_copy(update={"version": 2})
         lock.conclude(lock.conclusion_on("refused", second, refused, lease=lease), lease=lease)
     record(Entry(model="shop", kind="drifted", version=1, reason="price moved"))

@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from prefect_mlops.cli import app
 from prefect_mlops.core.addresses import history_uri
 from prefect_mlops.core.lake.ingest import without_marks
-from prefect_mlops.core.promotion.decisions import Approval
+from prefect_mlops.core.promotion.decisions import Approval, sign
 from prefect_mlops.core.promotion.history import Entry, record
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.values import Decision, ModelVersion
@@ -32,12 +32,12 @@ from prefect_mlops.tasks import (
     load_table,
     log_run,
     promote_model,
-    record_decision,
     register_model,
     roll_back_model,
     split_table,
     train_model,
 )
+from prefect_mlops.tasks.loop import record_decision
 
 pytestmark = pytest.mark.slow
 Call = Callable[..., SimpleNamespace]
@@ -61,7 +61,7 @@ def world(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         (home / "shop_notes.txt").write_text("one\ntwo\n")
         second = trained(C=0.5)
         request = record(Entry(model="shop", kind="requested", version=2, replaced=1, reason="who agrees?"))
-        said = Approval(by="anna", comment="agreed [b]\x1b[2J", request=request.sequence, typed="a.b")
+        said = sign("shop", by="anna", approvers=(), comment="agreed [b]\x1b[2J", request=request, typed="a.b")
         promoted(second, replaced=1, approval=said)
         roll_back_model.fn("shop", to=1, why="v2 was wrong about hats", by="ben")
         yield home

@@ -26,11 +26,11 @@ from prefect_mlops.tasks import (
     log_run,
     promote_model,
     register_model,
-    request_approval,
     roll_back_model,
     split_table,
     train_model,
 )
+from prefect_mlops.tasks.loop import request_approval
 from prefect_mlops.tracking.anchors import noted
 
 SPECS = """
@@ -262,7 +262,7 @@ def test_a_rollback_while_a_request_waits_leaves_it_waiting_and_judged_again(spe
 
 
 def test_a_run_that_was_killed_after_its_answer_is_finished_by_the_next(specs, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefect_mlops.tasks import registry
+    from prefect_mlops.tracking import registry
 
     class Killed(BaseException):
         pass

@@ -16,7 +16,8 @@ from prefect.states import Completed, Pending, Running, Scheduled
 
 from prefect_mlops.core.promotion.history import Entry, read_history, record
 from prefect_mlops.flows.maintenance import maintenance
-from prefect_mlops.tasks import crash_zombie_runs, find_version, promote_model
+from prefect_mlops.tasks import find_version, promote_model
+from prefect_mlops.tasks.loop import crash_zombie_runs
 
 SILENT = timedelta(seconds=1)
 

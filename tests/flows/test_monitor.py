@@ -352,7 +352,7 @@ def test_an_alias_left_behind_by_a_crash_is_set_before_anything_is_compared(shop
     train("shop.model", force=True)
     client = MlflowClient()
     client.set_registered_model_alias("shop", "champion", "1")
-    lease = lock.take("shop", Retrain(lease=timedelta(microseconds=1)), flow_run="killed")
+    lease = lock.take("shop", Retrain(lease=timedelta(microseconds=1)), flow_run="killed").lock
     version = find_version.fn("shop").model_copy(update={"version": 2})
     lock.conclude(lock.conclusion_on("promoted", version, lease=lease), lease=lease)
     assert "of v2" in monitor("shop.model").subject

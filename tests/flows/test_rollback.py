@@ -55,7 +55,7 @@ def test_started_twice_from_the_same_form_it_goes_back_once(cancer: None) -> Non
 
 
 def test_a_training_at_work_is_not_waited_for_and_loses_its_decision(cancer: None) -> None:
-    lease = lock.take("cancer", Retrain(), flow_run="at work")
+    lease = lock.take("cancer", Retrain(), flow_run="at work").lock
     assert rollback("bundled.cancer", why="bad", name="anna").version == 2
     made = lock.conclusion_on("promoted", find_version.fn("cancer", version=3), lease=lease)
     with pytest.raises(ConflictError, match="v2 became champion meanwhile"):

@@ -97,7 +97,7 @@ def test_a_dataset_that_is_a_file_or_has_not_arrived_has_no_name(spec, tmp_path:
 
 
 def decide(recipe: str, known: RunFingerprint | None, *, kind: str = "refused") -> None:
-    lease = lock.take("shop", Retrain(), details=noted(known, recipe) if known else None)
+    lease = lock.take("shop", Retrain(), details=noted(known, recipe) if known else None).lock
     if kind == "failed":
         lock.give_up(lease, "killed")
     else:

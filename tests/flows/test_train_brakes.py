@@ -81,7 +81,7 @@ def test_every_decision_is_in_the_history(project) -> None:
 
 @pytest.mark.parametrize("automatic", [True, False])
 def test_one_training_at_a_time(project, automatic: bool) -> None:
-    other = lock.take("cancer", Retrain(lease=HOUR), flow_run="other")
+    other = lock.take("cancer", Retrain(lease=HOUR), flow_run="other").lock
     held = train("bundled.cancer", automatic=automatic)
     assert (held.decision, held.version, versions()) == ("braked", None, 0)
     assert "flow run other has been at work on cancer" in held.reason
@@ -189,7 +189,7 @@ def half_done(run: str = "killed") -> None:
     assert alias_of() == forest.version == 2
     MlflowClient().set_registered_model_alias("cancer", "champion", "1")
     before = read_history("cancer")
-    lease = lock.take("cancer", Retrain(lease=timedelta(microseconds=1)), flow_run=run)
+    lease = lock.take("cancer", Retrain(lease=timedelta(microseconds=1)), flow_run=run).lock
     from prefect_mlops.tasks import find_version
 
     version = find_version.fn("cancer").model_copy(update={"version": 2})

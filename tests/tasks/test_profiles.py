@@ -14,7 +14,8 @@ from prefect_mlops.core.drift.table_profile import TableProfile
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.tables.chunks import read_chunks
 from prefect_mlops.core.values import TableRef
-from prefect_mlops.tasks.profiles import _run_name, merge_profiles, profile_table
+from prefect_mlops.tasks.loop import merge_profiles
+from prefect_mlops.tasks.profiles import _run_name, profile_table
 
 profile: Callable[..., TableProfile] = profile_table.fn
 

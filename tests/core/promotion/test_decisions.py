@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from prefect_mlops.core.errors import ConfigError, ConflictError
-from prefect_mlops.core.promotion import decisions, history, lock
+from prefect_mlops.core.promotion import history, lock
 from prefect_mlops.core.promotion.decisions import (
     Approval,
     difference,
@@ -22,6 +23,7 @@ from prefect_mlops.core.promotion.decisions import (
     open_request,
     roll_back,
     rollback_target,
+    sign,
 )
 from prefect_mlops.core.promotion.history import Entry, champion_entry, read_history, record
 from prefect_mlops.core.values import Decision, ModelVersion
@@ -63,6 +65,10 @@ def made(kind: str, version: int, *, replaced: int | None = None, approval: Appr
     decision = Decision(model="shop", decision=word, reason="because", replaced=replaced)
     entry = lock.conclusion_on(kind, model, decision)
     return approval.on(entry) if approval else entry
+
+
+def signed(by: str, request: Entry | None = None, **options) -> Approval:
+    return sign("shop", by=by, approvers=(), request=request, **options)
 
 
 def kinds() -> list[str]:
@@ -284,7 +290,7 @@ def test_a_request_without_an_end_waits_for_ever() -> None:
 def test_of_two_answers_to_a_request_the_first_one_counts(first: str, second: str, done: bool) -> None:
     crown(1)
     request = requested(2, replaced=1)
-    anna, ben = (Approval(by=name, request=request.sequence) for name in ("anna", "ben"))
+    anna, ben = (signed(name, request) for name in ("anna", "ben"))
     given = lock.conclude(made(first, 2, replaced=1, approval=anna), replaces=1)
     if done and first == "promoted":
         note_carried_out(given)
@@ -295,24 +301,24 @@ def test_of_two_answers_to_a_request_the_first_one_counts(first: str, second: st
 
 def test_an_answer_to_a_request_that_ran_out_or_made_way_is_refused() -> None:
     request = requested(2)
-    approval = Approval(by="anna", request=request.sequence)
+    approval = signed("anna", request)
     expire_request("shop", NOW)
     with pytest.raises(ConflictError, match=r"answered meanwhile \(refused v2 at .*, automatic\)"):
         lock.conclude(made("promoted", 2, approval=approval), replaces=None)
     older = requested(3)
     requested(4)
     with pytest.raises(ConflictError, match=r"answered meanwhile \(requested v4"):
-        lock.conclude(made("promoted", 3, approval=Approval(by="anna", request=older.sequence)), replaces=None)
+        lock.conclude(made("promoted", 3, approval=signed("anna", older)), replaces=None)
 
 
 def test_an_approval_is_kept_with_the_entry() -> None:
     request = requested(2)
-    approval = Approval(by="anna", comment="fine", request=request.sequence, typed="Anna")
+    approval = signed("anna", request, comment="fine", typed="Anna")
     entry = lock.conclude(made("promoted", 2, approval=approval), replaces=None)
     kept = read_history("shop")[-1]
     assert kept == entry
     assert kept.by == "anna"
-    assert Approval.model_validate(kept.details["approval"]) == approval
+    assert Approval.model_validate(kept.details["approval"]).model_dump() == approval.model_dump()
     assert lock.decision_of(kept).reason == "because"
 
 
@@ -339,7 +345,51 @@ def test_names_and_groups_may_approve_and_nobody_else(name: str, approvers: list
 
 def test_who_may_not_answer_is_written_down() -> None:
     request = requested(2)
-    denied = decisions.deny(request, "eve", flow_run="run-1")
+    with pytest.raises(ConfigError, match="shop: 'eve' may not answer for v2; who may: anna, @risk"):
+        sign("shop", by="eve", approvers=("anna", "@risk"), request=request, flow_run="run-1")
+    denied = read_history("shop")[-1]
     assert (denied.kind, denied.version, denied.by) == ("denied", 2, "eve")
     assert "'eve' answered the request for v2 and is not among those who may" in denied.reason
     assert open_request(read_history("shop")) == request
+
+
+def test_a_promotion_without_a_request_needs_an_approver_too_and_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crown(1)
+    before = read_history("shop")
+    with pytest.raises(ConfigError, match="shop: 'eve' may not promote it; who may: anna, @risk"):
+        sign("shop", by="eve", approvers=("anna", "@risk"))
+    with pytest.raises(ConfigError, match="shop: a promotion needs the name of who gives it"):
+        sign("shop", by="", approvers=())
+    with pytest.raises(ConfigError, match="who may: anybody with a name"):
+        sign("shop", by="@risk", approvers=())
+    assert read_history("shop") == before
+    monkeypatch.setenv("PREFECT_MLOPS_GROUPS", '{"risk": ["ben"]}')
+    approval = sign("shop", by="ben", approvers=("anna", "@risk"), comment="agreed", without_rehearsal=True)
+    assert approval.model_dump() == {
+        "by": "ben",
+        "comment": "agreed",
+        "request": 0,
+        "typed": "ben",
+        "without_rehearsal": True,
+    }
+
+
+@pytest.mark.parametrize(
+    "approval",
+    [
+        Approval(by="eve"),
+        Approval.model_validate(Approval(by="eve").model_dump()),
+        sign("another", by="eve", approvers=()),
+    ],
+    ids=["made without sign", "read back", "for another model"],
+)
+@pytest.mark.parametrize("kind", ["promoted", "refused"])
+def test_an_approval_that_was_not_checked_is_not_accepted(approval: Approval, kind: str) -> None:
+    with pytest.raises(ConfigError, match="shop: whether 'eve' may decide on v2 was not checked"):
+        made(kind, 2, approval=approval)
+
+
+def test_a_signature_outlives_another_process() -> None:
+    assert pickle.loads(pickle.dumps(signed("anna"))) == signed("anna")

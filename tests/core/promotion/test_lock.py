@@ -9,7 +9,6 @@ import pytest
 
 from prefect_mlops.core.errors import ConflictError
 from prefect_mlops.core.promotion import decisions, lock
-from prefect_mlops.core.promotion.guards import Guard
 from prefect_mlops.core.promotion.history import Entry, carried_out, champion_entry, read_history, record
 from prefect_mlops.core.specs.policies import Retrain
 from prefect_mlops.core.values import Decision, ModelVersion
@@ -34,8 +33,8 @@ def decision(word="promoted", replaced: int | None = None) -> Decision:
 
 def take(run: str, **options) -> Entry:
     taken = lock.take("shop", options.pop("retrain", RETRAIN), flow_run=run, **options)
-    assert isinstance(taken, Entry), taken
-    return taken
+    assert taken.lock is not None, taken
+    return taken.lock
 
 
 def conclude(kind, about: ModelVersion, word: Decision | None = None, **options) -> Entry:
@@ -52,8 +51,7 @@ def test_one_turn_at_a_time(home: Path) -> None:
     lease = take("a", automatic=True)
     assert (lease.kind, lease.by, lease.until - lease.at) == ("leased", "automatic", timedelta(hours=2))
     held = lock.take("shop", RETRAIN, flow_run="b")
-    assert isinstance(held, Guard)
-    assert held.kind == "busy"
+    assert (held.lock, held.guard.kind, held.decided) == (None, "busy", None)
     assert take("a").sequence == 2, "a retry of the same run takes its own turn again"
     conclude("refused", version(1), decision("refused"), lease=lease.model_copy(update={"sequence": 2}))
     assert take("b").by == "person"
@@ -69,15 +67,15 @@ def test_a_turn_for_what_was_decided_meanwhile_gives_the_decision() -> None:
     conclude("promoted", version(4), decision(), recipe="sha256:1", lease=lease)
     carried_out_now()
     known = lock.take("shop", RETRAIN, flow_run="b", recipe="sha256:1")
-    assert known == decision().model_copy(update={"version": 4, "url": "http://mlflow/v"})
-    assert isinstance(lock.take("shop", RETRAIN, flow_run="b", recipe=""), Entry)
+    assert known == lock.LockAttempt(decided=decision().model_copy(update={"version": 4, "url": "http://mlflow/v"}))
+    assert lock.take("shop", RETRAIN, flow_run="b", recipe="").lock is not None
 
 
 def test_a_promotion_holds_the_turn_until_the_alias_is_set() -> None:
     lease = take("a")
     promoted = conclude("promoted", version(2), decision(replaced=1), recipe="r", lease=lease)
     assert (promoted.version, promoted.replaced, promoted.reason, promoted.recipe) == (2, 1, "why", "r")
-    assert isinstance(lock.take("shop", RETRAIN, flow_run="b"), Guard)
+    assert lock.take("shop", RETRAIN, flow_run="b").guard is not None
     assert not carried_out(read_history("shop"), promoted)
     carried_out_now()
     assert carried_out(read_history("shop"), promoted)
@@ -107,6 +105,7 @@ def test_a_turn_that_failed_is_over_and_says_why() -> None:
     lease = take("a", automatic=True)
     failed = lock.give_up(lease, "MLflow is away")
     assert (failed.kind, failed.reason, failed.by, failed.flow_run) == ("failed", "MLflow is away", "automatic", "a")
+    assert lock.freed_sentence(failed) == "MLflow is away: it was taken from it."
     assert lock.give_up(lease, "twice") is None
     second = take("b")
     assert lock.give_up(lease, "later") is None, "the turn of another run is not ended"
@@ -181,8 +180,8 @@ def _race(lake_uri: str, barrier, got, name: str) -> None:
         barrier.wait()
         taken = lock.take("shop", RETRAIN, flow_run=name)
         barrier.wait()
-        if isinstance(taken, Entry):
-            conclude("promoted", version(turn + 1), decision(replaced=turn or None), lease=taken)
+        if taken.lock is not None:
+            conclude("promoted", version(turn + 1), decision(replaced=turn or None), lease=taken.lock)
             carried_out_now()
             got.put((turn, name))
 

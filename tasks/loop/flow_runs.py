@@ -18,7 +18,7 @@ STARTING_SECONDS = 300.0  # a new process imports everything from a cold disk be
 PAGE = 200  # the most rows Prefect's API gives in one answer
 
 
-@step("crash-dead-runs", backend=True)
+@step("crash-zombie-runs", backend=True)
 def crash_zombie_runs(flows: Sequence[str], *, silent_for: timedelta | None = None) -> list[str]:
     """Mark runs of deployments as crashed whose process gives no sign of life any more.
 
@@ -33,7 +33,7 @@ def crash_zombie_runs(flows: Sequence[str], *, silent_for: timedelta | None = No
         Names of the runs that were marked.
 
     Raises:
-        BackendError: Prefect's API failed; tried again.
+        BackendError: Prefect's API failed; retried.
     """
     import httpx
 

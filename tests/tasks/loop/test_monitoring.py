@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import TaskRun
 
 from prefect_mlops.core.drift.monitoring import MonitoringRun, level_of, read_monitoring_runs
 from prefect_mlops.core.errors import BackendError
-from prefect_mlops.tasks.monitoring import number_monitoring_run, record_monitoring_run, show_monitoring
+from prefect_mlops.tasks.loop import number_monitoring_run, record_monitoring_run, show_monitoring
 
 SHOP = "Shop <b>"
 
@@ -24,9 +24,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "lake"
 
 
-def look(key: str, model: str, number: int) -> MonitoringRun:
+def look(key: str, model_name: str, number: int) -> MonitoringRun:
     return MonitoringRun(
-        model=model,
+        model=model_name,
         kind="drift",
         champion=2,
         number=number,
@@ -40,9 +40,9 @@ def look(key: str, model: str, number: int) -> MonitoringRun:
 
 
 @flow
-def look_at(key: str, model: str) -> tuple[MonitoringRun, str]:
-    number = number_monitoring_run(model, kind="drift", champion=2, key=key)
-    return record_monitoring_run(look(key, model, number)), show_monitoring(model)
+def look_at(key: str, model_name: str) -> tuple[MonitoringRun, str]:
+    number = number_monitoring_run(model_name, kind="drift", champion=2, key=key)
+    return record_monitoring_run(look(key, model_name, number)), show_monitoring(model_name)
 
 
 def test_a_flow_numbers_its_look_keeps_it_and_shows_all_of_them(prefect_api: None, home: Path) -> None:

@@ -1,4 +1,4 @@
-"""Emit the events of a dataset: committed, refused and late files."""
+"""Emit events of a dataset, committed and late files, and of a loop that has stopped."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 MAX_PATHS = 100  # an event is a message, not a ledger
 
 
-@step("announce-{dataset}")
-def emit_data_event(dataset: str, arrivals: Sequence[Arrival]) -> str:
+@step("emit-data-{dataset}")
+def emit_data_event(dataset: str, arrivals: Sequence[Arrival]) -> None:
     """Emit ``prefect-mlops.data.committed``, for automations to act on.
 
     The event's resource is ``prefect-mlops.data.<dataset>``; the payload has the data version, counts and paths.
@@ -24,9 +24,6 @@ def emit_data_event(dataset: str, arrivals: Sequence[Arrival]) -> str:
     Args:
         dataset: dataset of the lake.
         arrivals: what was just committed; others among them are left out.
-
-    Returns:
-        The event's name.
     """
     new = [arrival for arrival in arrivals if arrival.version is not None and not arrival.again]
     payload = {
@@ -37,11 +34,11 @@ def emit_data_event(dataset: str, arrivals: Sequence[Arrival]) -> str:
         "refused": sum(arrival.refused for arrival in new),
         "paths": [arrival.path for arrival in new[:MAX_PATHS]],
     }
-    return emit("data.committed", dataset, payload)
+    emit("data.committed", dataset, payload)
 
 
-@step("announce-late-{dataset}")
-def emit_late_event(dataset: str, report: Report) -> str:
+@step("emit-late-{dataset}")
+def emit_late_event(dataset: str, report: Report) -> None:
     """Emit ``prefect-mlops.data.late``: a freshness promise is broken.
 
     The event's resource is ``prefect-mlops.data.<dataset>``.
@@ -49,8 +46,18 @@ def emit_late_event(dataset: str, report: Report) -> str:
     Args:
         dataset: dataset of the lake.
         report: what was promised and what was seen.
-
-    Returns:
-        The event's name.
     """
-    return emit("data.late", dataset, {"dataset": dataset, "summary": report.summary})
+    emit("data.late", dataset, {"dataset": dataset, "summary": report.summary})
+
+
+@step("emit-stop-{model_name}")
+def emit_stop_event(model_name: str, reason: str) -> None:
+    """Emit ``prefect-mlops.loop.stopped``: no training starts by itself until a person has looked.
+
+    The event's resource is ``prefect-mlops.loop.<model name>``, in lower case and dashes.
+
+    Args:
+        model_name: registered model.
+        reason: why, in a sentence.
+    """
+    emit("loop.stopped", model_name, {"model": model_name, "reason": reason})

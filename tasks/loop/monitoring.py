@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from prefect_mlops.core.drift.monitoring import MonitoringKind, MonitoringRun
 
 
-@step("number-{kind}-look-{model}", backend=True)
-def number_monitoring_run(model: str, *, kind: MonitoringKind, champion: int, key: str) -> int:
+@step("number-{kind}-monitoring-{model_name}", backend=True)
+def number_monitoring_run(model_name: str, *, kind: MonitoringKind, champion: int, key: str) -> int:
     """Return the number a monitoring run has or would get; it sets the level of its test, `monitoring.level_of`.
 
     Args:
-        model: registered model.
+        model_name: registered model.
         kind: ``drift`` or ``performance``.
-        champion: version looked at.
+        champion: version that is monitored.
         key: idempotency key, e.g. a digest of the new rows.
 
     Returns:
@@ -29,15 +29,15 @@ def number_monitoring_run(model: str, *, kind: MonitoringKind, champion: int, ke
     Raises:
         BackendError: storage failed; retried.
     """
-    return monitoring.monitoring_run_number(model, kind=kind, champion=champion, key=key)
+    return monitoring.monitoring_run_number(model_name, kind=kind, champion=champion, key=key)
 
 
-@step("record-{look.kind}-look-{look.model}", backend=True)
-def record_monitoring_run(look: MonitoringRun) -> MonitoringRun:
+@step("record-{run.kind}-monitoring-{run.model}", backend=True)
+def record_monitoring_run(run: MonitoringRun) -> MonitoringRun:
     """Record a monitoring run, once for each key.
 
     Args:
-        look: as it was judged, with the number from `number_monitoring_run`.
+        run: as it was judged, with the number from `number_monitoring_run`.
 
     Returns:
         The monitoring run as it is stored: the first one of its key, or this one, with the next number when another run
@@ -46,19 +46,19 @@ def record_monitoring_run(look: MonitoringRun) -> MonitoringRun:
     Raises:
         BackendError: storage failed; retried.
     """
-    return monitoring.write_monitoring_run(look)
+    return monitoring.write_monitoring_run(run)
 
 
-@step("show-looks-{model}", backend=True)
-def show_monitoring(model: str, looks: Sequence[MonitoringRun] | None = None) -> str:
+@step("show-monitoring-{model_name}", backend=True)
+def show_monitoring(model_name: str, runs: Sequence[MonitoringRun] | None = None) -> str:
     """Show the monitoring runs of a model as a markdown artifact: a plot of changes, tables of the last runs.
 
-    Its key is ``drift-history-<model>``, so that Prefect keeps all of them in one place. When the picture cannot be
-    drawn the tables stand alone.
+    Its key is ``drift-history-<model name>``, so that Prefect keeps all of them in one place. When the picture cannot
+    be drawn the tables stand alone.
 
     Args:
-        model: registered model.
-        looks: oldest first; None shows all that were kept.
+        model_name: registered model.
+        runs: oldest first; None shows all that were kept.
 
     Returns:
         The artifact's id.
@@ -70,11 +70,11 @@ def show_monitoring(model: str, looks: Sequence[MonitoringRun] | None = None) ->
 
     from prefect_mlops.core.drift.monitoring_page import history_page
 
-    shown = monitoring.read_monitoring_runs(model) if looks is None else list(looks)
+    shown = monitoring.read_monitoring_runs(model_name) if runs is None else list(runs)
     failed = sum(not run.passed for run in shown)
-    page = history_page(model, shown)
-    description = f"{len(shown)} {'look' if len(shown) == 1 else 'looks'} at {model}, {failed} failed"
+    page = history_page(model_name, shown)
+    description = f"{len(shown)} {'look' if len(shown) == 1 else 'looks'} at {model_name}, {failed} failed"
     # In a synchronous task the call returns the id itself; its declared type also covers coroutines.
     return str(
-        create_markdown_artifact(markdown=page, key=slug(f"drift-history-{model}"), description=description[:200])
+        create_markdown_artifact(markdown=page, key=slug(f"drift-history-{model_name}"), description=description[:200])
     )

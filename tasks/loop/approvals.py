@@ -1,4 +1,4 @@
-"""Ask a person whether a challenger may become champion, and write down what they answer."""
+"""Approval by a person: request it, find the open request, sign the answer of a person who may give it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from prefect_mlops.core.promotion import decisions, lock
 from prefect_mlops.core.promotion.history import Entry, read_history
-from prefect_mlops.core.settings import Settings
 from prefect_mlops.tasks._events import emit
 from prefect_mlops.tasks._step import step
 from prefect_mlops.tasks.flow_context import flow_run_id
@@ -15,6 +14,7 @@ from prefect_mlops.tasks.flow_context import flow_run_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from prefect_mlops.core.promotion.decisions import Approval
     from prefect_mlops.core.values import Decision, ModelVersion
 
 
@@ -38,7 +38,7 @@ def request_approval(
         expires: how long the request waits.
         approvers: who may answer; part of the event.
         recipe: names what the decision rests on.
-        lease: from `take_training_lock`; the lock is freed by this.
+        lease: entry of the lock, from `take_training_lock`; the lock is freed by this.
 
     Returns:
         The request.
@@ -56,12 +56,12 @@ def request_approval(
     return request
 
 
-@step("find-request-{name}", backend=True)
-def find_request(name: str) -> Entry | None:
+@step("find-request-{model_name}", backend=True)
+def find_request(model_name: str) -> Entry | None:
     """Return the request for approval that waits for an answer; one that ran out is written down as refused first.
 
     Args:
-        name: registered model.
+        model_name: registered model.
 
     Returns:
         The request; None where none waits.
@@ -69,26 +69,40 @@ def find_request(name: str) -> Entry | None:
     Raises:
         BackendError: storage failed; retried.
     """
-    decisions.expire_request(name, datetime.now(timezone.utc))
-    return decisions.open_request(read_history(name))
+    decisions.expire_request(model_name, datetime.now(timezone.utc))
+    return decisions.open_request(read_history(model_name))
 
 
-@step("check-approver-{request.model}-v{request.version}", backend=True)
-def check_approver(request: Entry, name: str, approvers: Sequence[str]) -> bool:
-    """Tell whether a person may answer a request; a refused attempt is recorded in the history.
+@step("sign-approval-{model_name}", backend=True)
+def sign_approval(
+    model_name: str,
+    *,
+    by: str,
+    approvers: Sequence[str],
+    comment: str = "",
+    request: Entry | None = None,
+    typed: str | None = None,
+) -> Approval:
+    """Sign the answer of a person who may give it; a refused attempt to answer a request is recorded in the history.
+
+    The same check as in ``prefect-mlops promote``: `core.promotion.decisions.sign`.
 
     Args:
-        request: from `find_request`.
-        name: who answers.
-        approvers: names, and groups as ``@group`` (`Settings.groups`); empty for every named person.
+        model_name: registered model.
+        by: name of the person.
+        approvers: names, and groups as ``@group`` (`Settings.groups`), from the model's spec; empty for every named
+            person.
+        comment: why.
+        request: from `find_request`; None for a promotion that was not requested.
+        typed: the name they typed, where Prefect authenticated another; None for `by`.
 
     Returns:
-        True when they may.
+        The approval, for `promote_model` or `refuse_model`.
 
     Raises:
+        ConfigError: there is no name, or the person is not among the approvers, who are named.
         BackendError: storage failed; retried.
     """
-    allowed = decisions.may_approve(name, approvers, Settings().groups)
-    if not allowed:
-        decisions.deny(request, name, flow_run=flow_run_id())
-    return allowed
+    return decisions.sign(
+        model_name, by=by, approvers=approvers, comment=comment, request=request, typed=typed, flow_run=flow_run_id()
+    )
