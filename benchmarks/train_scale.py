@@ -194,10 +194,8 @@ def ours(uri: str, kind: str) -> dict[str, Any]:
     import train_scale
     from prefect import flow
 
-    from prefect_mlops.flows import challenger as challengers
-    from prefect_mlops.flows.run_summary import RunSummary
     from prefect_mlops.flows.train import train
-    from prefect_mlops.tasks import find_model
+    from prefect_mlops.flows.training_run import TrainingRun
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     train_scale.warm = spec_of(f"{uri}-warm", kind)  # type: ignore[attr-defined]
@@ -207,21 +205,21 @@ def ours(uri: str, kind: str) -> dict[str, Any]:
 
     @flow
     def scaled() -> None:
-        told, clock = RunSummary("train", spec.name), Clock()
-        with clock.step("prepare"):
-            trial = challengers.prepare_trial("train_scale.large", spec, "", told)
-        with clock.step("train and evaluate"):
-            challenger = challengers.train_challenger(trial)
-        with clock.step("judge"):
-            challengers.judge_challenger(trial, challenger, find_model(spec.name), told)
-        with clock.step("log and register"):
-            registered = challengers.register_challenger(trial, challenger, told).result()
-        with clock.step("card"):
-            measured = challengers.measure_challenger(trial, challenger)
-            challengers.card_of(trial, challenger, measured, told, registered)
-        with clock.step("reference"):
-            challengers.save_profile_of(trial, challenger, measured, registered[0])
-        found.update(matrix=sum(map(matrix_bytes, (trial.split.X_train, trial.split.X_test))), steps=clock.steps)
+        clock = Clock()
+        with TrainingRun(spec, force=True) as run:
+            with clock.step("prepare"):
+                run.load()
+            with clock.step("train"):
+                run.train()
+            with clock.step("evaluate and judge"):
+                run.judge()
+            with clock.step("log and register"):
+                run.register()
+                _ = run.version
+            with clock.step("smoke test, card, profile, decision"):
+                run.smoke_test()
+                run.conclude()
+        found.update(matrix=sum(map(matrix_bytes, (run.split.X_train, run.split.X_test))), steps=clock.steps)
 
     scaled()
     return found

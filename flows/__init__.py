@@ -12,11 +12,20 @@ Flows:
 - `rollback`: make an earlier champion the champion again.
 - `train`: train a challenger, compare it with the champion, promote or refuse it.
 
+Composing a flow of one's own:
+
+- `training_run`: `TrainingRun`, a method for each stage of a training; `train` is made of it.
+
 Shared steps:
 
-- `challenger`: train, evaluate, register and judge one challenger.
+- `decision_summary`: what the summary of a training says of its decision, or of what kept it from starting.
+- `judging`: compare a challenger with the champion on rows that neither was trained on.
 - `run_fingerprint`: detect that a training would repeat one that was decided before.
 - `run_summary`: the summary artifact and the outcome of a run, also of a failed one.
 - `training_data`: load, check, prepare and split the table of a training.
 - `ui_labels`: titles and descriptions of parameters in the forms of the Prefect UI.
 """
+
+from prefect_mlops.flows.training_run import TrainingRun
+
+__all__ = ["TrainingRun"]

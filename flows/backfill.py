@@ -17,10 +17,9 @@ from prefect_mlops.core.promotion.history import Entry, read_history
 from prefect_mlops.core.specs.model import ModelSpec, is_address, load_spec
 from prefect_mlops.core.text import moment
 from prefect_mlops.core.values import Backfilled, BackfillState, Decision
-from prefect_mlops.flows.challenger import judge_challenger, register_challenger, train_challenger
 from prefect_mlops.flows.run_summary import RunSummary, summarise_run
 from prefect_mlops.flows.train import train
-from prefect_mlops.flows.training_data import prepare_training_data
+from prefect_mlops.flows.training_run import TrainingRun
 from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import load_model
 from prefect_mlops.tasks.loop import note_entry
@@ -84,22 +83,19 @@ def backfill_version(model: str, data: int) -> Decision:
     Returns:
         The decision, as it would have been.
     """
-    spec = load_spec(model)
-    with summarise_run("backfill-version", spec.name) as summary:
-        best = _best_before(read_history(spec.name), spec, data)
-        training = prepare_training_data(model, spec, f"@{data}", summary)
-        challenger = train_challenger(training)
-        against = load_model(spec.name, version=best) if best else None
-        judged = judge_challenger(training, challenger, against, summary)
-        _, version = register_challenger(
-            training, challenger, summary, tags={mlflow_tags.BACKFILL: f"@{data}"}
-        ).result()
-        decision = judged.decision.model_copy(update={"version": version.version, "url": version.url})
-        summary.title = f"v{version.version} trained on @{data} {'passed' if judged.gate.passed else 'was refused'}"
-        summary.say(
+    with TrainingRun(model, f"@{data}", trial=True) as run:
+        best = _best_before(read_history(run.spec.name), run.spec, data)
+        run.load()
+        run.train()
+        run.judge(against=load_model(run.spec.name, version=best) if best else None)
+        run.register(tags={mlflow_tags.BACKFILL: f"@{data}"})
+        decision = run.conclude()
+        passed = "passed" if decision.decision == "promoted" else "was refused"
+        run.summary.title = f"v{decision.version} trained on @{data} {passed}"
+        run.summary.say(
             f"Judged against {f'v{best}' if best else 'nothing: it is the first one'}.", f"Why: {decision.reason}."
         )
-        summary.say("This was a backfill: the champion stays who it is.")
+        run.summary.say("This was a backfill: the champion stays who it is.")
         return decision
 
 
@@ -121,7 +117,7 @@ def _replayed(model: str, spec: ModelSpec, data: DataVersion, *, promote: bool) 
         rows=decision.rows,
         reason=decision.reason,
     )
-    details = {"spec": spec.digest, "promote": promote, "line": line.model_dump(mode="json")}
+    details = {"spec": spec.decision_digest, "promote": promote, "line": line.model_dump(mode="json")}
     note_entry(spec.name, "backfilled", version=line.version, reason=line.sentence, details=details)
     return line
 
@@ -139,7 +135,7 @@ def _best_before(entries: Sequence[Entry], spec: ModelSpec, data: int) -> int | 
 def _lines(entries: Sequence[Entry], spec: ModelSpec, *, promote: bool) -> list[Backfilled]:
     """Return what was backfilled with this recipe; another recipe starts from nothing."""
     kept = [entry.details for entry in entries if entry.kind == "backfilled"]
-    mine = [one for one in kept if one.get("spec") == spec.digest and one.get("promote") == promote]
+    mine = [one for one in kept if one.get("spec") == spec.decision_digest and one.get("promote") == promote]
     return [Backfilled.model_validate(one["line"]) for one in mine]
 
 

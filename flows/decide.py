@@ -13,11 +13,10 @@ from prefect_mlops.core.promotion.decisions import Approval
 from prefect_mlops.core.promotion.history import Entry, last_decision, read_history
 from prefect_mlops.core.promotion.lock import decision_of
 from prefect_mlops.core.reports import Report
-from prefect_mlops.core.specs.model import ModelSpec, load_spec
+from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.values import Decision, LoadedModel, ModelVersion
-from prefect_mlops.flows.challenger import judge_on, reason_of
-from prefect_mlops.flows.run_summary import RunSummary, summarise_run
-from prefect_mlops.flows.training_data import prepare_training_data
+from prefect_mlops.flows.judging import judge_on, reason_of
+from prefect_mlops.flows.training_run import TrainingRun
 from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import find_model, find_version, load_model, promote_model, smoke_test_model
 from prefect_mlops.tasks.loop import find_request, record_decision, refuse_model, repair_alias, sign_approval
@@ -51,8 +50,8 @@ def decide(
         ConflictError: another version became champion in the same moment. Answer again.
         BackendError: MLflow or storage failed.
     """
-    spec = load_spec(model)
-    with summarise_run("decide", spec.name) as summary:
+    with TrainingRun(model, trial=True) as run:
+        spec, summary = run.spec, run.summary
         if repair := repair_alias(spec.name):
             summary.say(repair.sentence)
         request = _request(spec, version)
@@ -60,7 +59,7 @@ def decide(
         if answer == "approve":
             challenger, champion = load_model(spec.name, version=request.version), find_model(spec.name)
             chosen = challenger.version
-            report = summary.show(_examined(model, spec, challenger, champion, request, summary))
+            report = summary.show(_examined(run, challenger, champion, request))
             decision = _decision(request, report, champion)
         else:
             champion, chosen = None, _looked_up(spec, request)  # a denied version need not be loadable
@@ -109,24 +108,23 @@ def _authenticated() -> str:
     return str(creator.display_value or "") if creator and creator.type == "USER" else ""
 
 
-def _examined(
-    dotted: str,
-    spec: ModelSpec,
-    challenger: LoadedModel,
-    champion: LoadedModel | None,
-    request: Entry,
-    summary: RunSummary,
-) -> Report:
-    """Rehearse the challenger, and judge it again where its rival has changed since."""
-    rehearsal = smoke_test_model(challenger.version, spec.limits)
+def _examined(run: TrainingRun, challenger: LoadedModel, champion: LoadedModel | None, request: Entry) -> Report:
+    """Try the challenger again, and judge it again where the champion has changed since."""
+    tried = smoke_test_model(challenger.version, run.spec.limits)
     now = champion.version.version if champion else None
     if now == request.replaced:
-        return rehearsal
-    summary.say(f"v{now} became champion since v{request.version} was judged: it was judged against that one.")
-    rows = prepare_training_data(dotted, spec, _data(spec, challenger), summary)
-    judging = rows.table if spec.order_by else rows.table.loc[rows.split.X_test.index]
-    gate = judge_on(spec, judging, challenger.estimator, champion)
-    return gate.model_copy(update={"checks": (*gate.checks, *rehearsal.checks)})
+        return tried
+    run.summary.say(f"v{now} became champion since v{request.version} was judged: it was judged against that one.")
+    run.data, run.challenger = _data(run.spec, challenger), challenger.estimator
+    run.load()
+    gate = run.judge(_by_all_rows if run.spec.order_by else None, against=champion)
+    run.summary.reports.remove(gate)
+    return gate.model_copy(update={"checks": (*gate.checks, *tried.checks)})
+
+
+def _by_all_rows(run: TrainingRun) -> Report:
+    """Judge on all rows that came after both were trained, not only on the newest share of them."""
+    return judge_on(run.spec, run.table, run.challenger, run.champion)
 
 
 def _data(spec: ModelSpec, challenger: LoadedModel) -> str:

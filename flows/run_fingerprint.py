@@ -18,14 +18,14 @@ from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import MLOpsError
 from prefect_mlops.core.lake.commits import open_table
 from prefect_mlops.core.lineage.environment import CodeState, installed_packages
-from prefect_mlops.core.promotion.history import Entry, decided
+from prefect_mlops.core.promotion.history import DECISIONS, Entry, decided
 from prefect_mlops.core.specs.model import ModelSpec, is_address
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-_NAME, _RECIPE = "known_as", "recipe"
+_NAME, _RECIPE, _TRAINING = "known_as", "recipe", "training"
 
 
 class RunFingerprint(Value):
@@ -40,13 +40,14 @@ class RunFingerprint(Value):
     version: int
 
 
-def fingerprint_of(spec: ModelSpec, data: str, code: CodeState) -> RunFingerprint | None:
+def fingerprint_of(spec: ModelSpec, data: str, code: CodeState, *, own: str = "") -> RunFingerprint | None:
     """Name a training by what it is going to read and run.
 
     Args:
         spec: the recipe.
         data: as `ModelSpec.source` takes it.
         code: of the checkout.
+        own: name of a flow of one's own, which trains otherwise than the ready one; empty for that.
 
     Returns:
         None where rows are not those of a dataset of the lake, or code is not all in a repository.
@@ -57,11 +58,12 @@ def fingerprint_of(spec: ModelSpec, data: str, code: CodeState) -> RunFingerprin
         return None
     parts = {
         "table": [str(table.metadata().id), table.version()],
-        "spec": spec.digest,
+        "spec": spec.decision_digest,
         "suite": suite(),
         "code": [code.commit, code.diff],
         "packages": [platform.python_version(), version("prefect-mlops"), *installed_packages()],
     }
+    parts |= {"flow": own} if own else {}
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
     return RunFingerprint(name=f"sha256:{digest}", version=table.version())
 
@@ -76,14 +78,38 @@ def _table(spec: ModelSpec, data: str) -> DeltaTable | None:
         return None
 
 
-def noted(known: RunFingerprint, recipe: str) -> dict[str, str]:
-    """Return what a lease notes, so that the training is known again.
+def digest_of(spec_digest: str, rows: str, *, own: str = "") -> str:
+    """Name a training or a decision by every cell of the rows it rests on.
 
     Args:
-        known: from `fingerprint_of`, when the rows of its version have been read.
-        recipe: what the decision is going to rest on.
+        spec_digest: `ModelSpec.training_digest` or `ModelSpec.decision_digest`.
+        rows: digest of the rows on both sides.
+        own: as for `fingerprint_of`.
     """
-    return {_NAME: known.name, _RECIPE: recipe}
+    return "sha256:" + hashlib.sha256(" ".join(filter(None, (spec_digest, rows, own))).encode()).hexdigest()
+
+
+def noted(known: RunFingerprint | None, *, recipe: str, training: str) -> dict[str, str]:
+    """Return what the training lock notes, so that the training is known again.
+
+    Args:
+        known: from `fingerprint_of`, when the rows of its version have been read; None where it can promise nothing.
+        recipe: what the decision is going to rest on.
+        training: what the model is going to rest on.
+    """
+    return {**({_NAME: known.name, _RECIPE: recipe} if known else {}), _TRAINING: training}
+
+
+def trained_before(entries: Sequence[Entry], training: str) -> int | None:
+    """Return the newest version that came of a training and was decided on; None where there is none.
+
+    Args:
+        entries: the model's history, oldest first.
+        training: as it was `noted`.
+    """
+    runs = {one.flow_run for one in entries if one.kind == "leased" and one.details.get(_TRAINING) == training} - {""}
+    made = (one.version for one in reversed(entries) if one.flow_run in runs and one.kind in DECISIONS)
+    return next((version for version in made if version is not None), None)
 
 
 def decided_before(entries: Sequence[Entry], known: RunFingerprint) -> Entry | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from prefect_mlops.core.addresses import MARKS
-from prefect_mlops.core.errors import MLOpsError
+from prefect_mlops.core.errors import ConfigError, MLOpsError
 from prefect_mlops.core.lake.ingest import without_marks
 from prefect_mlops.core.lineage.training_data import lineage_of
 from prefect_mlops.core.specs.model import ModelSpec
@@ -24,51 +23,73 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Rows = TypeVar("Rows", "pd.DataFrame", TableRef)
+Splitter: TypeAlias = "Callable[[pd.DataFrame, ModelSpec], Split]"
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Checked rows, split, and the name of what a decision on them rests on; stays inside the process.
+    """Checked rows, split; stays inside the process.
 
     Attributes:
-        dotted: name the spec was loaded by.
-        spec: the recipe.
-        table: the prepared rows, those to learn from first; the sides of the split are views of it.
+        table: the prepared rows, those to learn from first; the sides of the ready split are views of it.
         split: features and target of both sides.
-        recipe: name of what a decision rests on.
     """
 
-    dotted: str
-    spec: ModelSpec
     table: pd.DataFrame
     split: Split
-    recipe: str
+
+    @property
+    def judging_rows(self) -> pd.DataFrame:
+        """The test rows, with all columns that were read."""
+        return self.table.iloc[len(self.split.X_train) :]
+
+    @property
+    def digest(self) -> str:
+        """Digest of every cell of the rows on both sides."""
+        from prefect_mlops.core.tables.digests import columns_digest
+
+        split = self.split
+        sides = (split.X_train, split.y_train.to_frame(), split.X_test, split.y_test.to_frame())
+        return columns_digest((str(name), values) for side in sides for name, values in side.items())
 
 
-def prepare_training_data(dotted: str, spec: ModelSpec, data: str, summary: RunSummary) -> TrainingData:
+def prepare_training_data(
+    spec: ModelSpec, data: str, summary: RunSummary, *, split: Splitter | None = None
+) -> TrainingData:
     """Load, check, prepare and split the rows.
 
     Of Parquet and Delta tables only the columns are read that the spec needs (`ModelSpec.reading`), once. A suite that
     looks at other columns of a Delta table is asked first, chunk by chunk.
 
     Args:
-        dotted: name the spec was loaded by, to train the model again.
         spec: the recipe.
         data: see `ModelSpec.source`.
         summary: gets the report on the data as evidence.
+        split: ``f(table, spec) -> Split``, in place of `tasks.split_table` with the spec's options. Both sides keep
+            the table's index.
 
     Raises:
+        ConfigError: a split of one's own with rows on both sides, or with rows that are not in the table.
         DataCheckError: the data does not meet the spec's suite.
     """
     source, known = _known(spec.source(data))
     table = spec.prepared(_checked_rows(spec, source, known, summary))
-    split = split_table(table, spec.target, **spec.split_options, in_place=True)
-    return TrainingData(dotted, spec, table, split, _recipe(spec, split))
+    if split is None:
+        return TrainingData(table, split_table(table, spec.target, **spec.split_options, in_place=True))
+    sides = split(table, spec)
+    return TrainingData(_in_order_of(sides, table, spec), sides)
 
 
-def judging_rows(training: TrainingData) -> pd.DataFrame:
-    """Return the test rows, with all columns that were read."""
-    return training.table.iloc[len(training.split.X_train) :]
+def _in_order_of(sides: Split, table: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
+    """Return the rows of a split with all their columns, training rows first."""
+    rows = sides.X_train.index.append(sides.X_test.index)
+    if not table.index.is_unique or not rows.is_unique or not rows.isin(table.index).all():
+        raise ConfigError(
+            f"{spec.name}: the split of one's own has to give each row of the table to one side at most, by its index"
+        )
+    ordered = table.loc[rows]
+    ordered.attrs.update(table.attrs)
+    return ordered
 
 
 def with_columns_of(spec: ModelSpec, rows: pd.DataFrame, models: Iterable[Any]) -> pd.DataFrame:
@@ -176,12 +197,3 @@ def _looked_at(spec: ModelSpec, names: Iterable[str]) -> set[str]:
 def _names_matter(spec: ModelSpec, missing: set[str]) -> bool:
     """Tell whether what the suite says depends on which other columns there are."""
     return bool(missing) or any(one.type in ABOUT_COLUMNS for one in configurations_of(spec.suite))
-
-
-def _recipe(spec: ModelSpec, split: Split) -> str:
-    """Name what a decision rests on: the recipe, and every cell of the rows on both sides."""
-    from prefect_mlops.core.tables.digests import columns_digest
-
-    sides = (split.X_train, split.y_train.to_frame(), split.X_test, split.y_test.to_frame())
-    rows = columns_digest((str(name), values) for side in sides for name, values in side.items())
-    return "sha256:" + hashlib.sha256(f"{spec.digest} {rows}".encode()).hexdigest()

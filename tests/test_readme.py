@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -32,6 +33,28 @@ def test_the_flow_of_the_readme_runs_as_it_stands(
     assert (first.name, first.version, first.alias) == ("my-model", 1, "champion")
     assert train_and_promote("my-table.parquet").version == 2, "an equal challenger loses nothing"
     assert int(MlflowClient().get_model_version_by_alias("my-model", "champion").version) == 2
+
+
+def test_the_ready_flow_with_a_step_of_ones_own_runs_as_it_stands(
+    prefect_api: None, mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_breast_cancer(as_frame=True).frame.to_parquet(tmp_path / "cancer.parquet")
+    (tmp_path / "own_step.py").write_text(block("own-step"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "projects"))
+    from own_step import my_train
+
+    decision = my_train("bundled.cancer")
+    assert (decision.decision, decision.version) == ("promoted", 1), decision.reason
+    client = MlflowClient()
+    run = client.get_model_version("cancer", "1").run_id
+    gate = json.loads(Path(client.download_artifacts(run, "reports/gate.json", str(tmp_path))).read_text())
+    assert "alike for all sizes" in [check["name"] for check in gate["checks"]]
+
+
+def test_the_flow_with_a_step_of_ones_own_is_ten_lines() -> None:
+    body = block("own-step").partition("@flow\n")[2]
+    assert len(body.splitlines()) <= 10
 
 
 @pytest.mark.slow

@@ -44,6 +44,7 @@ def _wrong_kind(spec: ModelSpec) -> str:
         "approval_expires": ("a timedelta", timedelta),
         "gates": ("a list of Gate", (list, tuple)),
         "metrics": ("a list of scorer names and functions", (list, tuple)),
+        "checks": ("a list of functions", (list, tuple)),
     }
     for name, (words, kinds) in expected.items():
         value = getattr(spec, name)
@@ -105,6 +106,8 @@ def _wrong_parts(spec: ModelSpec) -> str:
         return "suite: expected a Great Expectations suite with at least one expectation"
     if not spec.gates or not all(isinstance(gate, Gate) for gate in spec.gates):
         return "gates: give at least one Gate, e.g. Gate('roc_auc', at_least=0.7)"
+    if wrong := [check for check in spec.checks if not callable(check)]:
+        return f"checks: expected functions from a TrainingRun to a Check or Report, got {wrong[0]!r:.80}"
     return ""
 
 

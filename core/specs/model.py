@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from prefect_mlops.core.metrics import Metric
+    from prefect_mlops.core.reports import Check, Report
     from prefect_mlops.core.values import Gate
 
 __all__ = ["MAX_SEED", "ModelSpec", "described_parameters", "is_address", "load_spec"]
@@ -60,6 +61,8 @@ class ModelSpec:
         approval: ``required`` when a person has to agree before a challenger that passed is promoted.
         approvers: names of who may approve, and of groups as ``@group`` (`Settings.groups`); empty for anyone.
         approval_expires: how long a request waits; after it, it counts as refused.
+        checks: functions ``f(run) -> Check | Report`` that can refuse a challenger beside the gates; ``run`` is the
+            `flows.training_run.TrainingRun`. They are asked when the challenger is judged.
     """
 
     name: str
@@ -87,6 +90,7 @@ class ModelSpec:
     approval: Literal["none", "required"] = "none"
     approvers: Sequence[str] = ()
     approval_expires: timedelta = timedelta(days=7)
+    checks: Sequence[Callable[[Any], Check | Report]] = ()
 
     def __post_init__(self) -> None:
         if problem := find_problem(self):
@@ -97,6 +101,7 @@ class ModelSpec:
             raise ConfigError(f"ModelSpec {self.name!r}: metrics: {error}") from None
         object.__setattr__(self, "gates", tuple(self.gates))
         object.__setattr__(self, "approvers", tuple(self.approvers))
+        object.__setattr__(self, "checks", tuple(self.checks))
         for name in ("features", "reads"):
             given = getattr(self, name)
             object.__setattr__(self, name, tuple(given) if given is not None else None)
@@ -157,27 +162,56 @@ class ModelSpec:
     def preparation(self) -> str:
         """Digest of how rows become features: rows prepared in another way cannot be compared."""
         parts = [self.target, described(self.prepare), list(self.features or ())]
-        return "sha256:" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return _digest(parts)
 
     @property
-    def digest(self) -> str:
-        """Digest of what a training depends on: with the same one, training again on the same rows gives nothing new.
+    def training_digest(self) -> str:
+        """Digest of what changes the model: two trainings with the same one on the same rows give the same model.
 
         Functions that ``prepare`` calls, and estimators of your own, are known by name only: after changing one of
         those, start the flow with ``force``.
         """
-        parts = {
+        parts = self._training_parts()
+        if self.tune:
+            parts["tune metric"] = described(self.tune.metric or self.gates[0].scorer)
+        return _digest(parts)
+
+    @property
+    def decision_digest(self) -> str:
+        """Digest of all that a decision depends on: the training, gates, metrics, limits, approval and own checks.
+
+        With the same training and another decision digest, a trained challenger is judged anew, not trained anew.
+        """
+        decides = {"limits": self.limits.model_dump(), "approval": self.approval, "checks": self.checks}
+        if decides == {"limits": Limits().model_dump(), "approval": "none", "checks": ()}:
+            return self.digest  # as decisions were recorded before these three were part of it
+        return _digest({"digest": self.digest, **decides, "checks": [described(check) for check in self.checks]})
+
+    @property
+    def digest(self) -> str:
+        """Digest of training, gates and metrics, as the records of a version name its spec."""
+        return _digest(
+            {
+                **self._training_parts(),
+                "gates": [[gate.model_dump(), described(gate.scorer)] for gate in self.gates],
+                "metrics": [described(metric) for metric in self.metrics],
+            }
+        )
+
+    def _training_parts(self) -> dict[str, Any]:
+        return {
             "scikit-learn": version("scikit-learn"),
             "name": self.name,
             "target": self.target,
             "estimator": [repr(type(self.estimator)), described_parameters(self.estimator)],
-            "gates": [[gate.model_dump(), described(gate.scorer)] for gate in self.gates],
-            "metrics": [described(metric) for metric in self.metrics],
             "prepare": described(self.prepare),
             "split": self.split_options,
             "tune": described(self.tune.model_dump()) if self.tune else "",
         }
-        return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(parts: Any) -> str:
+    return "sha256:" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def described_parameters(estimator: Any) -> dict[str, str]:

@@ -19,8 +19,8 @@ from prefect_mlops.core.errors import ConflictError, MLOpsError
 from prefect_mlops.core.promotion import lock
 from prefect_mlops.core.promotion.history import Entry, champion_entry, read_history, record
 from prefect_mlops.core.specs.policies import Retrain
-from prefect_mlops.flows import train as train_module
 from prefect_mlops.flows.train import train
+from prefect_mlops.flows.training_run import TrainingRun
 
 HOUR = timedelta(hours=1)
 
@@ -240,13 +240,13 @@ def test_a_decision_that_a_crash_kept_out_of_mlflow_is_known_from_the_history(pr
 def test_a_turn_lost_to_another_run_promotes_nothing(project, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it trains, its lease runs out and another run promotes: what it judged against is no longer true."""
     train("bundled.cancer")
-    real = train_module.judge_challenger
+    real = TrainingRun._judge
 
-    def slow(*args, **options):
+    def slow(run: TrainingRun):
         record(Entry(model="cancer", kind="leased", flow_run="other"))
-        return real(*args, **options)
+        return real(run)
 
-    monkeypatch.setattr(train_module, "judge_challenger", slow)
+    monkeypatch.setattr(TrainingRun, "_judge", slow)
     with pytest.raises(ConflictError, match="worked past its lease, and flow run other took over"):
         train("bundled.cancer_forest")
     assert alias_of() == 1

@@ -13,8 +13,9 @@ from mlflow import MlflowClient
 
 from prefect_mlops.core.promotion.history import champion_entry, read_history
 from prefect_mlops.core.specs.policies import Limits, Tune
-from prefect_mlops.flows import train as train_module
+from prefect_mlops.flows import decision_summary
 from prefect_mlops.flows.train import train
+from prefect_mlops.flows.training_run import TrainingRun
 from prefect_mlops.tasks import find_version, roll_back_model
 
 
@@ -35,18 +36,18 @@ def test_a_rival_made_meanwhile_is_judged_against_before_anything_is_promoted(
     """While v3 is trained and judged against v2, a person rolls back to v1."""
     train("bundled.cancer")
     train("bundled.cancer_forest")
-    real, rivals = train_module.judge_challenger, []
+    real, rivals = TrainingRun._judge, []
 
-    def interrupted(trial, challenger, champion, told, **options):
-        judged = real(trial, challenger, champion, told, **options)
-        rivals.append(champion.version.version)
+    def interrupted(run: TrainingRun):
+        gate = real(run)
+        rivals.append(run.champion.version.version)
         if len(rivals) == 1:
             person = threading.Thread(target=roll_back_model.fn, args=("cancer",), kwargs={"why": "slow", "by": "anna"})
             person.start()  # outside of this run
             person.join()
-        return judged
+        return gate
 
-    monkeypatch.setattr(train_module, "judge_challenger", interrupted)
+    monkeypatch.setattr(TrainingRun, "_judge", interrupted)
     decision = train("bundled.cancer", force=True)
     assert rivals == [2, 1]
     assert (decision.decision, decision.version, decision.replaced) == ("promoted", 3, 1)
@@ -83,7 +84,7 @@ def test_after_a_rollback_it_is_said_who_is_champion_now(project, monkeypatch: p
     roll_back_model.fn("cancer", why="wrong in production", by="anna")
     words = []
     monkeypatch.setattr(
-        train_module, "_words", lambda *one, real=train_module._words: words.append(real(*one)) or real(*one)
+        decision_summary, "_words", lambda *one, real=decision_summary._words: words.append(real(*one)) or real(*one)
     )
     assert train("bundled.cancer_forest") == decision.model_copy(update={"again": True})
     assert words[0][1].startswith("v1 is the champion now: rolled_back v1")
