@@ -156,7 +156,7 @@ def _checked_rows(spec: ModelSpec, source: str, known: TableRef | None, summary:
         return _passed(without_marks(load_table(source)), spec, summary)
     asked = _looked_at(spec, known.columns)
     if asked <= set(columns):
-        rows: pd.DataFrame = load_table(source, columns=columns)
+        rows = load_table(source, columns=columns)
         _passed(_with_names(rows, known.columns), spec, summary)
         return rows
     if known.version is None:  # a file could be another one when it is read again
@@ -165,8 +165,7 @@ def _checked_rows(spec: ModelSpec, source: str, known: TableRef | None, summary:
         looked_at = {name: kind for name, kind in known.columns.items() if name in asked}
         known = known.model_copy(update={"columns": looked_at})
     _passed(known, spec, summary)
-    checked: pd.DataFrame = load_table(source, columns=columns)
-    return checked
+    return load_table(source, columns=columns)
 
 
 def _with_names(rows: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
