@@ -19,11 +19,11 @@ import pandas as pd
 from drift_tables import Answer, ask_evidently
 from sklearn.model_selection import train_test_split
 
+from prefect_mlops.core.drift.detection import detect_drift
 from prefect_mlops.core.drift.training_profile import PREDICTION, TrainingProfile, make_training_profile
 from prefect_mlops.core.evaluation.importance import measure_importances
 from prefect_mlops.examples.flights import model
 from prefect_mlops.examples.flights.arrivals import write_month
-from prefect_mlops.tasks.drift import detect_drift
 
 if TYPE_CHECKING:
     from prefect_mlops.core.reports import Check, Report
@@ -79,7 +79,7 @@ def judge(fitted: Any, reference: TrainingProfile, tables: dict[int, pd.DataFram
     before = pd.concat([tables[month] for month in SPRING], ignore_index=True)[features]
     lines = []
     for month, table in tables.items():
-        report = detect_drift.fn(current=table[[*features, reference.target]], reference=reference, model=fitted)
+        report = detect_drift(current=table[[*features, reference.target]], reference=reference, estimator=fitted)
         theirs: Answer = ask_evidently(table[features].reset_index(drop=True), before)
         lines.append(
             {

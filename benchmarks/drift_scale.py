@@ -122,12 +122,14 @@ def ours(current: Path, reference: Path, store: Path, *, html: Path | None = Non
     import sklearn.model_selection  # noqa: F401
     from scipy import stats  # noqa: F401
 
+    from prefect_mlops.core.drift.detection import detect_drift, write_drift_page
     from prefect_mlops.core.drift.training_profile import read_training_profile
     from prefect_mlops.core.values import TableRef
-    from prefect_mlops.tasks.drift import detect_drift
 
     def work() -> dict[str, Any]:
-        report = detect_drift.fn(current=TableRef(uri=str(current)), reference=read_training_profile(store), html=html)
+        report = detect_drift(current=TableRef(uri=str(current)), reference=read_training_profile(store))
+        if html is not None:
+            write_drift_page(report, html)
         return {"passed": report.passed, "drifted": report.checks[0].observed}
 
     return work

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from prefect_mlops.core.drift.detection import detect_drift
 from prefect_mlops.core.drift.table_profile import TableProfile, profile_chunks
 from prefect_mlops.core.drift.training_profile import TrainingProfile
 from prefect_mlops.core.drift.verdict import SEPARATION
-from prefect_mlops.tasks.drift import detect_drift
+from prefect_mlops.core.specs.policies import Drift
 
 TEN = (
     "dep_delay",
@@ -135,7 +136,8 @@ def ask_ours(
     multivariate: bool | None = False,
 ) -> Answer:
     """Ask `detect_drift`; a column with too few values to be judged is not named, nor is what its classifier says."""
-    report = detect_drift.fn(current=current, reference=reference, level=level, multivariate=multivariate, subject="-")
+    drift = Drift(multivariate=multivariate)
+    report = detect_drift(current=current, reference=reference, drift=drift, level=level, subject="-")
     columns = frozenset(one.subject for one in report.failures if one.subject and one.expected != TOO_FEW)
     told_apart = any(one.name == SEPARATION for one in report.failures)
     return Answer(len(columns), not report.passed, told_apart=told_apart, columns=columns)

@@ -44,7 +44,7 @@ from prefect_mlops.core.errors import (
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.dataset import DatasetSpec
 from prefect_mlops.core.specs.model import ModelSpec
-from prefect_mlops.core.specs.policies import Drift, Limits, Retrain, Tune
+from prefect_mlops.core.specs.policies import Degradation, Drift, Limits, Retrain, Tune
 from prefect_mlops.core.values import (
     Decision,
     Evaluation,
@@ -65,6 +65,7 @@ __all__ = [
     "DataCheckError",
     "DatasetSpec",
     "Decision",
+    "Degradation",
     "Drift",
     "DriftError",
     "Evaluation",

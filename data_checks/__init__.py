@@ -12,7 +12,7 @@
 """
 
 from prefect_mlops.data_checks.inference import infer_suite
-from prefect_mlops.data_checks.rows import split_bad_rows
+from prefect_mlops.data_checks.rows import CheckedRows, split_bad_rows
 from prefect_mlops.data_checks.suites import check_table
 
-__all__ = ["check_table", "infer_suite", "split_bad_rows"]
+__all__ = ["CheckedRows", "check_table", "infer_suite", "split_bad_rows"]

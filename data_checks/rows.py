@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prefect_mlops.core.errors import DataCheckError
@@ -16,7 +17,20 @@ if TYPE_CHECKING:
 REASONS = "_reasons"
 
 
-def split_bad_rows(frame: pd.DataFrame, suite: Suite, *, subject: str = "table") -> tuple[pd.DataFrame, pd.DataFrame]:
+@dataclass(frozen=True, eq=False)
+class CheckedRows:
+    """The rows of a table after a suite; every row is in exactly one part, in its order, with its index and types.
+
+    Attributes:
+        accepted: rows that keep the suite.
+        refused: rows that break it, with one more column, ``_reasons``: which checks each failed, joined by ``"; "``.
+    """
+
+    accepted: pd.DataFrame
+    refused: pd.DataFrame
+
+
+def split_bad_rows(frame: pd.DataFrame, suite: Suite, *, subject: str = "table") -> CheckedRows:
     """Split a table into the rows that keep a suite and those that break it.
 
     A row is refused when it fails a critical expectation about rows: of one column, of a pair or of several. With
@@ -29,8 +43,7 @@ def split_bad_rows(frame: pd.DataFrame, suite: Suite, *, subject: str = "table")
         subject: what errors call the table.
 
     Returns:
-        Accepted rows, and refused rows with one more column, ``_reasons``: which checks each failed, joined by
-        ``"; "``. Every row is in exactly one of them, in its order, with its index and types.
+        Accepted and refused rows.
 
     Raises:
         ConfigError: no suite, or one without expectations.
@@ -54,7 +67,7 @@ def split_bad_rows(frame: pd.DataFrame, suite: Suite, *, subject: str = "table")
     bad[list(reasons)] = True
     refused = frame.loc[bad].copy()
     refused[REASONS] = _text_column(["; ".join(reasons[place]) for place in sorted(reasons)], refused)
-    return frame.loc[~bad].copy(), refused
+    return CheckedRows(accepted=frame.loc[~bad].copy(), refused=refused)
 
 
 def _failing(outcome: Outcome) -> list[int]:

@@ -24,6 +24,7 @@ from prefect_mlops.flows.run_summary import RunSummary, summarise_run
 from prefect_mlops.flows.ui_labels import label
 from prefect_mlops.tasks import (
     detect_drift,
+    draw_drift_page,
     emit_event,
     find_model,
     find_training_profile,
@@ -100,16 +101,15 @@ def _compare(spec: ModelSpec, champion: LoadedModel, recent: _Recent, summary: R
     key = profile_digest(rows)
     number = number_monitoring_run(spec.name, kind="drift", champion=version, key=key)
     level = level_of(number)
-    report = detect_drift(
+    judged = detect_drift(
         current=rows,
         reference=reference,
         spec=spec,
-        model=champion,
+        estimator=champion,
         level=level,
         subject=f"{spec.name}: {recent.name} against the training data of v{version}",
-        html=_page_path(spec, recent.name),
-        run=_run_of(champion, spec),
     )
+    report = draw_drift_page(judged, html=_page_path(spec, recent.name), run=_run_of(champion, spec))
     summary.show(report)
     record_monitoring_run(
         MonitoringRun(

@@ -80,7 +80,7 @@ def replay(
     """
     spec = load_dataset(dataset)
     with summarise_run("replay", spec.name) as summary:
-        rows = replay_quarantine(spec, paths, dry_run=dry_run)
+        rows = replay_quarantine(spec, paths, dry_run=dry_run).files
         refused = find_refused(spec, paths)
         files: list[Arrival] = []
         left = list(refused.left)

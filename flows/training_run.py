@@ -447,17 +447,17 @@ class TrainingRun:
         if spec.order_by:
             order = rows[spec.order_by].argsort(kind="stable")
             X, y = X.iloc[order], y.iloc[order]
-        tuned: Tuned = tune_model(
+        return tune_model(
             spec.estimator,
             X,
             y,
-            **{**dict(spec.tune), "metric": spec.tune.metric or spec.gates[0].scorer},
+            tune=spec.tune,
+            metric=spec.tune.metric or spec.gates[0].scorer,
             experiment=spec.experiment,
             seed=spec.seed,
             ordered=spec.order_by is not None,
             groups=rows[spec.group_by] if spec.group_by else None,
         )
-        return tuned
 
     def _judge(self) -> Report:
         spec = self.spec

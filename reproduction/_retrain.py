@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,34 +37,47 @@ def _work(order: dict[str, Any], out: Path, result: dict[str, Any]) -> None:
     from prefect_mlops.core.lineage.environment import environment, lock_digest
     from prefect_mlops.core.lineage.training_data import training_digest
     from prefect_mlops.core.specs.model import load_spec
-    from prefect_mlops.tasks import split_table, train_model
 
     result["library"] = prefect_mlops.core.__file__
     result["lock"] = lock_digest()
+    split_table, fit, _ = _steps()
     spec = load_spec(order["spec"])
     result.update(seed=spec.seed, spec_digest=spec.digest, tunes=spec.tune is not None, stage="data")
     table = spec.prepared(_rows(order, spec))
-    split = split_table.fn(table, spec.target, **spec.split_options)
+    split = split_table(table, spec.target, **spec.split_options)
     result.update(data=training_digest(split.X_train, split.y_train), rows=len(split.X_train), stage="training")
     estimator = _tuned(spec.estimator, order["tuned"])
-    model = train_model.fn(estimator, split.X_train, split.y_train, seed=spec.seed)
+    model = fit(estimator, split.X_train, split.y_train, seed=spec.seed)
     result.update(environment=environment(), stage="predictions")
     _compare(order, model, split.X_test, out)
+
+
+def _steps() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """Return what splits, fits and reads; a library from before `core.training` has them inside of its tasks only."""
+    try:
+        from prefect_mlops.core.tables.read import read_table
+        from prefect_mlops.core.training.fit import fit_estimator
+        from prefect_mlops.core.training.split import split_table
+    except ModuleNotFoundError:
+        from prefect_mlops import tasks
+
+        return tasks.split_table.fn, tasks.train_model.fn, tasks.load_table.fn
+    return split_table, fit_estimator, read_table
 
 
 def _rows(order: dict[str, Any], spec: Any) -> pd.DataFrame:
     """Read the rows from where they were read then; where the lake has moved, from where it is now."""
     from prefect_mlops.core.errors import ConfigError
     from prefect_mlops.core.lake.ingest import without_marks
-    from prefect_mlops.tasks import load_table
 
+    load_table = _steps()[2]
     addresses = [*order["addresses"], spec.source(order["version"])]
     for address in addresses[:-1]:
         try:
-            return without_marks(load_table.fn(address))
+            return without_marks(load_table(address))
         except ConfigError:
             continue
-    return without_marks(load_table.fn(addresses[-1]))
+    return without_marks(load_table(addresses[-1]))
 
 
 def _tuned(estimator: Any, parameters: dict[str, Any]) -> Any:

@@ -26,7 +26,7 @@ Promotion:
 
 Monitoring:
 
-- `drift`: compare new data with the training profile.
+- `drift`: compare new data with the training profile, draw the page.
 - `performance`: score stored predictions with the labels.
 
 Runs and reports:
@@ -47,7 +47,7 @@ Private:
 from prefect_mlops.tasks import _plain_logs
 from prefect_mlops.tasks.cards import measure_model, write_card
 from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
-from prefect_mlops.tasks.drift import detect_drift
+from prefect_mlops.tasks.drift import detect_drift, draw_drift_page
 from prefect_mlops.tasks.evaluation import evaluate_model, judge_model
 from prefect_mlops.tasks.ingestion import find_pending, ingest_files
 from prefect_mlops.tasks.performance import evaluate_live
@@ -74,6 +74,7 @@ _plain_logs.install()
 
 __all__ = [
     "detect_drift",
+    "draw_drift_page",
     "emit_event",
     "evaluate_live",
     "evaluate_model",

@@ -196,7 +196,8 @@ def _split(arrival: Arrival, rows: pd.DataFrame, dataset: DatasetSpec) -> ingest
     report = check_table(rows, suite, subject=arrival.path)
     if report.passed:
         return _whole(arrival, rows)
-    accepted, refused = split_bad_rows(rows, suite, subject=arrival.path)
+    checked = split_bad_rows(rows, suite, subject=arrival.path)
+    accepted, refused = checked.accepted, checked.refused
     if len(refused) == 0:
         report.raise_for_failure()  # what failed is not about single rows: columns, types or the table as a whole
     share = len(refused) / len(rows)

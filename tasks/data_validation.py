@@ -10,10 +10,9 @@ from prefect_mlops.core.tables.read import as_frame, table_name
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from prefect_mlops.core.reports import Report
     from prefect_mlops.core.values import Table
+    from prefect_mlops.data_checks import CheckedRows
     from prefect_mlops.data_checks.suites import Suite
 
 
@@ -51,7 +50,7 @@ def validate_table(table: Table, suite: Suite) -> Report:
 
 
 @step(_split_name, backend=True)
-def split_bad_rows(table: Table, suite: Suite) -> tuple[pd.DataFrame, pd.DataFrame]:
+def split_bad_rows(table: Table, suite: Suite) -> CheckedRows:
     """Split a table into the rows that keep a suite and those that break it.
 
     Args:
@@ -59,8 +58,8 @@ def split_bad_rows(table: Table, suite: Suite) -> tuple[pd.DataFrame, pd.DataFra
         suite: a ``gx.ExpectationSuite`` or a list of expectations.
 
     Returns:
-        Accepted rows, and refused rows with one more column, ``_reasons``. Every row is in exactly one of them, in its
-        order, with its index and types. Expectations about the whole table, and warnings, refuse no row.
+        ``accepted`` rows, and ``refused`` rows with one more column, ``_reasons``. Every row is in exactly one of them,
+        in its order, with its index and types. Expectations about the whole table, and warnings, refuse no row.
 
     Raises:
         ConfigError: no suite, or one without expectations; the table cannot be found.

@@ -39,6 +39,16 @@ class Refused(Value):
     left: tuple[str, ...] = ()
 
 
+class ReplayedRows(Value):
+    """What became of the rows in quarantine.
+
+    Attributes:
+        files: each file that has rows in quarantine.
+    """
+
+    files: tuple[Replay, ...] = ()
+
+
 def _replay_name(parameters: dict[str, Any]) -> str:
     return f"replay-quarantine-{parameters['dataset'].name}"
 
@@ -50,7 +60,7 @@ def _refused_name(parameters: dict[str, Any]) -> str:
 @step(_replay_name, backend=True)
 def replay_quarantine(
     dataset: DatasetSpec, paths: Sequence[str] | None = None, *, dry_run: bool = False
-) -> tuple[Replay, ...]:
+) -> ReplayedRows:
     """Check the rows in quarantine with today's suite and bring in those that pass, each once, in one commit.
 
     Rows are checked together with what the dataset has of the same file: expectations about the whole table are
@@ -75,7 +85,8 @@ def replay_quarantine(
         return _judged(dataset.suite, path, accepted, candidates)
 
     flow_run = str(prefect.runtime.flow_run.id or "")
-    return tuple(replay_rows(dataset.name, judge, paths=paths, dry_run=dry_run, flow_run=flow_run))
+    done = replay_rows(dataset.name, judge, paths=paths, dry_run=dry_run, flow_run=flow_run)
+    return ReplayedRows(files=tuple(done))
 
 
 @step(_refused_name, backend=True)
@@ -130,7 +141,7 @@ def _passing(suite: Any, path: str, accepted: pa.Table, candidates: pa.Table) ->
     reasons: list[str] = []
     while passing:
         frame = _together(accepted, candidates, passing)
-        _, refused = split_bad_rows(frame, suite, subject=path)
+        refused = split_bad_rows(frame, suite, subject=path).refused
         failing = refused.loc[refused.index.isin(passing), "_reasons"]
         if not len(failing):
             _require_whole(frame, suite, path)

@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.training_data import estimator_name, training_digest
 from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
 from prefect_mlops.core.specs.fingerprints import described
 from prefect_mlops.core.specs.model import MAX_SEED, described_parameters
-from prefect_mlops.core.specs.policies import Tune
 from prefect_mlops.core.tables.digests import columns_digest
 from prefect_mlops.core.text import one_line
 from prefect_mlops.core.training.estimators import require_classes, require_rows, seeded_copy
@@ -37,6 +36,8 @@ from prefect_mlops.tracking.trials import SearchStore
 if TYPE_CHECKING:
     import pandas as pd
     from optuna.distributions import BaseDistribution
+
+    from prefect_mlops.core.specs.policies import Tune
 
 MAX_JOBS = 4  # beyond it a search asks for the next trial before it has learned from the last ones
 
@@ -78,17 +79,14 @@ def _run_name(parameters: dict[str, Any]) -> str:
 
 
 @step(_run_name, backend=True)
-def tune_model(  # noqa: PLR0913 - a spec's `Tune` is passed on as keywords, beside what only the caller knows
+def tune_model(  # noqa: PLR0913 - keyword-only but for estimator and rows
     estimator: Any,
     X: pd.DataFrame,
     y: pd.Series,
     *,
-    space: Mapping[str, Any],
-    metric: Metric,
+    tune: Tune,
     experiment: str,
-    trials: int = 30,
-    seconds: float | None = None,
-    folds: int = 5,
+    metric: Metric | None = None,
     ordered: bool = False,
     groups: pd.Series | None = None,
     seed: int = 0,
@@ -99,7 +97,7 @@ def tune_model(  # noqa: PLR0913 - a spec's `Tune` is passed on as keywords, bes
     Give it training rows only: what it has seen cannot judge the model any more. Each combination is a child of the
     flow run's run in MLflow, and MLflow is also the memory: a search that was killed goes on after its last finished
     trial, in whichever flow run, and one that is complete is answered at once. The same search means the same
-    estimator, space, metric, folds, seed, rows and version of scikit-learn; ``trials`` and ``seconds`` may differ.
+    estimator, space, metric, folds, seed, rows and version of scikit-learn; trials and seconds may differ.
     With ``jobs=1`` it tries the same combinations each time, interrupted or not; with more, the order in which trials
     end decides what is tried next.
 
@@ -107,13 +105,10 @@ def tune_model(  # noqa: PLR0913 - a spec's `Tune` is passed on as keywords, bes
         estimator: scikit-learn compatible estimator or pipeline; it is cloned, never changed.
         X: features of the training rows, (rows, columns).
         y: target, (rows,), in the order of ``X``.
-        space: what to try, by parameter name (``get_params``): a list of choices, a (low, high) pair of whole numbers
-            or of floats, ends included, or an Optuna distribution.
-        metric: scikit-learn scorer name, or a function ``f(estimator, X, y) -> float``; larger is better.
+        tune: what to try, how often, how long, in how many folds.
         experiment: MLflow experiment; made when it is new.
-        trials: how many combinations to try, those of before included.
-        seconds: start no more of them after this time; at least one is tried. None for no limit.
-        folds: parts of the cross-validation: stratified for classifiers, shuffled for both.
+        metric: scikit-learn scorer name, or a function ``f(estimator, X, y) -> float``; larger is better. None takes
+            that of ``tune``.
         ordered: the rows are in order of time: each fold is scored on rows after those it was trained on.
         groups: (rows,), in the order of ``X``; rows with one value stay in one fold.
         seed: for the choice of combinations, the folds, and everything in the estimator that has no seed yet.
@@ -130,15 +125,17 @@ def tune_model(  # noqa: PLR0913 - a spec's `Tune` is passed on as keywords, bes
     Source: `optuna.samplers.TPESampler`; scikit-learn's splitters and scorers.
     """
     began = time.monotonic()
-    options, workers = _options(space, trials, seconds, metric, folds), _jobs(jobs)
-    model = seeded_copy(estimator, _seed(seed))
+    scorer, workers = _scorer(tune, metric), _jobs(jobs)
+    seeded = seeded_copy(estimator, _seed(seed))
     require_rows(X, y)
-    require_classes(model, y)
-    question = Question(model, *cut_rows(model, X, y, folds=folds, ordered=ordered, groups=groups, seed=seed), metric)
-    distributions = distributions_of(options.space, model)
-    key = _key(question, distributions, seed=seed, ordered=ordered, groups=groups, folds=folds)
+    require_classes(seeded, y)
+    warn = run_logger().warning
+    rows = cut_rows(seeded, X, y, folds=tune.folds, ordered=ordered, groups=groups, seed=seed, warn=warn)
+    question = Question(seeded, *rows, scorer)
+    distributions = distributions_of(tune.space, seeded)
+    key = _key(question, distributions, seed=seed, ordered=ordered, groups=groups, folds=tune.folds)
     search = Search(
-        place=_place(experiment, key, options.metric),
+        place=_place(experiment, key, metric_name(scorer)),
         question=question,
         space=distributions,
         seed=seed,
@@ -148,21 +145,18 @@ def tune_model(  # noqa: PLR0913 - a spec's `Tune` is passed on as keywords, bes
     known = search.take_over()
     progress = Progress(slug(f"tuning-{experiment}"))
     with _warnings_in_the_log():
-        search.run(trials=options.trials, seconds=options.seconds, progress=progress)
+        search.run(trials=tune.trials, seconds=tune.seconds, progress=progress)
     return _tuned(search, known, time.monotonic() - began)
 
 
-def _options(space: Any, trials: Any, seconds: Any, metric: Metric, folds: Any) -> Tune:
-    """Check what a spec may declare in the same words as the spec does."""
-    (metric,) = require_metrics([metric])
-    try:
-        options = Tune(space=space, trials=trials, seconds=seconds, metric=metric_name(metric), folds=folds)
-    except ValidationError as error:
-        wrong = "; ".join(f"{item['loc'][0]}: {item['msg']}, got {item['input']!r:.80}" for item in error.errors())
-        raise ConfigError(f"tune_model: {wrong}") from None
-    if options.problem:
-        raise ConfigError(f"tune_model: {options.problem}")
-    return options
+def _scorer(tune: Tune, metric: Metric | None) -> Metric:
+    """Check what a spec may declare in the same words as the spec does; return what is scored with."""
+    if tune.problem:
+        raise ConfigError(f"tune_model: {tune.problem}")
+    if metric is None and not tune.metric:
+        raise ConfigError("tune_model: metric: name a scorer, here or in tune, e.g. Tune(..., metric='roc_auc')")
+    (scorer,) = require_metrics([tune.metric if metric is None else metric])
+    return scorer
 
 
 def _jobs(jobs: int | None) -> int:

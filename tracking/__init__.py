@@ -5,6 +5,7 @@
 - `cards`: the model card as files of a run.
 - `client`: the client, MLflow's failures as our errors, files of versions and runs.
 - `decisions`: decisions on versions: find one by its recipe, record one.
+- `drift_pages`: the page of a drift report as an artifact of a run.
 - `records`: everything MLflow and the lake's ledger keep of a run, as the fields of a trace.
 - `registry`: find, load, register, promote and roll back versions; let the alias follow the history.
 - `run_tags`: the tags of a run, read back as values.
@@ -21,6 +22,7 @@ __all__ = [
     "cards",
     "client",
     "decisions",
+    "drift_pages",
     "records",
     "registry",
     "run_tags",

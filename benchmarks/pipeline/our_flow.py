@@ -16,6 +16,7 @@ from prefect import flow
 from prefect_mlops.core import Gate
 from prefect_mlops.tasks import (
     detect_drift,
+    draw_drift_page,
     evaluate_model,
     find_model,
     judge_model,
@@ -51,7 +52,8 @@ def pipeline(folder: str, name: str, page: str, stamp: str = "") -> None:
     require(judge_model(model, champion, split.X_test, split.y_test, gates=[gate]))
     third = len(table) // 3
     columns = [*recipe.FEATURES, recipe.TARGET]
-    detect_drift(current=table[-third:], reference=table[:-third], columns=columns, html=page, subject=name)
+    drift = detect_drift(current=table[-third:], reference=table[:-third], columns=columns, subject=name)
+    draw_drift_page(drift, html=page)
     promote_model(register_model(run, name), replaces=champion)
 
 

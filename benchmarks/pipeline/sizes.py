@@ -28,8 +28,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import get_scorer
 
 from prefect_mlops.core import Gate
+from prefect_mlops.core.drift.detection import detect_drift, write_drift_page
 from prefect_mlops.core.tables.digests import table_digest
-from prefect_mlops.tasks import detect_drift, judge_model, validate_table
+from prefect_mlops.tasks import judge_model, validate_table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from drift_scale import LEVELS, MILLION, NUMBERS, rows_of
@@ -81,7 +82,9 @@ def ways(current: pd.DataFrame, reference: pd.DataFrame, models: tuple[Any, Any]
         },
         "drift with page": {
             "Evidently's preset": lambda: Report([DataDriftPreset()]).run(current, reference).save_html(page),
-            "ours, detect_drift": lambda: detect_drift.fn(current=current, reference=reference, html=page),
+            "ours, detect_drift": lambda: write_drift_page(
+                detect_drift(current=current, reference=reference), Path(page)
+            ),
         },
         "judge": {
             "scikit-learn's scorer, twice (no interval)": lambda: [scorer(model, X, y) for model in models],

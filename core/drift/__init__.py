@@ -3,6 +3,7 @@
 - ``block_baseline``: how much blocks of neighbouring training rows differ from the rest, without any drift
 - ``column_drift``: one column of two tables compared: type, missing values, distribution
 - ``column_profile``: a mergeable summary of one column, in memory that does not grow with the rows
+- ``detection``: both sides profiled, compared and judged in one call; the page of the verdict
 - ``domain_classifier``: a classifier two-sample test: can the rows of two tables be separated?
 - ``evidently``: the page that Evidently draws of a comparison
 - ``monitoring_page``: the history of monitoring runs as a picture and as markdown
@@ -20,6 +21,7 @@ __all__ = [
     "block_baseline",
     "column_drift",
     "column_profile",
+    "detection",
     "domain_classifier",
     "evidently",
     "monitoring",

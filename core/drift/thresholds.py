@@ -1,7 +1,7 @@
 """Every threshold and level of significance of drift, with its unit and its reason; the table is in docs/drift.md.
 
 The limits a model's spec may set have their defaults in `core.specs.policies`, which stands below this package; the
-default of `min_change` is taken from there. That of `max_drifted_share` is read by `tasks.detect_drift` only.
+default of `min_change` is taken from there. That of `max_drifted_share` is read by `core.drift.detection` only.
 """
 
 from __future__ import annotations

@@ -21,13 +21,14 @@ from prefect_mlops.core.evaluation.estimates import ScoreEstimate
 from prefect_mlops.core.evaluation.intervals import SHOWN, Estimate, alone, gap
 from prefect_mlops.core.live.stored_predictions import IN_UNITS
 from prefect_mlops.core.reports import Check
+from prefect_mlops.core.specs.policies import Degradation
 from prefect_mlops.core.values import Evaluation
 
 if TYPE_CHECKING:
     from prefect_mlops.core.live.windows import Course, Window
 
 MAY_LOSE = 0.02  # of scores without a unit; a fiftieth of the way from useless to perfect, about
-BASELINE_WINDOWS = 3  # one week may be a strange one
+BASELINE_WINDOWS: int = Degradation.model_fields["baseline"].default
 LOOKS = 2  # tests of a window while its last labels arrive: they are so alike that two cover them
 _YEAR = timedelta(days=365)
 

@@ -18,6 +18,7 @@ from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.intervals import alone, shown
 from prefect_mlops.core.evaluation.resampling_units import MIN_BLOCKS, ResamplingUnits, resampling_units
 from prefect_mlops.core.live.stored_predictions import Recording, record, require_working
+from prefect_mlops.core.specs.policies import Degradation
 from prefect_mlops.core.values import Value
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 MIN_ROWS = 50  # labelled rows of a window; fewer say nothing about a score
 ENOUGH_ROWS = 1000  # labelled rows of the middle window, where the length of a window is chosen here
-MIN_LABELLED = 0.8  # early labels are seldom a random sample: what is known first is often what went wrong
+# Early labels are seldom a random sample: what is known first is often what went wrong.
+MIN_LABELLED: float = Degradation.model_fields["min_labelled"].default
 MAX_WINDOWS = 1000  # more are a wrong length
 _CHOICES = ("D", "W-MON", "MS")
 _STARTS = {"day": "D", "week": "W-MON", "W": "W-MON", "W-SUN": "W-MON", "month": "MS", "M": "MS", "ME": "MS"}

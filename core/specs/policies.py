@@ -1,23 +1,29 @@
-"""Policies of a `ModelSpec`: drift thresholds, retrain guards, limits on cost, tuning."""
+"""Policies: drift thresholds, degradation, retrain guards, limits on cost, tuning."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
 
-from prefect_mlops.core.values import Value
+from prefect_mlops.core.values import Evaluation, Value
 
 
 class Drift(Value):
-    """Drift thresholds; `tasks.detect_drift` documents the meaning of each.
+    """Drift thresholds, for `tasks.detect_drift`.
 
     Attributes:
-        min_change: threshold for the size of a change in one column.
+        min_change: threshold for the size of a change in one column: smallest distance of two distributions that
+            matters, from 0 to 1; 0.1 is a tenth of the rows elsewhere. Half of it for shares of missing, unseen or
+            out-of-range values.
         max_drifted_share: threshold for the share of columns, or of their weight in the model, that may have drifted.
+            Evidently's own default, a half, is silent while four of ten columns are broken.
+        multivariate: whether a classifier is asked to tell the two sides apart, which warns of changes between
+            columns; None asks it where the samples have at most 600,000 cells.
     """
 
     min_change: float = 0.1
     max_drifted_share: float = 0.2  # of ten columns the third alarms, of four or fewer the first
+    multivariate: bool | None = None
 
     @property
     def problem(self) -> str:
@@ -27,6 +33,28 @@ class Drift(Value):
         if not 0 <= self.max_drifted_share <= 1:
             return f"max_drifted_share is from 0 to 1, got {self.max_drifted_share}"
         return ""
+
+
+class Degradation(Value):
+    """When the score of a live model counts as degraded, for `tasks.evaluate_live`.
+
+    Attributes:
+        baseline: scores of training or promotion, or how many of the first judged windows to compare with.
+        may_lose: non-inferiority margin: smallest loss that matters, for all metrics or by metric; None is 0.02.
+            Metrics in units of the target need it.
+        every: length of a window: ``"day"``, ``"week"``, ``"month"`` or a pandas offset alias; None takes the shortest
+            of the three with enough labelled rows. Name it in what runs every day, so that windows stay what they are.
+        min_labelled: smallest share of labels with which a window is judged; early labels are seldom a random sample.
+        confidence: that a year without degradation is a year without an alarm.
+        positive: the positive class of a binary target; None takes the last in order, as scikit-learn does.
+    """
+
+    baseline: Evaluation | int = 3  # windows; one week may be a strange one
+    may_lose: float | dict[str, float] | None = None
+    every: str | None = None
+    min_labelled: float = 0.8
+    confidence: float = 0.95
+    positive: bool | int | float | str | None = None
 
 
 class Retrain(Value):

@@ -41,7 +41,8 @@ def test_every_failing_row_is_refused_with_its_reasons(rides: pd.DataFrame) -> N
             gxe.ExpectTableRowCountToEqual(value=1),
         ],
     )
-    accepted, refused = split_bad_rows(rides, suite)
+    checked = split_bad_rows(rides, suite)
+    accepted, refused = checked.accepted, checked.refused
     assert_frame_equal(accepted, rides.iloc[[0, 1, 4]])
     assert_frame_equal(refused.drop(columns="_reasons"), rides.iloc[[2, 3, 5]])
     assert refused["_reasons"].tolist() == [
@@ -68,14 +69,15 @@ def test_every_failing_row_is_refused_with_its_reasons(rides: pd.DataFrame) -> N
     ],
 )
 def test_rows_of_one_pair_and_several_columns(rides: pd.DataFrame, expectation: object, places: list[int]) -> None:
-    accepted, refused = split_bad_rows(rides, [expectation])
+    checked = split_bad_rows(rides, [expectation])
+    accepted, refused = checked.accepted, checked.refused
     assert_frame_equal(refused.drop(columns="_reasons"), rides.iloc[places])
     assert len(accepted) + len(refused) == len(rides)
 
 
 def test_types_of_single_values_are_judged_row_by_row() -> None:
     frame = pd.DataFrame({"a": pd.Series(["x", 1, None, "y"], dtype=object)})
-    _, refused = split_bad_rows(frame, [gxe.ExpectColumnValuesToBeOfType(column="a", type_="str")])
+    refused = split_bad_rows(frame, [gxe.ExpectColumnValuesToBeOfType(column="a", type_="str")]).refused
     assert refused["a"].tolist() == [1]
 
 
@@ -109,7 +111,8 @@ def test_reserved_and_repeated_names_and_empty_suites_are_refused(rides: pd.Data
 
 
 def test_no_rows_give_no_rows(rides: pd.DataFrame) -> None:
-    accepted, refused = split_bad_rows(rides.head(0), [gxe.ExpectColumnValuesToNotBeNull(column="km")])
+    checked = split_bad_rows(rides.head(0), [gxe.ExpectColumnValuesToNotBeNull(column="km")])
+    accepted, refused = checked.accepted, checked.refused
     assert len(accepted) == len(refused) == 0
     assert accepted.dtypes.equals(rides.dtypes)
     assert refused.columns.tolist() == [*rides.columns, "_reasons"]
@@ -137,7 +140,8 @@ def test_every_row_is_in_exactly_one_part(rows: list[tuple[object, ...]], nullab
         gxe.ExpectColumnValuesToBeInSet(column="s", value_set=["a", "b"]),
         gxe.ExpectColumnValuesToNotBeNull(column="s", mostly=mostly),
     ]
-    accepted, refused = split_bad_rows(frame, suite)
+    checked = split_bad_rows(frame, suite)
+    accepted, refused = checked.accepted, checked.refused
     assert sorted([*accepted["place"], *refused["place"]]) == list(range(len(rows)))
     assert_frame_equal(accepted, frame.iloc[accepted["place"].tolist()])
     assert_frame_equal(refused.drop(columns="_reasons"), frame.iloc[refused["place"].tolist()])

@@ -11,6 +11,7 @@ from great_expectations import expectations as gxe
 from prefect import flow
 
 from prefect_mlops.core.tables.read import read_table, source_of
+from prefect_mlops.data_checks import CheckedRows
 from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
 
 if TYPE_CHECKING:
@@ -36,16 +37,16 @@ def rides(tmp_path: Path) -> TableRef:
 @pytest.mark.usefixtures("prefect_api")
 def test_tables_are_validated_and_split_in_a_flow(rides: TableRef, suite: gx.ExpectationSuite) -> None:
     @flow
-    def check() -> tuple[Report, tuple[pd.DataFrame, pd.DataFrame]]:
+    def check() -> tuple[Report, CheckedRows]:
         return validate_table(rides, suite), split_bad_rows(rides, suite)
 
-    report, (accepted, refused) = check()
+    report, rows = check()
     assert report.subject == "january.csv"
     assert not report.passed
     assert report.rows == 3
-    assert accepted["km"].tolist() == [1, 3]
-    assert refused["km"].tolist() == [-2]
-    assert refused["_reasons"].tolist() == ["km: values between 0 and 10"]
+    assert rows.accepted["km"].tolist() == [1, 3]
+    assert rows.refused["km"].tolist() == [-2]
+    assert rows.refused["_reasons"].tolist() == ["km: values between 0 and 10"]
 
 
 def test_a_frame_is_reported_by_its_source_or_as_table(rides: TableRef, suite: gx.ExpectationSuite) -> None:

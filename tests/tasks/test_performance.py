@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from prefect_mlops.core.errors import ConfigError, PerformanceError
+from prefect_mlops.core.specs.policies import Degradation
 from prefect_mlops.core.values import Evaluation, TableRef
 from prefect_mlops.tasks.performance import evaluate_live
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 evaluate: Callable[..., Report] = evaluate_live.fn
 MONDAY = pd.Timestamp("2026-01-05", tz="UTC")
 DAY = pd.Timedelta(days=1)
+WEEKLY = Degradation(every="week")
 SCRIPT = "</td><script>alert('x')</script>"
 
 
@@ -32,7 +34,7 @@ def life(weeks: int = 6, rows: int = 300, *, worse_from: int = 99) -> dict[str, 
     at = MONDAY + pd.to_timedelta(days, unit="D").astype("timedelta64[us]")
     predictions = pd.DataFrame({"id": np.arange(count), "at": at, "prediction": 1 / (1 + np.exp(-said))})
     labels = pd.DataFrame({"id": np.arange(count), "label": late, "at": at + DAY})
-    return {"predictions": predictions, "labels": labels, "metrics": ["roc_auc"], "every": "week"}
+    return {"predictions": predictions, "labels": labels, "metrics": ["roc_auc"], "degradation": WEEKLY}
 
 
 def test_a_healthy_model_passes_with_a_line_for_each_window() -> None:
@@ -56,7 +58,13 @@ def test_a_decayed_model_fails_and_stops_the_flow_that_requires_it() -> None:
 
 
 def test_one_of_several_metrics_that_decayed_fails_the_report() -> None:
-    report = evaluate(**{**life(worse_from=5), "metrics": ["accuracy", "roc_auc"]}, may_lose={"accuracy": 0.9})
+    report = evaluate(
+        **{
+            **life(worse_from=5),
+            "metrics": ["accuracy", "roc_auc"],
+            "degradation": Degradation(every="week", may_lose={"accuracy": 0.9}),
+        }
+    )
     accuracy, area = report.checks[:2]
     assert (accuracy.subject, accuracy.passed) == ("accuracy", True)
     assert (area.subject, area.passed) == ("roc_auc", False)
@@ -96,7 +104,9 @@ def test_columns_may_be_called_anything() -> None:
 
 
 def test_a_baseline_without_an_interval_is_said_to_be_taken_as_exact() -> None:
-    report = evaluate(**life(), baseline=Evaluation(metrics={"roc_auc": 0.7}, rows=100))
+    report = evaluate(
+        **{**life(), "degradation": Degradation(every="week", baseline=Evaluation(metrics={"roc_auc": 0.7}, rows=100))}
+    )
     assert report.passed
     assert report.notes[-1] == "The baseline has no interval for roc_auc: it is taken as exact."
 
@@ -144,7 +154,13 @@ def test_a_regression_is_followed_in_its_own_units() -> None:
     given["labels"]["label"] = delay
     given["predictions"]["prediction"] = delay + worse * chance.normal(size=1800)
     metrics = ["neg_mean_absolute_error", "r2"]
-    report = evaluate(**{**given, "metrics": metrics}, may_lose={"neg_mean_absolute_error": 3.0})
+    report = evaluate(
+        **{
+            **given,
+            "metrics": metrics,
+            "degradation": Degradation(every="week", may_lose={"neg_mean_absolute_error": 3.0}),
+        }
+    )
     assert [(check.subject, check.passed) for check in report.checks[:2]] == [(metric, False) for metric in metrics]
     assert report.checks[0].expected == "a loss not surely above 3"
 

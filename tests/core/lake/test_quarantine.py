@@ -75,7 +75,7 @@ class Shop:
         return taken.arrivals[0]
 
     def replay(self, top: float, *more: Any, paths: list[str] | None = None, dry_run: bool = False) -> list[Replay]:
-        return list(replay_quarantine.fn(self.spec(top, *more), paths, dry_run=dry_run))
+        return list(replay_quarantine.fn(self.spec(top, *more), paths, dry_run=dry_run).files)
 
 
 @pytest.fixture
