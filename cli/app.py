@@ -28,6 +28,7 @@ from prefect_mlops.cli.commands.trace import trace
 from prefect_mlops.cli.commands.up import up
 from prefect_mlops.cli.commands.watch import watch
 from prefect_mlops.core.errors import ConfigError, MLOpsError
+from prefect_mlops.core.imports import end_quickly
 from prefect_mlops.core.settings import Settings
 
 DEBUG = "PREFECT_MLOPS_DEBUG"
@@ -96,6 +97,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 the work or a server failed, 2 the request was wrong.
     """
+    end_quickly()  # a command that asks MLflow saves more than a second
     try:
         app()
     except MLOpsError as error:

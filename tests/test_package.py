@@ -162,6 +162,18 @@ def test_importing_the_command_line_and_the_ground_floor_loads_not_even_prefect(
     assert not {name: modules for name, modules in brought.items() if modules}
 
 
+def test_a_command_ends_without_the_collector_visiting_what_was_imported() -> None:
+    program = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count() > 0))
+from prefect_mlops.cli.app import main
+sys.argv = ["prefect-mlops", "--version"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "True"), done.stderr
+
+
 # What a wheel holds.
 
 

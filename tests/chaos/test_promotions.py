@@ -22,7 +22,7 @@ from prefect_mlops.core.promotion.tampering import audit_history
 from prefect_mlops.core.values import ModelVersion
 from prefect_mlops.tracking import registry
 from prefect_mlops.tracking.anchors import noted
-from prefect_mlops.tracking.registry import find_version, sweep
+from prefect_mlops.tracking.registry import find_version
 
 pytestmark = pytest.mark.slow
 PAIRS, MODEL = 50, "shop"
@@ -107,7 +107,7 @@ class Racers:
             orders.put((number, options))
         self.barrier.wait(timeout=120)
         if sweep:
-            sweep()
+            registry.sweep()
         return dict(self.answers.get(timeout=120) for _ in pair)
 
     def stop(self) -> None:
@@ -130,7 +130,7 @@ def test_of_two_promotions_in_the_same_moment_one_wins_and_the_other_is_told_who
         champion = version(state()[0])
         pair = [one for one in (1, 2, 3) if one != champion.version]
         told = racers.race(pair, sweep=bool(number % 2), replaces=champion)
-        sweep()
+        registry.sweep()
         (winner,) = [one for one, lost in told.items() if not lost]
         (lost,) = filter(None, told.values())
         assert f"v{winner} became champion meanwhile (promoted v{winner} at" in lost
@@ -147,7 +147,7 @@ def test_of_two_promotions_in_the_same_moment_one_wins_and_the_other_is_told_who
 def test_where_both_replace_whoever_is_champion_both_win_and_the_last_one_stays(racers: Racers) -> None:
     for number in range(PAIRS // 2):
         told = racers.race([1, 2], sweep=bool(number % 2))
-        sweep()
+        registry.sweep()
         assert list(told.values()) == ["", ""]
         assert len(set(state())) == 1
     entries = read_history(MODEL)
@@ -236,7 +236,7 @@ def test_killed_at_any_point_and_run_again_it_is_finished(
     begun = [entry.kind for entry in read_history(MODEL)[before:]].count(kind)
     assert begun == (point > 0)
     if sweep:
-        sweep()
+        registry.sweep()
         assert state() == (wanted(command) if begun else (2, 2))
         assert whole()
     _, shown = run(champions, command)
@@ -248,4 +248,4 @@ def test_killed_at_any_point_and_run_again_it_is_finished(
     (made,) = [entry for entry in entries if entry.kind == kind]
     assert noted(MlflowClient(), MODEL)[made.sequence] == made.hash
     assert ("already" in shown or "by this rollback" in shown) == bool(begun)
-    assert sweep() == ()
+    assert registry.sweep() == ()
