@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.stored.stored_home import replace_in_database
 
 
 @pytest.fixture
@@ -19,6 +22,33 @@ def project(prefect_api: None, mlflow_store: str, tmp_path: Path, monkeypatch: p
     for name, table in bundled.TABLES.items():
         table.to_parquet(tmp_path / f"{name}.parquet")
     return bundled
+
+
+@pytest.fixture(scope="session")
+def trained_folder(prefect_api: None, migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project's folder after the first training of `cancer`, to be copied: a training takes seconds."""
+    from prefect_mlops.flows.train import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copy(migrated_store, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent.parent / "projects"))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        patch.delenv("MLFLOW_RUN_ID", raising=False)
+        patch.chdir(folder)
+        import bundled
+
+        bundled.TABLES["cancer"].to_parquet(folder / "cancer.parquet")
+        assert train("bundled.cancer").decision == "promoted"
+    return folder
+
+
+@pytest.fixture
+def trained(trained_folder: Path, project: Any, tmp_path: Path) -> Any:
+    """The project with v1 of `cancer` as champion, as `train` made it. Returns the module of its specs."""
+    shutil.copytree(trained_folder, tmp_path, dirs_exist_ok=True)
+    replace_in_database(tmp_path / "mlflow.db", str(trained_folder), str(tmp_path))
+    return project
 
 
 @pytest.fixture

@@ -57,8 +57,7 @@ def test_the_same_recipe_on_the_same_rows_is_decided_once(project, tmp_path: Pat
     assert train("bundled.cancer", force=True).version == 3
 
 
-def test_a_worse_challenger_is_registered_and_refused(project) -> None:
-    train("bundled.cancer")
+def test_a_worse_challenger_is_registered_and_refused(trained) -> None:
     refused = train("bundled.cancer_blind")
     assert (refused.decision, refused.version, refused.replaced) == ("refused", 2, 1)
     assert "not worse than the champion" in refused.reason

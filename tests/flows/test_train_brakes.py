@@ -79,10 +79,10 @@ def test_every_decision_is_in_the_history(project) -> None:
     assert len(kinds()) == 5, "what was decided before, and a dry run, leave no trace"
 
 
-@pytest.mark.parametrize("automatic", [True, False])
-def test_one_training_at_a_time(project, automatic: bool) -> None:
+def test_one_training_at_a_time(project) -> None:
     other = lock.take("cancer", Retrain(lease=HOUR), flow_run="other").lock
-    held = train("bundled.cancer", automatic=automatic)
+    assert train("bundled.cancer", automatic=True).decision == "braked"
+    held = train("bundled.cancer")
     assert (held.decision, held.version, versions()) == ("braked", None, 0)
     assert "flow run other has been at work on cancer" in held.reason
     verdict, state = last_run("train-bundled.cancer")
@@ -90,9 +90,9 @@ def test_one_training_at_a_time(project, automatic: bool) -> None:
     assert verdict.startswith("# cancer: braked (busy)")
     assert "its lease ends at" in verdict
     assert kinds() == ["leased"]
-    assert train("bundled.cancer", automatic=automatic, dry_run=True).decision == "promoted"
+    assert train("bundled.cancer", dry_run=True).decision == "promoted"
     lock.give_up(other, "it ended")
-    assert train("bundled.cancer", automatic=automatic).decision == "promoted"
+    assert train("bundled.cancer", automatic=True).decision == "promoted"
 
 
 def test_a_killed_training_holds_nobody_for_longer_than_its_lease(project) -> None:
@@ -111,8 +111,7 @@ def test_a_turn_is_taken_from_a_run_that_has_ended(project, state: State, decide
     assert ("failed" in kinds()) == (decided == "promoted")
 
 
-def test_what_was_decided_is_answered_while_another_run_is_at_work(project) -> None:
-    train("bundled.cancer")
+def test_what_was_decided_is_answered_while_another_run_is_at_work(trained) -> None:
     lock.take("cancer", Retrain(lease=HOUR), flow_run="other")
     assert train("bundled.cancer").again
 
@@ -130,8 +129,7 @@ def test_a_training_that_fails_gives_its_turn_back_with_the_reason(project, tmp_
 
 
 @pytest.mark.slow
-def test_a_cool_down_holds_triggers_and_schedules_but_no_person(project, tmp_path: Path, declare) -> None:
-    train("bundled.cancer")
+def test_a_cool_down_holds_triggers_and_schedules_but_no_person(trained, tmp_path: Path, declare) -> None:
     resting = declare("cancer_forest", retrain=Retrain(cool_down=HOUR))
     held = train(resting, automatic=True)
     assert (held.decision, versions()) == ("braked", 1)
@@ -184,7 +182,6 @@ def test_started_by_a_trigger_before_there_is_data_it_says_so(project) -> None:
 
 def half_done(run: str = "killed") -> None:
     """Leave what a run leaves that was killed between the history and the alias: v2 promoted, the alias at v1."""
-    train("bundled.cancer")
     forest = train("bundled.cancer_forest")
     assert alias_of() == forest.version == 2
     MlflowClient().set_registered_model_alias("cancer", "champion", "1")
@@ -197,7 +194,7 @@ def half_done(run: str = "killed") -> None:
     lock.conclude(made, lease=lease, replaces=2)
 
 
-def test_an_alias_left_behind_by_a_crash_is_set(project) -> None:
+def test_an_alias_left_behind_by_a_crash_is_set(trained) -> None:
     half_done()
     train("bundled.cancer")
     assert alias_of() == 2
@@ -210,8 +207,7 @@ def test_an_alias_left_behind_by_a_crash_is_set(project) -> None:
 
 
 @pytest.mark.slow
-def test_an_alias_that_was_moved_by_hand_is_reported_as_such_and_set_back(project) -> None:
-    train("bundled.cancer")
+def test_an_alias_that_was_moved_by_hand_is_reported_as_such_and_set_back(trained) -> None:
     train("bundled.cancer_forest")
     MlflowClient().set_registered_model_alias("cancer", "champion", "1")
     train("bundled.cancer")
@@ -227,7 +223,7 @@ def test_an_alias_that_was_moved_by_hand_is_reported_as_such_and_set_back(projec
     assert alias_of() == 2
 
 
-def test_a_decision_that_a_crash_kept_out_of_mlflow_is_known_from_the_history(project) -> None:
+def test_a_decision_that_a_crash_kept_out_of_mlflow_is_known_from_the_history(trained) -> None:
     decision = train("bundled.cancer")
     client = MlflowClient()
     for tag in ("prefect_mlops.decision", "prefect_mlops.recipe"):
@@ -237,9 +233,8 @@ def test_a_decision_that_a_crash_kept_out_of_mlflow_is_known_from_the_history(pr
 
 
 @pytest.mark.slow
-def test_a_turn_lost_to_another_run_promotes_nothing(project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_lost_to_another_run_promotes_nothing(trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it trains, its lease runs out and another run promotes: what it judged against is no longer true."""
-    train("bundled.cancer")
     real = TrainingRun._judge
 
     def slow(run: TrainingRun):

@@ -66,8 +66,7 @@ def test_what_costs_too_much_to_run_is_refused(declare: Callable[..., str]) -> N
     assert kinds() == ["leased", "refused"]
 
 
-def test_a_challenger_that_needs_approval_waits_without_a_worker(declare: Callable[..., str]) -> None:
-    train("bundled.cancer")
+def test_a_challenger_that_needs_approval_waits_without_a_worker(trained, declare: Callable[..., str]) -> None:
     careful = declare("cancer_forest", approval="required", approvers=("anna",), approval_expires=timedelta(days=2))
     decision = train(careful)
     assert (decision.decision, decision.version, decision.replaced) == ("requested", 2, 1)
@@ -78,8 +77,7 @@ def test_a_challenger_that_needs_approval_waits_without_a_worker(declare: Callab
     assert kinds().count("requested") == 1
 
 
-def test_after_a_rollback_it_is_said_who_is_champion_now(project, monkeypatch: pytest.MonkeyPatch) -> None:
-    train("bundled.cancer")
+def test_after_a_rollback_it_is_said_who_is_champion_now(trained, monkeypatch: pytest.MonkeyPatch) -> None:
     decision = train("bundled.cancer_forest")
     roll_back_model.fn("cancer", why="wrong in production", by="anna")
     words = []
@@ -91,8 +89,7 @@ def test_after_a_rollback_it_is_said_who_is_champion_now(project, monkeypatch: p
     assert find_version.fn("cancer").version == 1
 
 
-def test_every_version_has_a_card_and_its_last_report(project) -> None:
-    train("bundled.cancer")
+def test_every_version_has_a_card_and_its_last_report(trained) -> None:
     card = artifact(1, "card.md")
     assert "cancer" in card
     assert "prefect-mlops rollback cancer" in card

@@ -48,7 +48,7 @@ def replace_paths(home: Path, old: str, new: str) -> None:
     """Write another path in place of the home's, in every file of it that holds one."""
     for path in sorted(path for path in home.rglob("*") if path.is_file()):
         if path.suffix == ".db":
-            _replace_in_database(path, old, new)
+            replace_in_database(path, old, new)
         elif path.suffix in ZIPPED:
             _replace_in_zip(path, old.encode(), new.encode())
         elif path.suffix != ".parquet" and old.encode() in (content := path.read_bytes()):
@@ -76,7 +76,8 @@ def _contents(path: Path) -> Iterator[bytes]:
         yield repr((table.schema, table.to_pylist())).encode()
 
 
-def _replace_in_database(path: Path, old: str, new: str) -> None:
+def replace_in_database(path: Path, old: str, new: str) -> None:
+    """Write another text in place of one, in every column of every table."""
     with contextlib.closing(sqlite3.connect(path)) as database:
         for (table,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
             for column in [row[1] for row in database.execute(f'pragma table_info("{table}")')]:
