@@ -1,8 +1,8 @@
 """Score estimates: the score of a model on some rows, and how it varies with the resampling units.
 
-Each metric leaves a *spread*: how the score moves with each unit (`core.evaluation.influence_functions`), or the scores
-of resamples where nothing is known of the metric. The difference of two models has the difference of their spreads,
-which is what makes a comparison paired: what is hard for both cancels.
+Each estimate has a *spread*: the influence of each unit on the score (`core.evaluation.influence_functions`), or the
+scores of resamples for a metric without an influence function. The spread of a difference is the difference of the
+spreads. That makes the comparison paired: units that are hard for both models cancel.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prefect_mlops.core.evaluation.predictions import CachedPredictions
     from prefect_mlops.core.evaluation.resampling_units import ResamplingUnits
 
-DRAWS = 200  # only the standard error is read from them, which 200 give within 5 %; the rest is Student's t
+DRAWS = 200  # they give the standard error within 5 %; the bounds come from Student's t
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Rows:
 
     Attributes:
         y: ground truth, (rows,), numbered from 0 in the index.
-        units: which rows belong together.
+        units: the resampling unit of each row.
         seed: of the resamples.
     """
 
@@ -44,7 +44,7 @@ class Rows:
     seed: int = 0
 
     @functools.cached_property
-    def truth(self) -> NDArray[Any]:
+    def y_true(self) -> NDArray[Any]:
         """The ground truth as a NumPy array, nullable numbers as numbers."""
         from pandas.api import types
 
@@ -62,7 +62,7 @@ class ScoreEstimate:
         score: as the scorer gives it.
         spread: derivative of the score by the weight of each unit, (units,), or scores of resamples, (draws,).
         rows: number of rows.
-        used: which units they are, (units,).
+        used: numbers of the units, (units,).
         sizes: rows of each unit, (units,).
         resampled: the spread holds scores of resamples.
         method: what the interval is called.
@@ -84,13 +84,13 @@ class ScoreEstimate:
 
     @property
     def units(self) -> int:
-        """Number of independent pieces."""
+        """Number of independent units."""
         return len(self.used)
 
 
 def measure(
     metric: Metric,
-    answers: CachedPredictions,
+    predictions: CachedPredictions,
     rows: Rows,
     chosen: NDArray[Any] | None = None,
     *,
@@ -98,14 +98,13 @@ def measure(
 ) -> ScoreEstimate:
     """Score a model, and estimate how the score varies with the units.
 
-    What is not known by `core.evaluation.influence_functions` is scored again without each of the up to 50 blocks, or,
-    where there are no blocks, on `DRAWS` resamples of the units. That costs as many times what the
-    metric itself takes on the rows, for each model; predictions are made once.
+    A metric without an influence function is computed again without each of the up to 50 blocks (jackknife), or, where
+    there are no blocks, on `DRAWS` resamples of the units (bootstrap). Predictions are cached.
 
     Args:
         metric: scikit-learn scorer name, or function ``f(estimator, X, y) -> float``.
-        answers: the model's answers to all judging rows.
-        rows: the judging rows.
+        predictions: of the model, for all rows of the test set.
+        rows: the test set.
         chosen: numbers of the rows to score, (chosen,); None for all.
         resample: take resamples in any case.
 
@@ -117,16 +116,16 @@ def measure(
 
     places = np.arange(len(rows.y)) if chosen is None else chosen
     used, of, sizes = np.unique(rows.units.of[places], return_inverse=True, return_counts=True)
-    known = None if resample or callable(metric) else influence(metric, answers, rows.truth, places)
-    score = _checked(metric, answers, rows, places, known=known)
+    known = None if resample or callable(metric) else influence(metric, predictions, rows.y_true, places)
+    score = _checked(metric, predictions, rows, places, known=known)
     kept = functools.partial(ScoreEstimate, score, used=used, sizes=sizes, rows=len(places), pieces=rows.units.kind)
-    if known is None or metric not in answers.understood:
+    if known is None or metric not in predictions.understood:
         if rows.units.kind == "blocks" and not resample:
-            left_out = _without_each(metric, answers, rows, places, of=of)
+            left_out = _without_each(metric, predictions, rows, places, of=of)
             if np.isfinite(left_out).all():
                 moved = (score - left_out) * (1 - sizes / sizes.sum())
                 return kept(spread=moved, resampled=False, method="jackknife")
-        draws = _resampled(metric, answers, rows, places, of=of)
+        draws = _resampled(metric, predictions, rows, places, of=of)
         return kept(spread=draws, resampled=True, method=f"bootstrap, {DRAWS} draws")
     method, (_, moved) = known
     kept = functools.partial(kept, best=0.0 if metric_name(metric).startswith("neg_") else 1.0)
@@ -138,21 +137,26 @@ def measure(
 
 
 def _checked(
-    metric: Metric, answers: CachedPredictions, rows: Rows, places: NDArray[Any], *, known: tuple[str, Influence] | None
+    metric: Metric,
+    predictions: CachedPredictions,
+    rows: Rows,
+    places: NDArray[Any],
+    *,
+    known: tuple[str, Influence] | None,
 ) -> float:
-    """Return the scorer's own score, and once it agrees with ours on some rows, ours on others.
+    """Return the scorer's score; once ours agreed with it on some rows, return ours on others.
 
-    scikit-learn takes milliseconds to check its input, which many groups would multiply.
+    scikit-learn takes milliseconds to check its input: too long for many groups.
     """
     name = metric_name(metric)
     ours = known[1][0] if known else math.nan
-    if name in answers.understood and len(places) < len(rows.y) and math.isfinite(ours):
+    if name in predictions.understood and len(places) < len(rows.y) and math.isfinite(ours):
         return ours
-    score = _score(metric, answers, rows, places)
+    score = _score(metric, predictions, rows, places)
     if math.isclose(ours, score, rel_tol=1e-9, abs_tol=1e-9):
-        answers.understood.add(name)
+        predictions.understood.add(name)
     else:
-        answers.understood.discard(name)
+        predictions.understood.discard(name)
     return score
 
 
@@ -169,11 +173,11 @@ def measure_both(
 
 
 def _without_each(
-    metric: Metric, answers: CachedPredictions, rows: Rows, places: NDArray[Any], *, of: NDArray[Any]
+    metric: Metric, predictions: CachedPredictions, rows: Rows, places: NDArray[Any], *, of: NDArray[Any]
 ) -> NDArray[Any]:
     """Score the rows without each of the units; NaN where the metric is then undefined.
 
-    Blocks are few and long, and neighbours may go together, which resamples that draw them one by one cannot see.
+    Neighbouring blocks may be correlated, which resamples that draw blocks independently would ignore.
 
     Source: Miller 1974, "The jackknife - a review".
     """
@@ -182,12 +186,12 @@ def _without_each(
     scores = np.full(of.max() + 1, np.nan)
     for unit in range(len(scores)):
         with contextlib.suppress(ConfigError, DataCheckError):
-            scores[unit] = _score(metric, answers, rows, places[of != unit])
+            scores[unit] = _score(metric, predictions, rows, places[of != unit])
     return scores
 
 
 def _resampled(
-    metric: Metric, answers: CachedPredictions, rows: Rows, places: NDArray[Any], *, of: NDArray[Any]
+    metric: Metric, predictions: CachedPredictions, rows: Rows, places: NDArray[Any], *, of: NDArray[Any]
 ) -> NDArray[Any]:
     """Score resamples of the units; two models measured on the same rows get the same resamples."""
     import numpy as np
@@ -202,30 +206,30 @@ def _resampled(
         sizes = starts[drawn + 1] - starts[drawn]
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         again = places[order[np.repeat(starts[drawn], sizes) + within]]
-        with contextlib.suppress(ConfigError, DataCheckError):  # one class only, or as bad: it says nothing
-            scores[draw] = _score(metric, answers, rows, again)
+        with contextlib.suppress(ConfigError, DataCheckError):  # not defined on this resample, e.g. one class only
+            scores[draw] = _score(metric, predictions, rows, again)
     return scores
 
 
-def _score(metric: Metric, answers: CachedPredictions, rows: Rows, places: NDArray[Any]) -> float:
+def _score(metric: Metric, predictions: CachedPredictions, rows: Rows, places: NDArray[Any]) -> float:
     """Score a model on some of the rows."""
     import pandas as pd
 
     name, y = metric_name(metric), rows.y.iloc[places]
-    if not callable(metric):  # a scorer hands the features on and no more
-        return score_model(answers, pd.DataFrame(index=places), y, metrics=[metric])[name]
-    model = answers if _scores_cached_predictions(metric, answers, rows) else answers.model
-    return score_model(model, answers.features.iloc[places], y, metrics=[metric])[name]
+    if not callable(metric):  # a named scorer only passes the features to the model
+        return score_model(predictions, pd.DataFrame(index=places), y, metrics=[metric])[name]
+    model = predictions if _scores_cached_predictions(metric, predictions, rows) else predictions.model
+    return score_model(model, predictions.features.iloc[places], y, metrics=[metric])[name]
 
 
-def _scores_cached_predictions(metric: Metric, answers: CachedPredictions, rows: Rows) -> bool:
-    """Check whether a custom metric can use cached predictions: not when it changes the features first."""
+def _scores_cached_predictions(metric: Metric, predictions: CachedPredictions, rows: Rows) -> bool:
+    """Check whether a custom metric can use cached predictions: not where it changes the features first."""
     name = metric_name(metric)
-    if name not in answers.enough_for:
-        asked = score_model(answers.model, answers.features, rows.y, metrics=[metric])[name]
+    if name not in predictions.enough_for:
+        expected = score_model(predictions.model, predictions.features, rows.y, metrics=[metric])[name]
         try:
-            kept = score_model(answers, answers.features, rows.y, metrics=[metric])[name]
+            cached = score_model(predictions, predictions.features, rows.y, metrics=[metric])[name]
         except (ConfigError, DataCheckError):
-            kept = math.nan
-        answers.enough_for[name] = math.isclose(kept, asked, rel_tol=1e-9, abs_tol=1e-12)
-    return answers.enough_for[name]
+            cached = math.nan
+        predictions.enough_for[name] = math.isclose(cached, expected, rel_tol=1e-9, abs_tol=1e-12)
+    return predictions.enough_for[name]

@@ -1,8 +1,8 @@
-"""Whether a challenger may replace the champion: each condition of each gate, tested by paired confidence intervals.
+"""Gates: each condition for replacing the champion, tested by a paired confidence interval.
 
-All conditions have to hold together, so the chance of promoting a challenger that falls short of one of them is at
-most that of the one test: the conditions need no correction for their number. Checks of groups are the other way
-round, any of them refuses; those are corrected, in `core.evaluation.slices`.
+All conditions have to hold, so the chance of promoting a challenger that violates one of them is at most that of its
+one test: no correction for multiple tests is needed. Of the checks of groups any one refuses; they are corrected, in
+`core.evaluation.slices`.
 
 Source:
     Berger 1982, "Multiparameter hypothesis testing and acceptance sampling" (intersection-union tests). Non-inferiority
@@ -50,11 +50,11 @@ class Comparison:
         return measure_both(gate.scorer, self.challenger, self.champion, self.rows, chosen)
 
 
-def judge_gates(contest: Comparison, gates: Sequence[Gate]) -> list[Check]:
+def judge_gates(comparison: Comparison, gates: Sequence[Gate]) -> list[Check]:
     """Check each condition on all rows of the test set.
 
     Args:
-        contest: the two models and the test set.
+        comparison: the two models and the test set.
         gates: conditions; all have to hold.
 
     Returns:
@@ -68,47 +68,47 @@ def judge_gates(contest: Comparison, gates: Sequence[Gate]) -> list[Check]:
     checks: list[Check] = []
     for gate in gates:
         if gate.metric not in measured:
-            measured[gate.metric] = contest.measure(gate)
-        ours, theirs = measured[gate.metric]
-        checks += _conditions(gate, ours, theirs)
+            measured[gate.metric] = comparison.measure(gate)
+        challenger, champion = measured[gate.metric]
+        checks += _conditions(gate, challenger, champion)
     return checks
 
 
-def _conditions(gate: Gate, ours: ScoreEstimate, theirs: ScoreEstimate | None) -> list[Check]:
-    checks = [_floor(gate, ours)] if gate.at_least is not None else []
-    if theirs is None:
+def _conditions(gate: Gate, challenger: ScoreEstimate, champion: ScoreEstimate | None) -> list[Check]:
+    checks = [_minimum_score(gate, challenger)] if gate.at_least is not None else []
+    if champion is None:
         if gate.at_least is None and (gate.may_lose is not None or gate.must_gain is not None):
-            seen = f"{ours.score:.4f} ({counted(alone(ours))})"
+            seen = f"{challenger.score:.4f} ({counted(alone(challenger))})"
             checks.append(
                 Check(name="no champion to beat", passed=True, subject=gate.metric, observed=seen, expected="any score")
             )
         return checks
-    apart = difference(ours, theirs)
+    apart = difference(challenger, champion)
     if gate.may_lose is not None:
-        checks.append(_not_worse(gate, gate.may_lose, seen_both(ours, theirs), apart))
+        checks.append(_non_inferiority(gate, gate.may_lose, seen_both(challenger, champion), apart))
     if gate.must_gain is not None:
         name, limit = "better than the champion", gate.must_gain
         passed = apart.lower(gate.confidence) > limit
-        seen = seen_both(ours, theirs) + _interval(apart, gate.confidence, limit=limit)
-        wanted = f"a difference surely above {limit:g}"
-        checks.append(Check(name=name, passed=passed, subject=gate.metric, observed=seen, expected=wanted))
+        seen = seen_both(challenger, champion) + _interval(apart, gate.confidence, limit=limit)
+        expected = f"a difference surely above {limit:g}"
+        checks.append(Check(name=name, passed=passed, subject=gate.metric, observed=seen, expected=expected))
     return checks
 
 
-def _floor(gate: Gate, ours: ScoreEstimate) -> Check:
-    """Compare the score with its threshold, the minimum score; the interval is shown, and does not decide."""
-    floor, estimate = gate.at_least or 0.0, alone(ours)
-    interval = shown(ours)
-    seen = f"{ours.score:.4f} ("
+def _minimum_score(gate: Gate, challenger: ScoreEstimate) -> Check:
+    """Compare the score with its threshold, the minimum score; the interval is shown and does not decide."""
+    threshold, estimate = gate.at_least or 0.0, alone(challenger)
+    interval = shown(challenger)
+    seen = f"{challenger.score:.4f} ("
     seen += f"{SHOWN * 100:g} % from {interval[0]:.4f} to {interval[1]:.4f}, " if interval else ""
     seen += f"{counted(estimate)})"
-    passed = ours.score >= floor
-    if passed and interval and interval[0] < floor:
+    passed = challenger.score >= threshold
+    if passed and interval and interval[0] < threshold:
         seen += "; the interval reaches below the floor"
-    return Check(name="minimum score", passed=passed, subject=gate.metric, observed=seen, expected=f"≥ {floor:g}")
+    return Check(name="minimum score", passed=passed, subject=gate.metric, observed=seen, expected=f"≥ {threshold:g}")
 
 
-def _not_worse(gate: Gate, margin: float, seen: str, apart: Estimate) -> Check:
+def _non_inferiority(gate: Gate, margin: float, seen: str, apart: Estimate) -> Check:
     """Test non-inferiority: the lower bound is above minus the margin, or the two models do not differ."""
     passed = apart.none or apart.lower(gate.confidence) > -margin
     return Check(
@@ -120,13 +120,13 @@ def _not_worse(gate: Gate, margin: float, seen: str, apart: Estimate) -> Check:
     )
 
 
-def seen_both(ours: ScoreEstimate, theirs: ScoreEstimate) -> str:
+def seen_both(challenger: ScoreEstimate, champion: ScoreEstimate) -> str:
     """Write both scores and their difference."""
-    return f"{ours.score:.4f}, champion {theirs.score:.4f}, difference {ours.score - theirs.score:+.4f}"
+    return f"{challenger.score:.4f}, champion {champion.score:.4f}, difference {challenger.score - champion.score:+.4f}"
 
 
 def _interval(apart: Estimate, confidence: float, *, limit: float) -> str:
-    """Write the bound that decided, the rows and units it rests on, and why it does not suffice."""
+    """Write the deciding bound, its rows and units, and why it does not suffice."""
     if apart.none:
         return f", none in any row ({counted(apart)})" if apart.units == apart.rows else f", none ({counted(apart)})"
     if apart.problem:

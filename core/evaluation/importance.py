@@ -1,4 +1,4 @@
-"""What a column is worth to a fitted model: permutation importances."""
+"""Permutation importances of the columns of a fitted model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NotMeasurableError(ValueError):
 
 
 class Importance(Value):
-    """What a column is worth: how much the score falls when the column is shuffled.
+    """Importance of a column: how much the score falls when the column is shuffled.
 
     Attributes:
         column: its name.
@@ -61,7 +61,7 @@ class Importances(Value):
     largest_share: float
 
     def noise(self, spread: float) -> float:
-        """Twice the standard error of a mean drop: what shuffling alone can give a column that is worth nothing."""
+        """Twice the standard error of a mean drop: what chance alone can give a column without importance."""
         return float(2 * spread / self.repeats**0.5)
 
 
@@ -72,7 +72,7 @@ def measure_importances(model: Any, X: pd.DataFrame, y: pd.Series, *, metric: Me
         model: fitted scikit-learn compatible estimator.
         X: features of the test rows, (rows, columns); a seeded sample of at most `IMPORTANCE_ROWS` is used, of fewer
             where there are so many columns that more than `MAX_PREDICTIONS` rows would have to be predicted.
-        y: truth, (rows,).
+        y: ground truth, (rows,).
         metric: scorer name, or a function of estimator, X and y.
         seed: for the sample and the shuffles.
 
@@ -125,7 +125,7 @@ def _ranked(metric: str, rows: int, names: list[str], drops: NDArray[Any], sprea
 
 
 def one_thread() -> Any:
-    """Keep OpenMP from sharing out a few thousand rows: threads that wait for one another take ten times as long.
+    """Limit OpenMP to one thread: for a few thousand rows, threads that wait for one another take ten times as long.
 
     OpenMP's limit is one of this thread only. That of BLAS is one of the whole process, and would change the results
     of other tasks.

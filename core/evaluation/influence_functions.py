@@ -1,8 +1,8 @@
-"""How much each row moves a metric: the derivative of the score by the row's weight.
+"""Influence functions: the derivative of a score by the weight of each row.
 
-Summed over the rows of a unit (a row, a group, a block in time) these numbers tell how the score would vary with other
-units: the infinitesimal jackknife. For a mean it gives the t interval, for the area under the ROC curve DeLong's, for
-a function of sums the delta method.
+Summed over the rows of a unit (a row, a group, a block in time) they give the variance of the score over other units:
+the infinitesimal jackknife. For a mean it gives the t interval, for the area under the ROC curve DeLong's, for a
+function of sums the delta method.
 
 Source:
     Jaeckel 1972, "The infinitesimal jackknife"; Efron 1982, "The jackknife, the bootstrap and other resampling plans",
@@ -24,63 +24,63 @@ Influence = tuple[float, "NDArray[Any]"]
 """The score, and its derivative by the weight of each row, (rows,); the derivatives add up to about 0."""
 
 _STEP = (1e-3, 1e-6, 0.5)  # for derivatives by counts: in rows, as a share of all rows, and at most; see `_labels`
-_NOISE = 1e-8  # what is left by rounding where a row moves nothing, times the number of rows
+_NOISE = 1e-8  # rounding error of a derivative that is 0, times the number of rows
 _CLASSES_LEAST = 2
 
 
 def influence(
-    metric: str, answers: CachedPredictions, y: NDArray[Any], rows: NDArray[Any]
+    metric: str, predictions: CachedPredictions, y: NDArray[Any], rows: NDArray[Any]
 ) -> tuple[str, Influence] | None:
-    """Tell how much each row moves a score.
+    """Compute a score and the influence of each row on it.
 
     Args:
         metric: scikit-learn scorer name.
-        answers: the model's predictions for all rows.
-        y: truth of all rows, (all rows,).
+        predictions: the model's predictions for all rows.
+        y: ground truth of all rows, (all rows,).
         rows: numbers of the rows to score, (rows,).
 
     Returns:
-        What the interval is called, and the influence of each of the rows; None for a metric that is not known here,
-        or predictions it cannot read. The score is to be compared with the scorer's own before it is trusted.
+        Name of the interval's method, then the score and the influence of each of the rows; None for a metric that is
+        not known here, or predictions it cannot read. Compare the score with the scorer's own before trusting it.
     """
     import numpy as np
 
-    truth = y[rows]
+    y_true = y[rows]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)  # of empty classes; the scorer says it better
+        warnings.simplefilter("ignore", RuntimeWarning)  # about empty classes; the scorer reports them better
         try:
-            for known, called, method, compute in _FAMILIES:
-                if metric in known:
-                    given = _ranks(answers) if method == "ranking" else answers.all(method)
-                    return called, compute(metric, truth, given[rows], getattr(answers, "classes_", None))
+            for metrics, interval, method, compute in _FAMILIES:
+                if metric in metrics:
+                    y_pred = _ranks(predictions) if method == "ranking" else predictions.all(method)
+                    return interval, compute(metric, y_true, y_pred[rows], getattr(predictions, "classes_", None))
         except (ValueError, TypeError, AttributeError, IndexError, ZeroDivisionError):
             return None
     return None
 
 
-def _ranks(answers: CachedPredictions) -> NDArray[Any]:
+def _ranks(predictions: CachedPredictions) -> NDArray[Any]:
     """Return what binary scorers rank by: the decision function, or the probabilities where there is none."""
-    return answers.all("decision_function" if hasattr(answers, "decision_function") else "predict_proba")
+    return predictions.all("decision_function" if hasattr(predictions, "decision_function") else "predict_proba")
 
 
-def _binary(truth: NDArray[Any], given: NDArray[Any], classes: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return which rows are positive and by what they are ranked."""
+def _binary(y_true: NDArray[Any], y_pred: NDArray[Any], classes: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return which rows are positive, and the scores that rank them."""
     if len(classes) != _CLASSES_LEAST:
         raise ValueError("not binary")
-    return truth == classes[1], given if given.ndim == 1 else given[:, 1]
+    return y_true == classes[1], y_pred if y_pred.ndim == 1 else y_pred[:, 1]
 
 
-def _roc_auc(metric: str, truth: NDArray[Any], given: NDArray[Any], classes: Any) -> Influence:
+def _roc_auc(metric: str, y_true: NDArray[Any], y_pred: NDArray[Any], classes: Any) -> Influence:
     import numpy as np
 
     if metric == "roc_auc":
-        return auc_influence(*_binary(truth, given, classes))
-    each = [auc_influence(truth == label, given[:, place]) for place, label in enumerate(classes)]
-    return float(np.mean([score for score, _ in each])), np.mean([moved for _, moved in each], axis=0)
+        return auc_influence(*_binary(y_true, y_pred, classes))
+    each = [auc_influence(y_true == label, y_pred[:, place]) for place, label in enumerate(classes)]
+    return float(np.mean([score for score, _ in each])), np.mean([derivatives for _, derivatives in each], axis=0)
 
 
 def auc_influence(positive: NDArray[Any], ranked: NDArray[Any]) -> Influence:
-    """Take the share of rows of the other class that each row is rightly above or below, ties counting half."""
+    """Compute the AUC from the share of the other class each row is ranked correctly against; ties count half."""
     import numpy as np
 
     above, below = np.sort(ranked[~positive]), np.sort(ranked[positive])
@@ -88,12 +88,12 @@ def auc_influence(positive: NDArray[Any], ranked: NDArray[Any]) -> Influence:
     placed[positive] = _share_below(above, ranked[positive])
     placed[~positive] = 1 - _share_below(below, ranked[~positive])
     score = placed[positive].mean()
-    moved, rows = placed - score, len(placed)
+    derivatives, rows = placed - score, len(placed)
     for side in (positive, ~positive):
         count = side.sum()
-        # The root makes it DeLong's estimate exactly, whose variances divide by count - 1 in each class.
-        moved[side] *= np.sqrt(count / (count - 1) * (rows - 1) / rows) / count
-    return float(score), moved
+        # The root makes it exactly DeLong's estimate, whose variances divide by count - 1 in each class.
+        derivatives[side] *= np.sqrt(count / (count - 1) * (rows - 1) / rows) / count
+    return float(score), derivatives
 
 
 def _share_below(ordered: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
@@ -102,11 +102,11 @@ def _share_below(ordered: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / (2 * len(ordered))
 
 
-def _average_precision(_: str, truth: NDArray[Any], given: NDArray[Any], classes: Any) -> Influence:
-    """Differentiate the sum over thresholds; a row counts at its own threshold and at each one below its rank."""
+def _average_precision(_: str, y_true: NDArray[Any], y_pred: NDArray[Any], classes: Any) -> Influence:
+    """Differentiate the sum over thresholds; a row counts at its own threshold and at each lower one."""
     import numpy as np
 
-    positive, ranked = _binary(truth, given, classes)
+    positive, ranked = _binary(y_true, y_pred, classes)
     order, place = np.unique(-ranked, return_inverse=True)
     found_here = np.bincount(place, weights=positive, minlength=len(order))
     found, taken = np.cumsum(found_here), np.cumsum(np.bincount(place, minlength=len(order)))
@@ -117,11 +117,11 @@ def _average_precision(_: str, truth: NDArray[Any], given: NDArray[Any], classes
     return float(score), (positive * (precision[place] - score + gained) - lost) / positives
 
 
-def _row_mean(metric: str, truth: NDArray[Any], given: NDArray[Any], classes: Any) -> Influence:
+def _row_mean(metric: str, y_true: NDArray[Any], y_pred: NDArray[Any], classes: Any) -> Influence:
     """Take a mean, or a function of one mean, over the rows."""
     import numpy as np
 
-    losses = _LOSSES[metric](truth, given, classes)
+    losses = _LOSSES[metric](y_true, y_pred, classes)
     mean = losses.mean()
     if metric in _ROOTS:
         root = np.sqrt(mean)
@@ -129,66 +129,66 @@ def _row_mean(metric: str, truth: NDArray[Any], given: NDArray[Any], classes: An
     return float(-mean) if mean else 0.0, (mean - losses) / len(losses)
 
 
-def _accuracy(_: str, truth: NDArray[Any], given: NDArray[Any], __: Any) -> Influence:
-    right = (truth == given).astype("float64")
+def _accuracy(_: str, y_true: NDArray[Any], y_pred: NDArray[Any], __: Any) -> Influence:
+    right = (y_true == y_pred).astype("float64")
     share = right.mean()
     return float(share), (right - share) / len(right)
 
 
-def _explained(metric: str, truth: NDArray[Any], given: NDArray[Any], _: Any) -> Influence:
+def _explained(metric: str, y_true: NDArray[Any], y_pred: NDArray[Any], _: Any) -> Influence:
     import numpy as np
 
-    truth = truth.astype("float64")
-    errors = truth - given
+    y_true = y_true.astype("float64")
+    errors = y_true - y_pred
     if metric == "explained_variance":
         errors = errors - errors.mean()
-    left, whole = errors**2, (truth - truth.mean()) ** 2
+    left, whole = errors**2, (y_true - y_true.mean()) ** 2
     share = left.sum() / whole.sum()
     return float(1 - share), (share * whole - left) / np.float64(whole.sum())
 
 
-def _log_loss(truth: NDArray[Any], given: NDArray[Any], classes: Any) -> NDArray[Any]:
+def _log_loss(y_true: NDArray[Any], y_pred: NDArray[Any], classes: Any) -> NDArray[Any]:
     import numpy as np
 
-    floor = np.finfo(given.dtype).eps
-    chosen = given[np.arange(len(given)), _codes(truth, classes)]
+    floor = np.finfo(y_pred.dtype).eps
+    chosen = y_pred[np.arange(len(y_pred)), _codes(y_true, classes)]
     return np.asarray(-np.log(np.clip(chosen, floor, 1 - floor)))
 
 
-def _brier(truth: NDArray[Any], given: NDArray[Any], classes: Any) -> NDArray[Any]:
+def _brier(y_true: NDArray[Any], y_pred: NDArray[Any], classes: Any) -> NDArray[Any]:
     import numpy as np
 
     if len(classes) == _CLASSES_LEAST:
-        return np.asarray((given[:, 1] - (truth == classes[1])) ** 2)
-    missed = given - np.eye(len(classes))[_codes(truth, classes)]
+        return np.asarray((y_pred[:, 1] - (y_true == classes[1])) ** 2)
+    missed = y_pred - np.eye(len(classes))[_codes(y_true, classes)]
     return np.asarray((missed**2).sum(axis=1))
 
 
-def _codes(truth: NDArray[Any], classes: Any) -> NDArray[Any]:
-    """Number the labels as the columns of the probabilities are; a label no model knows is an IndexError."""
+def _codes(y_true: NDArray[Any], classes: Any) -> NDArray[Any]:
+    """Number the labels as the columns of the probabilities are; an unknown label is an IndexError."""
     import numpy as np
     import pandas as pd
 
-    codes = pd.Index(classes).get_indexer(pd.Index(truth))
+    codes = pd.Index(classes).get_indexer(pd.Index(y_true))
     if (codes < 0).any():
         raise IndexError("a label the model does not know")
     return np.asarray(codes)
 
 
-def _labels(metric: str, truth: NDArray[Any], given: NDArray[Any], _: Any) -> Influence:
+def _labels(metric: str, y_true: NDArray[Any], y_pred: NDArray[Any], _: Any) -> Influence:
     """Differentiate a function of the confusion matrix by each of its counts."""
     import numpy as np
     import pandas as pd
 
-    codes, names = pd.factorize(np.concatenate([truth, given]))
+    codes, names = pd.factorize(np.concatenate([y_true, y_pred]))
     size = len(names)
     if size > _MOST_LABELS:
         raise ValueError("too many classes to differentiate by each pair")
-    cells = codes[: len(truth)] * size + codes[len(truth) :]
+    cells = codes[: len(y_true)] * size + codes[len(y_true) :]
     counts = np.bincount(cells, minlength=size**2).astype("float64")
-    # Small enough for a smooth score to be straight, large enough to stand out of the rounding of doubles.
+    # Small enough for a smooth score to be linear, large enough to exceed the rounding errors of doubles.
     least, share, most = _STEP
-    step = min(most, max(least, share * len(truth)))
+    step = min(most, max(least, share * len(y_true)))
     steps = step * np.concatenate([np.zeros((1, size**2)), np.eye(size**2), -np.eye(size**2)])
     stacked = (counts + steps).reshape(-1, size, size)
     name, _, average = metric.partition("_")
@@ -198,9 +198,9 @@ def _labels(metric: str, truth: NDArray[Any], given: NDArray[Any], _: Any) -> In
         place = int(np.flatnonzero(names == 1)[0]) if not average else -1
         values = _averaged(stacked, _SHARES[name], average, place)
     ups, downs = values[1 : 1 + size**2], values[1 + size**2 :]
-    moved = (ups - downs) / (2 * step)
-    moved[np.abs(moved) * len(truth) < _NOISE] = 0  # what tells models apart has to be 0 where nothing does
-    return float(values[0]), moved[cells]
+    derivatives = (ups - downs) / (2 * step)
+    derivatives[np.abs(derivatives) * len(y_true) < _NOISE] = 0  # equal models have to differ by exactly 0
+    return float(values[0]), derivatives[cells]
 
 
 _MOST_LABELS = 20  # 400 pairs of classes, each a matrix of 400 counts
@@ -225,7 +225,7 @@ def _matthews(counts: _Matrices) -> NDArray[Any]:
 
 
 def _averaged(counts: _Matrices, share: Callable[..., Any], average: str, place: int) -> NDArray[Any]:
-    """Average a share over the classes as scikit-learn does; one that divides by nothing is 0."""
+    """Average a share over the classes as scikit-learn does; a share with denominator 0 is 0."""
     import numpy as np
 
     true, predicted, hits = counts.sum(axis=2), counts.sum(axis=1), _hits(counts)
@@ -252,29 +252,29 @@ _SHARES: dict[str, Callable[..., Any]] = {
 }
 
 
-def _squared(truth: NDArray[Any], given: NDArray[Any], _: Any) -> NDArray[Any]:
+def _squared(y_true: NDArray[Any], y_pred: NDArray[Any], _: Any) -> NDArray[Any]:
     import numpy as np
 
-    return np.asarray((truth.astype("float64") - given) ** 2)
+    return np.asarray((y_true.astype("float64") - y_pred) ** 2)
 
 
-def _log_squared(truth: NDArray[Any], given: NDArray[Any], _: Any) -> NDArray[Any]:
+def _log_squared(y_true: NDArray[Any], y_pred: NDArray[Any], _: Any) -> NDArray[Any]:
     import numpy as np
 
-    return np.asarray((np.log1p(truth.astype("float64")) - np.log1p(given)) ** 2)
+    return np.asarray((np.log1p(y_true.astype("float64")) - np.log1p(y_pred)) ** 2)
 
 
-def _absolute(truth: NDArray[Any], given: NDArray[Any], _: Any) -> NDArray[Any]:
+def _absolute(y_true: NDArray[Any], y_pred: NDArray[Any], _: Any) -> NDArray[Any]:
     import numpy as np
 
-    return np.asarray(np.abs(truth.astype("float64") - given))
+    return np.asarray(np.abs(y_true.astype("float64") - y_pred))
 
 
-def _relative(truth: NDArray[Any], given: NDArray[Any], _: Any) -> NDArray[Any]:
+def _relative(y_true: NDArray[Any], y_pred: NDArray[Any], _: Any) -> NDArray[Any]:
     import numpy as np
 
-    truth = truth.astype("float64")
-    return np.asarray(np.abs(truth - given) / np.maximum(np.abs(truth), np.finfo("float64").eps))
+    y_true = y_true.astype("float64")
+    return np.asarray(np.abs(y_true - y_pred) / np.maximum(np.abs(y_true), np.finfo("float64").eps))
 
 
 _LOSSES: dict[str, Callable[..., Any]] = {

@@ -1,4 +1,4 @@
-"""How far a score, or the difference of two models on the same rows, may be off by chance."""
+"""Standard errors and confidence bounds of a score, and of the difference of two models on the same rows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHOWN = 0.95  # two-sided confidence of the interval shown beside a score
-MIN_UNITS = 5  # fewer independent pieces say next to nothing about chance
+MIN_UNITS = 5  # independent units; with fewer, a standard error means next to nothing
 _LEAST_DRAWS = DRAWS // 2
-_ROUNDING = 1e-9  # a standard error as small as this, beside the value, is none
+_ROUNDING = 1e-9  # standard errors below this share of the value are rounding errors
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Estimate:
 
     Attributes:
         value: score or difference.
-        error: standard error; 0 where every unit says the same.
+        error: standard error; 0 where all units agree.
         freedom: degrees of freedom of Student's t.
         rows: rows it rests on.
-        units: independent pieces it rests on.
+        units: independent units it rests on.
         method: what the interval is called.
-        pairs: rows both models, only the first, only the second, and neither answered rightly; Newcombe's interval is
-            taken from it.
-        problem: why chance cannot be judged; the bounds are then infinite.
+        pairs: number of rows that both models, only the first, only the second, and neither predicted correctly, for
+            Newcombe's interval.
+        problem: why there is no standard error; the bounds are then infinite.
         pieces: what the units are called: rows, groups or blocks.
-        share: the value is a share of independent rows; Wilson's interval is taken.
+        share: the value is a share of independent rows, for Wilson's interval.
     """
 
     value: float
@@ -48,7 +48,7 @@ class Estimate:
 
     @property
     def none(self) -> bool:
-        """True where no unit tells the two apart."""
+        """True where two models do not differ on any unit."""
         return self.value == 0 and self.error == 0
 
     def lower(self, confidence: float) -> float:
@@ -78,8 +78,8 @@ def difference(first: ScoreEstimate, second: ScoreEstimate) -> Estimate:
     import numpy as np
 
     plain = _estimate(first.score - second.score, first.spread - second.spread, first)
-    if plain.error <= _ROUNDING * abs(plain.value) and not plain.none:  # all that counts lies in one row or block
-        return _impossible(plain, "every piece says the same, which tells nothing of chance")
+    if plain.error <= _ROUNDING * abs(plain.value) and not plain.none:  # one row or block makes the whole difference
+        return _unbounded(plain, "all units agree, so chance cannot be estimated")
     if first.right is None or second.right is None or plain.problem or plain.none:
         return plain
     table = np.bincount(2 * first.right + second.right, minlength=4)
@@ -94,7 +94,7 @@ def alone(measured: ScoreEstimate) -> Estimate:
 
 
 def shown(measured: ScoreEstimate) -> tuple[float, float] | None:
-    """Return the two-sided interval to show beside a score, or None where chance cannot be judged."""
+    """Return the two-sided interval to show beside a score, or None where there is no standard error."""
     found, side = alone(measured), (1 + SHOWN) / 2
     if found.problem or (found.error <= _ROUNDING * abs(found.value) and not found.share):
         return None
@@ -104,8 +104,8 @@ def shown(measured: ScoreEstimate) -> tuple[float, float] | None:
 def gap(first: ScoreEstimate, second: ScoreEstimate) -> Estimate:
     """Estimate how far one model's score on a group of rows is above its score on another group.
 
-    A unit with rows of both groups, such as a block in time, counts once, with what it does to either. Where only
-    scores of resamples are known, the groups are taken as independent.
+    A unit with rows of both groups, such as a block in time, counts once, with its influence on both scores. Where
+    only scores of resamples are known, the groups are taken as independent.
 
     Source: Welch 1947 for the degrees of freedom of independent groups.
     """
@@ -136,47 +136,47 @@ def _estimate(value: float, spread: NDArray[Any], of: ScoreEstimate) -> Estimate
     """Turn a spread into a standard error with its degrees of freedom.
 
     Source:
-        A unit pulls the score towards itself by its share of the rows, which is made up for: Bell and McCaffrey 2002.
-        Satterthwaite 1946: where few units make most of the spread, or hold most of the rows, its estimate is as
-        uncertain as that of few units, and the degrees of freedom, matched by the fourth moment, are fewer. Newey and
-        West 1987, with one lag: the covariance of neighbouring blocks, where it is positive. Of resamples: Efron and
-        Tibshirani 1993, chapter 12, t interval with the bootstrap's standard error.
+        Bell and McCaffrey 2002: corrects for leverage, as a unit pulls the score towards itself by its share of the
+        rows. Satterthwaite 1946: fewer degrees of freedom, matched by the fourth moment, where few units make most of
+        the spread or hold most of the rows. Newey and West 1987, with one lag: the covariance of neighbouring blocks,
+        where it is positive. Resamples: Efron and Tibshirani 1993, chapter 12, t interval with the bootstrap's
+        standard error.
     """
     import numpy as np
 
-    known = spread[np.isfinite(spread)]
-    same = not np.ptp(known) if len(known) and of.resampled else not known.any()
-    sure = Estimate(value, 0.0, max(of.units - 1, 1), of.rows, of.units, of.method, pieces=of.pieces)
-    if same and value == 0 and len(known):
-        return sure
+    finite = spread[np.isfinite(spread)]
+    all_equal = not np.ptp(finite) if len(finite) and of.resampled else not finite.any()
+    exact = Estimate(value, 0.0, max(of.units - 1, 1), of.rows, of.units, of.method, pieces=of.pieces)
+    if all_equal and value == 0 and len(finite):
+        return exact
     if of.units < MIN_UNITS:
-        return _impossible(sure, f"{of.units} independent pieces, at least {MIN_UNITS} are needed")
-    if len(known) < min(len(spread), _LEAST_DRAWS):
-        return _impossible(sure, f"the metric is undefined on {len(spread) - len(known)} of {len(spread)} resamples")
-    if same:
-        return sure
+        return _unbounded(exact, f"{of.units} independent units, at least {MIN_UNITS} are needed")
+    if len(finite) < min(len(spread), _LEAST_DRAWS):
+        return _unbounded(exact, f"the metric is undefined on {len(spread) - len(finite)} of {len(spread)} resamples")
+    if all_equal:
+        return exact
     shares = of.sizes / of.sizes.sum()
     most = min(of.units - 1, float((shares**2).sum() ** 2 / (shares**4).sum()))
     if of.resampled:
-        left_out = len(spread) - len(known)
+        left_out = len(spread) - len(finite)
         method = of.method + (f", {left_out} of them undefined" if left_out else "")
-        error = math.sqrt(of.units / (of.units - 1) * known.var(ddof=1))
-        return replace(sure, error=error, freedom=most, method=method)
-    moved = known / np.sqrt(1 - shares)
-    squares = float((moved**2).sum())
-    kurtosis = of.units * float((moved**4).sum()) / squares**2
-    if of.pieces == "blocks":  # what lasts longer than a block ties it to the next one
-        squares += 2 * max(0.0, float((moved[1:] * moved[:-1]).sum()))
+        error = math.sqrt(of.units / (of.units - 1) * finite.var(ddof=1))
+        return replace(exact, error=error, freedom=most, method=method)
+    corrected = finite / np.sqrt(1 - shares)
+    squares = float((corrected**2).sum())
+    kurtosis = of.units * float((corrected**4).sum()) / squares**2
+    if of.pieces == "blocks":  # what lasts longer than a block correlates neighbouring blocks
+        squares += 2 * max(0.0, float((corrected[1:] * corrected[:-1]).sum()))
     freedom = most if kurtosis <= 1 else max(1.0, min(most, 2 * of.units / (kurtosis - 1)))
-    return replace(sure, error=math.sqrt(squares), freedom=freedom)
+    return replace(exact, error=math.sqrt(squares), freedom=freedom)
 
 
-def _impossible(sure: Estimate, problem: str) -> Estimate:
-    return replace(sure, error=math.inf, problem=problem)
+def _unbounded(estimate: Estimate, problem: str) -> Estimate:
+    return replace(estimate, error=math.inf, problem=problem)
 
 
 def _newcombe(pairs: tuple[int, int, int, int], z: float) -> tuple[float, float]:
-    """Bound the difference of two paired shares; it does not collapse where few rows tell the models apart.
+    """Bound the difference of two paired shares; not degenerate where the models differ on few rows.
 
     Source:
         Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions based on paired

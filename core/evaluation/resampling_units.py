@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-MAX_BLOCKS = 50  # more would be shorter, and what lasts for hours or days would tie neighbours together
+MAX_BLOCKS = 50  # more would be shorter, and what lasts for hours or days would correlate neighbours
 MIN_BLOCKS = 10
-_ROWS_A_BLOCK = 20  # of few rows fewer blocks are made
+_ROWS_A_BLOCK = 20  # at least, so few rows make fewer blocks
 
 UnitKind = Literal["rows", "groups", "blocks"]
 
 
 @dataclass(frozen=True)
 class ResamplingUnits:
-    """What the rows are drawn in.
+    """The independent units of a set of rows.
 
     Attributes:
         kind: rows, groups or blocks in time.
@@ -39,10 +39,10 @@ class ResamplingUnits:
 
 
 def resampling_units(rows: pd.DataFrame, *, order_by: str | None, group_by: str | None) -> ResamplingUnits:
-    """Tell which rows belong together.
+    """Assign each row to a resampling unit.
 
     Args:
-        rows: the judging rows.
+        rows: the test set.
         order_by: column of time; consecutive rows are then put into up to `MAX_BLOCKS` blocks of about equal size, and
             rows of one time stamp into one block.
         group_by: column whose groups are independent of each other.
@@ -65,16 +65,16 @@ def resampling_units(rows: pd.DataFrame, *, order_by: str | None, group_by: str 
 
 
 def column_of(rows: pd.DataFrame, name: str, role: str) -> pd.Series:
-    """Return a column of the judging rows.
+    """Return a column of the test set.
 
     Raises:
         ConfigError: it is not there, or there twice.
     """
     if name not in rows.columns:
-        raise unknown_name(f"column of the judging rows ({role})", name, [str(column) for column in rows.columns])
+        raise unknown_name(f"column of the test rows ({role})", name, [str(column) for column in rows.columns])
     count = list(rows.columns).count(name)
     if count > 1:
-        raise ConfigError(f"{role}: the judging rows have {count} columns called {name!r}")
+        raise ConfigError(f"{role}: the test rows have {count} columns called {name!r}")
     return rows[name]
 
 
@@ -85,7 +85,7 @@ def codes_of(column: pd.Series, name: str, *, sort: bool = False) -> tuple[NDArr
         The number of each row's value, and the values by number, None for missing.
 
     Raises:
-        ConfigError: the values cannot be told apart, or not be sorted.
+        ConfigError: the values cannot be hashed or sorted.
     """
     import numpy as np
     import pandas as pd

@@ -16,8 +16,6 @@ from prefect_mlops.core.text import one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-_MAX_REASON = 200  # characters; scikit-learn's own messages can quote whole arrays
-
 
 def score_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[Metric]) -> dict[str, float]:
     """Score a fitted estimator.
@@ -25,7 +23,7 @@ def score_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[
     Args:
         model: fitted scikit-learn compatible estimator.
         X: features, (rows, columns).
-        y: truth, (rows,), in the order of ``X``.
+        y: ground truth, (rows,), in the order of ``X``.
         metrics: scorer names, and functions ``f(estimator, X, y) -> float``; larger is better for each.
 
     Returns:
@@ -51,7 +49,7 @@ def _one(metric: Metric, model: Any, X: pd.DataFrame, y: pd.Series) -> float:
     # A custom metric may raise any exception.
     expected = (Exception,) if callable(metric) else (ValueError, TypeError, AttributeError)
     with warnings.catch_warnings():
-        # "Only one class is present": said again, with the name of the metric, by the check for NaN.
+        # "Only one class is present": the check for NaN reports it, with the name of the metric.
         warnings.filterwarnings("ignore", message="Only one class is present")
         try:
             return float(scorer(model, X, y))
@@ -60,7 +58,7 @@ def _one(metric: Metric, model: Any, X: pd.DataFrame, y: pd.Series) -> float:
                 raise _undefined(name, _one_class(y)) from error
             kind = "" if isinstance(error, (ValueError, TypeError, AttributeError)) else f"{type(error).__name__}: "
             raise ConfigError(
-                f"metric {name!r} cannot be computed for {_kind(model)}: {kind}{_reason(error)}{_hint(name, y)}"
+                f"metric {name!r} cannot be computed for {_kind(model)}: {kind}{one_line(error)}{_hint(name, y)}"
             ) from error
 
 
@@ -104,7 +102,3 @@ def _hint(name: str, y: pd.Series) -> str:
     if _classes(y) > binary:
         return f". The target has {_classes(y)} classes: use {many[name]!r}"
     return f". For labels other than 0 and 1 use {many[name]!r}" if name != "roc_auc" else ""
-
-
-def _reason(error: Exception) -> str:
-    return one_line(error, _MAX_REASON)

@@ -1,4 +1,4 @@
-"""Slices: whether the challenger is worse than the champion, or worse than elsewhere, for one group of rows.
+"""Slices: whether the challenger is worse than the champion in a group of rows, and the gaps between groups.
 
 Any of these checks refuses, so an equal challenger would fail by chance as soon as the groups are many. All groups of
 all slices and all pairs of groups of one report are one family, and each bound is taken at a confidence that keeps
@@ -29,34 +29,34 @@ if TYPE_CHECKING:
     from prefect_mlops.core.evaluation.estimates import ScoreEstimate
     from prefect_mlops.core.values import Gate
 
-MIN_ROWS = 50  # of a group; fewer say nothing once corrected for their number
+MIN_ROWS = 50  # of a group; with fewer, a corrected bound decides nothing
 MIN_OF_CLASS = 5  # rows of either class of a binary target, for the same reason
 MAX_GROUPS = 100  # of a column; more are numbers or identifiers, not groups
-MAX_SHOWN = 10  # groups of a slice in the report; the rest is counted
+MAX_GROUPS_SHOWN = 10  # of a slice in the report; the rest is counted
 _BINARY = 2
 
 
 @dataclass(frozen=True)
 class _Group:
-    """One group of one slice, measured; without measurement it says why."""
+    """One group of one slice: its score estimates, or why there are none."""
 
     label: str
     rows: int
-    ours: ScoreEstimate | None = None
-    theirs: ScoreEstimate | None = None
+    challenger: ScoreEstimate | None = None
+    champion: ScoreEstimate | None = None
     problem: str = ""
 
     @functools.cached_property
     def apart(self) -> Estimate | None:
-        if self.ours is None or self.theirs is None:
+        if self.challenger is None or self.champion is None:
             return None
-        found = difference(self.ours, self.theirs)
+        found = difference(self.challenger, self.champion)
         return None if found.problem else found
 
 
 @dataclass(frozen=True)
 class _Level:
-    """How sure one of many bounds has to be, so that all of them together are as sure as the gate asks."""
+    """The confidence of one of many bounds, so that all of them together have the confidence of the gate."""
 
     confidence: float
     asked: int
@@ -88,20 +88,20 @@ class _Slice:
         if self.gate.max_gap is None:
             return []
         found = []
-        for one, two in itertools.combinations([group for group in self.groups if group.ours], 2):
-            high, low = sorted((one, two), key=lambda group: -group.ours.score)  # type: ignore[union-attr]
-            estimate = gap(high.ours, low.ours)  # type: ignore[arg-type]
+        for one, two in itertools.combinations([group for group in self.groups if group.challenger], 2):
+            high, low = sorted((one, two), key=lambda group: -group.challenger.score)  # type: ignore[union-attr]
+            estimate = gap(high.challenger, low.challenger)  # type: ignore[arg-type]
             if not estimate.problem:
                 found.append((high, low, estimate))
         return found
 
 
-def judge_slices(contest: Comparison, gates: Sequence[Gate]) -> list[Check]:
-    """Look for groups the challenger is clearly worse for, and for gaps between groups.
+def judge_slices(comparison: Comparison, gates: Sequence[Gate]) -> list[Check]:
+    """Check for groups the challenger is clearly worse for, and for gaps between groups.
 
     Args:
-        contest: the models and the rows.
-        gates: those with slices are answered.
+        comparison: the models and the test set.
+        gates: those without slices are ignored.
 
     Returns:
         Checks of groups, failures first and the rest counted, and one check of the gaps of each slice.
@@ -109,28 +109,28 @@ def judge_slices(contest: Comparison, gates: Sequence[Gate]) -> list[Check]:
     Raises:
         ConfigError: a slice names no column, or one with more than `MAX_GROUPS` values.
     """
-    columns = {name: _places(contest, name) for gate in gates for name in gate.slices}
-    found = [_measured(contest, gate, name, columns[name]) for gate in gates for name in gate.slices]
+    columns = {name: _places(comparison, name) for gate in gates for name in gate.slices}
+    found = [_measured(comparison, gate, name, columns[name]) for gate in gates for name in gate.slices]
     pairs = [one.pairs for one in found]
     asked = sum(len(one.judged) for one in found) + 2 * sum(map(len, pairs))  # a gap may go either way
     checks: list[Check] = []
     for one, gaps in zip(found, pairs, strict=True):
         level = _Level(one.gate.confidence, asked)
-        if contest.champion is not None:
+        if comparison.champion is not None:
             checks += _compared(one, level)
         if one.gate.max_gap is not None:
             checks.append(_gap_check(one, gaps, level))
     return checks
 
 
-def _places(contest: Comparison, name: str) -> dict[str, NDArray[Any]]:
+def _places(comparison: Comparison, name: str) -> dict[str, NDArray[Any]]:
     """Return the numbers of the rows of each group, by its label; missing values are a group of their own."""
     import numpy as np
 
-    codes, values = codes_of(column_of(contest.table, name, "slices"), name)
+    codes, values = codes_of(column_of(comparison.table, name, "slices"), name)
     if len(values) > MAX_GROUPS:
         raise ConfigError(
-            f"slices: column {name!r} has {len(values):,} values in the judging rows, at most {MAX_GROUPS} can be "
+            f"slices: column {name!r} has {len(values):,} values in the test rows, at most {MAX_GROUPS} can be "
             "compared: put them into a few groups in prepare, e.g. with pandas.cut, and name that column"
         )
     order = np.argsort(codes, kind="stable")
@@ -142,38 +142,38 @@ def _places(contest: Comparison, name: str) -> dict[str, NDArray[Any]]:
     }
 
 
-def _measured(contest: Comparison, gate: Gate, column: str, places: dict[str, NDArray[Any]]) -> _Slice:
-    classes = contest.rows.y.nunique()
+def _measured(comparison: Comparison, gate: Gate, column: str, places: dict[str, NDArray[Any]]) -> _Slice:
+    classes = comparison.rows.y.nunique()
     groups = []
     for label, chosen in places.items():
-        problem = _too_few(contest, chosen, classes=classes)
-        ours, theirs = None, None
+        problem = _too_few(comparison, chosen, classes=classes)
+        challenger, champion = None, None
         if not problem:
             try:
-                ours, theirs = contest.measure(gate, chosen)
-            except (ConfigError, DataCheckError):  # computed on all rows before, so it is this group that lacks a class
+                challenger, champion = comparison.measure(gate, chosen)
+            except (ConfigError, DataCheckError):  # it is defined on all rows, so this group lacks a class
                 problem = f"{gate.metric} is not defined on its rows"
-        groups.append(_Group(label, len(chosen), ours, theirs, problem))
+        groups.append(_Group(label, len(chosen), challenger, champion, problem))
     return _Slice(gate, column, groups)
 
 
-def _too_few(contest: Comparison, chosen: NDArray[Any], *, classes: int) -> str:
+def _too_few(comparison: Comparison, chosen: NDArray[Any], *, classes: int) -> str:
     if len(chosen) < MIN_ROWS:
         return "too few rows to judge"
-    counts = contest.rows.y.iloc[chosen].value_counts()
+    counts = comparison.rows.y.iloc[chosen].value_counts()
     if classes == _BINARY and (len(counts) < _BINARY or counts.min() < MIN_OF_CLASS):
         return "too few rows of one class to judge"
     return ""
 
 
 def _compared(one: _Slice, level: _Level) -> list[Check]:
-    """Check each group, and show those that matter: failures, then the smallest differences."""
+    """Check each group; show failures first, then the smallest differences."""
     margin = one.gate.may_lose or 0.0
     judged = sorted(((group, group.apart) for group in one.judged), key=lambda pair: pair[1].value if pair[1] else 0.0)
     checks = [_group_check(one, group, apart, margin=margin, level=level) for group, apart in judged if apart]
     checks.sort(key=lambda check: check.passed)
     small = [_small_check(one, group) for group in one.groups if group.apart is None]
-    shown, rest = [*checks, *small][:MAX_SHOWN], [*checks, *small][MAX_SHOWN:]
+    shown, rest = [*checks, *small][:MAX_GROUPS_SHOWN], [*checks, *small][MAX_GROUPS_SHOWN:]
     if not rest:
         return shown
     failed = sum(not check.passed for check in rest)
@@ -194,7 +194,7 @@ def _compared(one: _Slice, level: _Level) -> list[Check]:
 def _group_check(one: _Slice, group: _Group, apart: Estimate, *, margin: float, level: _Level) -> Check:
     """Refuse where even the upper bound lies below minus the margin."""
     upper = apart.upper(level.each)
-    seen = seen_both(group.ours, group.theirs) if group.ours and group.theirs else ""
+    seen = seen_both(group.challenger, group.champion) if group.challenger and group.champion else ""
     if apart.none:
         seen += f", none ({counted(apart)})"
     else:
@@ -204,7 +204,7 @@ def _group_check(one: _Slice, group: _Group, apart: Estimate, *, margin: float, 
         passed=not upper < -margin,
         subject=f"{one.gate.metric} for {one.column} = {group.label}",
         observed=seen,
-        expected=f"a difference not surely below {-margin:g}" if margin else "a difference not surely below 0",
+        expected=f"an upper bound of at least {-margin if margin else 0:g}",
     )
 
 
@@ -218,16 +218,16 @@ def _small_check(one: _Slice, group: _Group) -> Check:
 
 
 def _gap_check(one: _Slice, pairs: list[tuple[_Group, _Group, Estimate]], level: _Level) -> Check:
-    """Refuse where a pair of groups surely lies further apart than allowed; name the pair that does most surely."""
+    """Refuse where the lower bound of a gap is above the allowed one; name the largest of those gaps."""
     allowed = one.gate.max_gap or 0.0
     subject, name = f"{one.gate.metric} by {one.column}", "gap between groups"
-    wanted = f"no gap surely above {allowed:g}"
+    expected = f"a lower bound of at most {allowed:g}"
     if not pairs:
         seen = f"too few rows to judge: {len(one.groups)} groups, no two of them large enough"
-        return Check(name=name, passed=True, subject=subject, observed=seen, expected=wanted)
-    surely = [(estimate.lower(level.each), high, low, estimate) for high, low, estimate in pairs]
-    bound, high, low, estimate = max(surely, key=lambda pair: (pair[0] > allowed, pair[3].value))
-    scores = [f"{group.label} {group.ours.score:.4f}" for group in (high, low) if group.ours]
+        return Check(name=name, passed=True, subject=subject, observed=seen, expected=expected)
+    bounds = [(estimate.lower(level.each), high, low, estimate) for high, low, estimate in pairs]
+    bound, high, low, estimate = max(bounds, key=lambda pair: (pair[0] > allowed, pair[3].value))
+    scores = [f"{group.label} {group.challenger.score:.4f}" for group in (high, low) if group.challenger]
     seen = f"{' and '.join(scores)}, gap {estimate.value:.4f}"
     seen += f" ({level.words} from {bound:.4f}, {counted(estimate)})"
-    return Check(name=name, passed=not bound > allowed, subject=subject, observed=seen, expected=wanted)
+    return Check(name=name, passed=not bound > allowed, subject=subject, observed=seen, expected=expected)

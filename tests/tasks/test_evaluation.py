@@ -186,7 +186,7 @@ def test_intervals_rest_on_blocks_when_the_rows_have_a_time(binary) -> None:
     assert low < blocked.metrics["roc_auc"] < high <= 1
     report = judge(good, champion(good), timed, y, gates=[Gate("roc_auc", may_lose=0.0)], order_by="at")
     assert report.notes[0].startswith("Rows close in at depend on each other: 13 blocks in time were compared, fewer")
-    with pytest.raises(ConfigError, match=r"no column of the judging rows \(order_by\) is called 'att'"):
+    with pytest.raises(ConfigError, match=r"no column of the test rows \(order_by\) is called 'att'"):
         evaluate(good, timed, y, metrics=["roc_auc"], order_by="att")
 
 

@@ -10,7 +10,7 @@ from prefect_mlops.core.evaluation.estimates import Rows
 from prefect_mlops.core.evaluation.gates import Comparison, judge_gates
 from prefect_mlops.core.evaluation.predictions import CachedPredictions
 from prefect_mlops.core.evaluation.resampling_units import resampling_units
-from prefect_mlops.core.evaluation.slices import MAX_GROUPS, MAX_SHOWN, judge_slices
+from prefect_mlops.core.evaluation.slices import MAX_GROUPS, MAX_GROUPS_SHOWN, judge_slices
 from prefect_mlops.core.text import MAX_CELL_LENGTH
 
 
@@ -143,7 +143,7 @@ def test_too_few_groups_fail_and_say_why() -> None:
     rows = table().assign(shop=lambda table: table.index % 3)
     check = condition(rows, Gate(METRIC, may_lose=0.5), group_by="shop")
     assert not check.passed
-    assert check.observed.endswith("cannot be judged: 3 independent pieces, at least 5 are needed")
+    assert check.observed.endswith("cannot be judged: 3 independent units, at least 5 are needed")
 
 
 def test_every_sentence_fits_where_it_is_shown() -> None:
@@ -205,7 +205,7 @@ def test_many_groups_are_counted_not_listed_and_failures_come_first() -> None:
     rows = table(9000, ours=0.9).assign(carrier=lambda table: table.index % 60)
     rows.loc[rows["carrier"] == 41, "ours"] += 3
     checks = list(sliced(rows, Gate(METRIC, must_gain=0.0, slices=("carrier",))).values())
-    assert len(checks) == MAX_SHOWN + 1
+    assert len(checks) == MAX_GROUPS_SHOWN + 1
     assert (checks[0].subject, checks[0].passed) == (f"{METRIC} for carrier = 41", False)
     assert checks[-1].observed == "50 groups, 0 clearly worse"
     rows["ours"] += 3
@@ -217,13 +217,13 @@ def test_many_groups_are_counted_not_listed_and_failures_come_first() -> None:
 def test_a_column_with_too_many_values_is_no_slice(names: list) -> None:
     rows = table(5050).assign(carrier=names * 50)
     with pytest.raises(
-        ConfigError, match=r"column 'carrier' has 101 values in the judging rows, at most 100 .* in prepare"
+        ConfigError, match=r"column 'carrier' has 101 values in the test rows, at most 100 .* in prepare"
     ):
         sliced(rows, Gate(METRIC, may_lose=1, slices=("carrier",)))
 
 
 def test_a_missing_slice_names_the_nearest_column() -> None:
-    with pytest.raises(ConfigError, match=r"no column of the judging rows \(slices\) is called 'carier': did you mean"):
+    with pytest.raises(ConfigError, match=r"no column of the test rows \(slices\) is called 'carier': did you mean"):
         sliced(table(), Gate(METRIC, may_lose=1, slices=("carier",)))
 
 

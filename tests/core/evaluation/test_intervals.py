@@ -219,7 +219,7 @@ def test_what_rests_on_one_block_or_row_alone_cannot_be_judged() -> None:
     for metric in (share_found, "recall"):
         found = compared(metric, data, units=blocks)
         assert found.value != 0
-        assert found.problem == "every piece says the same, which tells nothing of chance"
+        assert found.problem == "all units agree, so chance cannot be estimated"
     one_row = table().assign(late=0, one=0.9, two=0.1)
     one_row.loc[5, "late"] = 1
     assert compared("recall", one_row).problem
@@ -256,7 +256,7 @@ def test_a_metric_undefined_on_most_resamples_cannot_be_judged() -> None:
 def test_too_few_groups_cannot_be_judged() -> None:
     data = table()
     few = ResamplingUnits("groups", np.arange(ROWS) % (MIN_UNITS - 1))
-    assert compared("roc_auc", data, units=few).problem == "4 independent pieces, at least 5 are needed"
+    assert compared("roc_auc", data, units=few).problem == "4 independent units, at least 5 are needed"
     enough = ResamplingUnits("groups", np.arange(ROWS) % MIN_UNITS)
     assert not compared("roc_auc", data, units=enough).problem
 
@@ -333,7 +333,7 @@ def test_few_rows_make_fewer_blocks_and_say_so() -> None:
 def test_columns_that_cannot_put_rows_together_are_refused() -> None:
     rows = pd.DataFrame({"at": [1, 2], "mixed": [1, "a"], "lists": [[1], [2]]})
     with pytest.raises(
-        ConfigError, match=r"no column of the judging rows \(order_by\) is called 'att': did you mean 'at'"
+        ConfigError, match=r"no column of the test rows \(order_by\) is called 'att': did you mean 'at'"
     ):
         resampling_units(rows, order_by="att", group_by=None)
     with pytest.raises(ConfigError, match="column 'mixed' cannot be used"):
