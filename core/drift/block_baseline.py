@@ -1,7 +1,7 @@
-"""How much a table changes by itself: what is usual between neighbouring rows is no drift.
+"""The block baseline: how much a table changes between its own blocks of neighbouring rows, which is no drift.
 
-Tests take rows as independent. Rows that arrive together are not: they share an hour, a storm, a campaign. So blocks of
-neighbouring rows are compared with the whole they were taken from, and a change has to be larger than any of theirs.
+Tests assume independent rows. Rows that arrive together are not: they share an hour, a storm, a campaign. So blocks of
+neighbouring rows are compared with all rows, and drift has to be larger than the change of any block.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BlockBaseline:
-    """Changes that are usual between blocks of neighbouring rows.
+    """The largest changes of blocks of neighbouring rows.
 
     Attributes:
         sizes: for each column and aspect, pairs of a block's rows and the largest size seen, by ascending rows.
-        auc: how well a classifier told the first and the last quarter of the rows from the others; the larger one.
+        auc: how well a classifier separates the first or the last quarter of the rows from the others; the larger AUC.
     """
 
     sizes: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]] = field(default_factory=dict)
     auc: float = 0.5
 
     def of(self, rows: int) -> dict[tuple[str, str], float]:
-        """Return the usual size by column and aspect in a table of so many rows: that of blocks half as large.
+        """Return the size of change by column and aspect for a table of so many rows: that of blocks half as large.
 
-        Beyond the largest block it shrinks with the root of the rows, as the mean of many such blocks does.
+        Beyond the largest block it shrinks with the square root of the rows, as the mean of many blocks does.
         """
         return {
             (column, aspect): _size_at(rows, seen)
@@ -70,21 +70,21 @@ def measure_block_baseline(
     """Compare blocks of neighbouring rows with all rows.
 
     Args:
-        table: all rows in the order they came in, (rows, columns).
+        table: all rows in order of arrival, (rows, columns).
         whole: their profile.
         scale: share of the rows that `table` holds, where it is a sample in order; blocks are named by all rows.
-        order: places of the rows in the order they came in, where that is another one.
+        order: places of the rows in order of arrival, where that is another one.
 
     Returns:
-        Nothing for fewer than `MIN_BLOCKS` blocks.
+        An empty baseline for fewer than `MIN_BLOCKS` blocks.
     """
     sizes: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for block, taken in _ladder(round(len(table) / scale), scale):
-        inside = taken / len(table)  # a block is part of the whole, and moves it towards itself
+    for block, taken in _block_sizes(round(len(table) / scale), scale):
+        inside = taken / len(table)  # a block is part of the whole, so the distance is too small by this share
         largest: dict[tuple[str, str], float] = {}
         for start in _starts(len(table), taken):
             for name, cells in in_order(table, order, slice(start, start + taken)).items():
-                known = whole.columns.get(str(name))  # a name that stands twice has none
+                known = whole.columns.get(str(name))  # a repeated name has none
                 for aspect, size in _sizes(profile_column(cells), known) if known else ():
                     key = (str(name), aspect)
                     largest[key] = max(largest.get(key, 0.0), min(size / (1 - inside), 1.0))
@@ -94,7 +94,7 @@ def measure_block_baseline(
 
 
 def _sizes(block: ColumnProfile, whole: ColumnProfile) -> Iterator[tuple[Aspect, float]]:
-    """Measure how far a block is from the whole, as `core.drift.column_drift` does; it holds nothing new."""
+    """Measure how far a block is from the whole, as `core.drift.column_drift` does."""
     yield "missing values", abs(block.nulls / block.rows - whole.nulls / whole.rows)
     kind = joint_kind(block, whole)
     if not block.values or kind == "empty" or block.kind != whole.kind:
@@ -120,8 +120,8 @@ def _categories_distance(block: Mapping[Any, int], whole: Mapping[Any, int]) -> 
     return counts_distance(*sides)
 
 
-def _ladder(rows: int, scale: float) -> Iterator[tuple[int, int]]:
-    """Give the sizes of blocks, and how many rows of the table at hand they are."""
+def _block_sizes(rows: int, scale: float) -> Iterator[tuple[int, int]]:
+    """Yield the sizes of blocks, and the rows of the table that each takes."""
     block = SMALLEST_BLOCK
     while block <= min(rows // MIN_BLOCKS, LARGEST_BLOCK):
         if (taken := round(block * scale)) >= MIN_ROWS:

@@ -1,4 +1,4 @@
-"""What changed in one column between two tables: what is certain, and what has to be tested."""
+"""Column drift: the changes of one column between two tables, and what needs no test."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Aspect = Literal[
 
 @dataclass(frozen=True)
 class Change:
-    """One tested question about one column.
+    """One tested aspect of one column.
 
     Attributes:
         column: its name.
@@ -53,9 +53,9 @@ class Change:
         measure: size and p-value before correction.
         minimum: smallest size that matters.
         corrected_p: p-value corrected for all tests of the comparison; None where there were too few rows to judge.
-        drifted: the change is larger than `minimum` and chance does not explain it.
-        examples: a few values it is about.
-        lost: the rows it is about are new ones in which a model finds nothing it has learned from.
+        drifted: the change is at least `minimum`, and significant.
+        examples: a few of the values.
+        lost: the rows hold values that the model has not learned.
     """
 
     column: str
@@ -70,7 +70,7 @@ class Change:
 
     @property
     def judged(self) -> bool:
-        """False where there were too few rows for any answer."""
+        """False where there were too few rows for a test."""
         return self.measure.p_value is not None
 
 
@@ -81,7 +81,7 @@ class Finding:
     Attributes:
         column: its name.
         what: the finding in words.
-        broken: the schema is broken: whoever reads this column will fail or read something else.
+        broken: the schema is broken: readers of this column fail or misread it.
         observed: what was seen.
         expected: what the reference has.
         examples: a few values it is about.
@@ -113,11 +113,11 @@ class ColumnOutcome:
 
 
 def compare_column(name: str, current: TableProfile, reference: TableProfile, min_change: float) -> ColumnOutcome:
-    """Ask everything that can be asked of one column.
+    """Run every test that applies to one column.
 
     Args:
         name: in at least one of the tables.
-        current: what is looked at.
+        current: profile of the table.
         reference: what it is compared with.
         min_change: smallest distance of two distributions that matters; half of it for shares of lost rows.
 
@@ -146,7 +146,7 @@ def compare_column(name: str, current: TableProfile, reference: TableProfile, mi
 
 
 def joint_kind(now: ColumnProfile, before: ColumnProfile) -> ColumnKind:
-    """Say how to compare two columns of one type.
+    """Return the kind to compare two columns as.
 
     Args:
         now: the one side.
@@ -209,7 +209,7 @@ def _certain(name: str, now: ColumnProfile, before: ColumnProfile) -> Iterator[F
 def _tested(
     name: str, kind: ColumnKind, now: ColumnProfile, before: ColumnProfile, min_change: float
 ) -> Iterator[Change]:
-    """Ask every question that can be asked of a column, whether or not the answer is interesting: all are counted."""
+    """Run every test that applies to a column: the correction for multiple tests counts all of them."""
     if min(now.rows, before.rows) >= MIN_ROWS and now.nulls + before.nulls:
         nulls = statistical_tests.measure_share(
             count=now.nulls, rows=now.rows, reference_count=before.nulls, reference_rows=before.rows
@@ -335,6 +335,6 @@ def _tested_categories(
 
 
 def constant(change: Change, now: ColumnProfile) -> Iterator[Finding]:
-    """Say that a column that drifted has one value left; a rare second value missing by chance has not drifted."""
+    """Find that a column that drifted has one value left; a rare second value missing by chance has not drifted."""
     if change.drifted and change.aspect == "distribution" and (left := now.only_value) is not None:
         yield Finding(change.column, "has more than one value", False, "constant now", "several", (show(left),))

@@ -1,4 +1,4 @@
-"""What is kept of one column for comparing it: enough for every test, in memory that does not grow with the rows."""
+"""Column profiles: what every drift test needs of a column, in memory that does not grow with the rows."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Text:
 
 @dataclass
 class Times:
-    """What repeats in a column of times, and its span.
+    """Hours and weekdays of a column of times, and its span.
 
     Attributes:
         hours: values by hour of the day (UTC), shape (24,).
@@ -166,7 +166,7 @@ class ColumnProfile:
 
     @property
     def type_words(self) -> str:
-        """The type as a person would say it."""
+        """The type in words."""
         if self.kind == "torn":
             return "several types in one column"
         return f"{self.kind} (declared categorical)" if self.nominal else self.kind
@@ -225,7 +225,7 @@ class ColumnProfile:
         return (self.text or _text_of(self.counts or {})).words
 
     def _agree(self, kind: ColumnProfileKind, *, nominal: bool) -> None:
-        """Find one kind for what there is and what comes."""
+        """Merge the kind so far with that of new cells."""
         if self.kind == "empty":
             self.kind, self.nominal = kind, nominal
             return
@@ -260,7 +260,7 @@ class ColumnProfile:
             self._as_text()
 
     def _as_text(self) -> Text:
-        """Give up counting one by one."""
+        """Switch from counting values to bounded text statistics."""
         if self.text is None:
             self.text = _text_of(self.counts or {})
             self.counts = None

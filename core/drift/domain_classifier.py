@@ -1,4 +1,4 @@
-"""Can a classifier tell two tables apart? Finds what changes between columns, which no test of single columns sees."""
+"""A classifier that separates two tables: finds changes between columns, which tests of single columns miss."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from prefect_mlops.core.tables.columns import ColumnKind
 
 MAX_CELLS = 600_000  # rows of both samples times columns; about a second of two cores
-_SAMPLE = 4_000  # rows a side, for what is usual
+_SAMPLE = 4_000  # rows a side, for the block baseline
 _NORMAL_95 = 1.959964
 _LARGEST = 1e150
 
 
 @dataclass(frozen=True)
 class DomainClassifier:
-    """How well a classifier told current rows from those of the reference.
+    """How well a classifier separates current rows from those of the reference.
 
     Attributes:
-        auc: area under its ROC curve on rows it was not trained on; 0.5 when the two look the same to it.
+        auc: area under its ROC curve on rows it was not trained on; 0.5 when it cannot separate the two.
         low: lower end of the 95 % interval.
         high: upper end.
-        rows: rows it was asked about.
+        rows: rows it was tested on.
     """
 
     auc: float
@@ -45,20 +45,20 @@ class DomainClassifier:
 def classify_domains(
     *, current: pd.DataFrame, reference: pd.DataFrame, kinds: Mapping[str, ColumnKind], seed: int = 0
 ) -> DomainClassifier | None:
-    """Train a classifier to tell two samples apart, and measure how well it does.
+    """Train a classifier to separate two samples, and measure how well it does.
 
     Args:
         current: sample, (rows, columns).
         reference: sample, (reference rows, columns).
-        kinds: what the columns to use hold; times and empty columns are left out, as time goes on by nature.
+        kinds: what the columns to use hold; times, which always differ, and empty columns are left out.
         seed: of the two folds and of the classifier.
 
     Returns:
         None with fewer than `MIN_ROWS` rows a side, or without a column to use.
 
     Source: Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests"; a
-        `sklearn.ensemble.HistGradientBoostingClassifier` learns from one half of the rows and is asked about the other;
-        interval after DeLong, over the rows that were asked.
+        `sklearn.ensemble.HistGradientBoostingClassifier` learns from one half of the rows and is tested on the other;
+        DeLong's interval over the test rows.
     """
     import numpy as np
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -71,39 +71,39 @@ def classify_domains(
     table = np.column_stack([_figures(current[name], reference[name], kinds[name]) for name in names])
     is_current = np.repeat([True, False], [len(current), len(reference)])
     halves = train_test_split(table, is_current, test_size=0.5, stratify=is_current, random_state=seed)
-    learned, asked, known, truth = halves
+    X_train, X_test, y_train, y_test = halves
     classifier = HistGradientBoostingClassifier(max_iter=50, max_leaf_nodes=15, random_state=seed)
     with one_thread():
-        said = classifier.fit(learned, known).predict_proba(asked)[:, 1]
-    auc, moved = auc_influence(truth, said)
-    error = float(np.sqrt(len(moved) / (len(moved) - 1) * (moved**2).sum()))
+        scores = classifier.fit(X_train, y_train).predict_proba(X_test)[:, 1]
+    auc, influences = auc_influence(y_test, scores)
+    error = float(np.sqrt(len(influences) / (len(influences) - 1) * (influences**2).sum()))
     margin = _NORMAL_95 * error
-    return DomainClassifier(auc, max(0.0, auc - margin), min(1.0, auc + margin), len(said))
+    return DomainClassifier(auc, max(0.0, auc - margin), min(1.0, auc + margin), len(scores))
 
 
-def baseline_separation(
+def block_baseline_auc(
     table: pd.DataFrame, kinds: Mapping[str, ColumnKind], *, order: NDArray[Any] | None = None
 ) -> float:
-    """Return how well a classifier tells the first and the last quarter of a table from the rest; the larger AUC.
+    """Return how well a classifier separates the first and the last quarter of a table from the rest; the larger AUC.
 
     Args:
-        table: rows in the order they came in, (rows, columns).
+        table: rows in order of arrival, (rows, columns).
         kinds: what the columns to use hold.
-        order: places of the rows in the order they came in, where that is another one.
+        order: places of the rows in order of arrival, where that is another one.
 
     Returns:
-        0.5 for a table that is too small or too wide to ask.
+        0.5 for a table that is too small or too wide.
     """
-    quarter, seen = len(table) // 4, 0.5
+    quarter, largest = len(table) // 4, 0.5
     if _SAMPLE * 2 * len(kinds) > MAX_CELLS:
-        return seen
+        return largest
     last = len(table) - quarter
     for block in (slice(0, quarter), slice(last, len(table))) if quarter else ():
         rest = slice(quarter, len(table)) if block.start == 0 else slice(0, last)
         current, reference = (in_order(table, order, _thinned(part)) for part in (block, rest))
         found = classify_domains(current=current, reference=reference, kinds=kinds)
-        seen = max(seen, found.auc if found else 0.5)
-    return seen
+        largest = max(largest, found.auc if found else 0.5)
+    return largest
 
 
 def _thinned(part: slice) -> slice:

@@ -45,7 +45,7 @@ class MonitoringRun(Value):
         kind: ``drift`` compares rows with the training data, ``performance`` scores the champion on them.
         champion: version that was monitored.
         number: counted from 1 for each model, kind and champion, by `write_monitoring_run`.
-        key: makes it idempotent: a retry, or another run on the same data, gets the number of the first.
+        key: for idempotence: a retry, or another run on the same data, gets the number of the first.
         at: when, in UTC.
         subject: what was compared or scored, e.g. the name of a file.
         data: data version.
@@ -99,19 +99,19 @@ def level_of(number: int, alpha: float = ALPHA) -> float:
     """Return the level of a monitoring run: below it a p-value is an alarm.
 
     The levels of runs 1, 2, 3, ... sum to `alpha`, however many there will be. So the chance that a champion ever gets
-    a false alarm while nothing changes is at most `alpha`, however the runs depend on one another: no more is used
-    than that chances of errors add up. Two runs at the same moment may get one level; then it is a little more.
+    a false alarm while nothing changes is at most `alpha`, however the runs depend on one another (Bonferroni). Two
+    runs at the same moment may get the same level; then it is a little more.
 
     Args:
         number: of the run, from 1.
-        alpha: what is spent over all runs, between 0 and 1.
+        alpha: spent over all runs, between 0 and 1.
 
     Returns:
         `alpha` / (2.1097 n ln² n) with n = `number` + 1: of 0.05, 0.025 for the first run, 0.0003 for the twelfth,
         2e-6 for the 365th.
 
     Raises:
-        ConfigError: a number below 1, or an alpha that is no chance.
+        ConfigError: a number below 1, or an alpha out of range.
 
     Source:
         Alpha spending (Lan and DeMets 1983, Biometrika 70) by Bonferroni's inequality over the runs.
@@ -149,7 +149,7 @@ def monitoring_run_number(model: str, *, kind: MonitoringKind, champion: int, ke
         model: registered model.
         kind: of the run.
         champion: version that was monitored.
-        key: what makes it the same run.
+        key: identifies the run.
 
     Raises:
         BackendError: storage failed.
@@ -163,18 +163,18 @@ def write_monitoring_run(run: MonitoringRun) -> MonitoringRun:
     """Store a monitoring run, once for each key.
 
     Args:
-        run: as it was judged, with the number from `monitoring_run_number`.
+        run: with the number from `monitoring_run_number`.
 
     Returns:
-        The run as it is stored: the first one of its key; or this one, with the next number when another run took its
-        number meanwhile. The level stays what it was judged at.
+        The stored run: the first one of its key, or this one; with the next number where another run took its number
+        meanwhile. The level stays the one it was tested at.
 
     Raises:
         BackendError: storage failed.
     """
     uri = monitoring_uri(run.model)
-    for lost in retry_commits(uri):
-        with lost:
+    for attempt in retry_commits(uri):
+        with attempt:
             table = open_or_make(uri, _schema())
             rows = _rows(table)
             if known := _find(_readable(rows), kind=run.kind, champion=run.champion, key=run.key):
@@ -192,7 +192,7 @@ def _find(runs: Sequence[MonitoringRun], *, kind: str, champion: int, key: str) 
 
 
 def _next_number(rows: Sequence[dict[str, Any]], *, kind: str, champion: int) -> int:
-    """Count on from the highest number, rows included that cannot be read otherwise: no number is given twice."""
+    """Return the number after the highest one, unreadable rows included, so that no number is given twice."""
     mine = [row["number"] for row in rows if (row.get("kind"), row.get("champion")) == (kind, champion)]
     return max((number for number in mine if isinstance(number, int)), default=0) + 1
 
@@ -223,7 +223,7 @@ def _readable(rows: Sequence[dict[str, Any]]) -> list[MonitoringRun]:
 
 
 def _compact(uri: str) -> None:
-    """Write the many small files as one; on failure or a conflict, the next hundred rows try again."""
+    """Merge the many small files; after a failure or a conflict, the next hundred rows try again."""
     with contextlib.suppress(BackendError):
         table = open_table(uri)
         if table is not None:

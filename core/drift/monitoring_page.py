@@ -29,7 +29,7 @@ _SHARE = "drifted"  # name of the score of drift runs
 _LARGE = 0.4  # the scale of sizes reaches at least this far: small changes stay pale
 _LABEL_LENGTH = 16  # characters of a file's name below its place
 _WIDTH = 8.2  # inches, at 72 points each: the column of an artifact's page
-# The colors of a card in the light: what shows an artifact may be light or dark, and a picture cannot ask.
+# The light colors of a card: a picture in an artifact cannot follow the theme of the page.
 _PAGE, _INK, _MUTED, _RULE, _ACCENT, _BAD = "#ffffff", "#1f2328", "#59636e", "#d8dee4", "#2f6fb3", "#b3261e"
 
 _logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def history_page(model: str, runs: Sequence[MonitoringRun]) -> str:
     Returns:
         Markdown in which every value is escaped.
     """
-    title = f"## Looks at {text.escape(model)}"
+    title = f"## Monitoring runs of {text.escape(model)}"
     if not runs:
         return f"{title}\n\nNone yet.\n"
     shown = runs[-MAX_RUNS:][::-1]
@@ -231,7 +231,7 @@ def _draw_scores(axes: Axes, name: str, points: list[tuple[float, MonitoringRun]
             axes.vlines(x, *ends, color=color, linewidth=1)
         axes.plot(x, run.scores[name], "o", markersize=4.5, color=color, markeredgecolor=_PAGE, markeredgewidth=0.6)
     if name == _SHARE:
-        axes.set_ylim(0, max(0.3, *(1.05 * run.scores[name] for _, run in points)))  # trifles are no cliffs
+        axes.set_ylim(0, max(0.3, *(1.05 * run.scores[name] for _, run in points)))  # small shares stay small
     title = "weight of what drifted" if name == _SHARE else f"{_label(name)} with its interval"
     title = f"{title}; red where the run failed"
     axes.set_title(title, loc="left", fontsize=9, color=_MUTED, parse_math=False)
@@ -249,7 +249,7 @@ def _draw_places(grid: Sequence[Axes], placed: dict[_Place, list[MonitoringRun]]
     grid[-1].set_xticks([x + 0.5 for x in range(len(labels))], labels, rotation=turn, parse_math=False)
     for label, runs in zip(grid[-1].get_xticklabels(), placed.values(), strict=True):
         label.set_color(_INK if all(run.passed for run in runs) else _BAD)
-    grid[-1].set_xlim(0, max(len(labels), 6))  # few runs do not become a wall
+    grid[-1].set_xlim(0, max(len(labels), 6))  # few runs are not stretched
     grid[-1].set_xlabel("data version" if numbered else "data", fontsize=9, color=_MUTED)
     before = None
     for x, (champion, *_) in enumerate(placed):

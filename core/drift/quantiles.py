@@ -1,8 +1,7 @@
-"""How numbers are spread, in one pass and bounded memory; summaries of parts merge into that of the whole.
+"""A quantile sketch: one pass, bounded memory, mergeable.
 
-A sketch of one's own, because none of the kept libraries gives the same answer twice: Apache DataSketches' KLL tosses
-coins that cannot be seeded, and a verdict has to be the same for the same rows. Sorting pieces with NumPy is also
-about seven times as fast as updating KLL (benchmarks/drift_sketch.py).
+It is our own because a verdict has to be deterministic, and Apache DataSketches' KLL is randomised without a seed.
+Sorting pieces with NumPy is also about seven times as fast as updating KLL (benchmarks/drift_sketch.py).
 """
 
 from __future__ import annotations

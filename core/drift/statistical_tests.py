@@ -1,4 +1,4 @@
-"""How much a column changed, in units people know, and whether chance alone explains it.
+"""Size and p-value of the change of a column.
 
 A size without a p-value alarms on small samples, a p-value without a size alarms on large ones: every measure here
 carries both. scipy computes the tests; what is ours is named in each docstring.
@@ -29,7 +29,7 @@ class Measure:
     Attributes:
         statistic: name of the size and of the test behind the p-value.
         size: from 0 (no change) to 1.
-        p_value: chance of a change at least as large when nothing changed; None where there are too few rows to judge.
+        p_value: chance of a change at least as large when nothing changed; None where there are too few rows.
         words: the change as a sentence part.
     """
 
@@ -48,7 +48,7 @@ def measure_numbers(*, current: Distribution, reference: Distribution) -> Measur
 
     Returns:
         The Kolmogorov-Smirnov distance: the largest gap between the two cumulated shares, which is the share of rows
-        that would have to move. Words are left to whoever knows what the numbers are.
+        that would have to move. `words` is left to the caller.
 
     Source:
         `scipy.stats.kstwo` for the p-value, as `scipy.stats.ks_2samp` takes it for large samples: accurate from
@@ -87,7 +87,7 @@ def _cumulated(of: Distribution, points: NDArray[Any], side: Literal["left", "ri
 
 
 def shift_words(*, now: float, before: float, spread: float) -> str:
-    """Say how a mean moved.
+    """Describe how a mean moved.
 
     Args:
         now: mean now; NaN or infinite where the values have none.
@@ -257,7 +257,7 @@ def correct(p_values: Sequence[float]) -> list[float]:
 
 
 def smallest_visible(*, rows: int, reference_rows: int, tests: int, alpha: float) -> float:
-    """Tell the smallest Kolmogorov-Smirnov distance that would be found, when it is the only change.
+    """Return the smallest Kolmogorov-Smirnov distance that would be found, when it is the only change.
 
     Args:
         rows: current values.

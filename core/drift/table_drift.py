@@ -1,4 +1,4 @@
-"""Compare a table with the one it should look like: schema, missing values and distributions, column by column."""
+"""Compare a table with its reference: schema, missing values and distributions, column by column."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 from prefect_mlops.core.drift import statistical_tests, thresholds
 from prefect_mlops.core.drift.column_drift import Change, Finding, compare_column, constant
-from prefect_mlops.core.drift.table_profile import TableProfile, profile_chunks
 from prefect_mlops.core.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from prefect_mlops.core.drift.table_profile import TableProfile
     from prefect_mlops.core.tables.columns import ColumnKind
 
 ALPHA = thresholds.REPORT_ALPHA
@@ -21,11 +19,11 @@ ALPHA = thresholds.REPORT_ALPHA
 
 @dataclass(frozen=True)
 class TableDrift:
-    """What came out of comparing two tables.
+    """The result of comparing two tables.
 
     Attributes:
-        changes: every tested question, in order of the columns.
-        findings: what is certain, in order of the columns.
+        changes: every tested aspect, in order of the columns.
+        findings: what needs no test, in order of the columns.
         kinds: what each comparable column holds.
         rows: rows of the current table.
         reference_rows: rows of the reference.
@@ -57,24 +55,6 @@ class TableDrift:
         return tuple(column for column in self.judged_columns if column in drifted)
 
 
-def compare_tables(
-    *,
-    current: pd.DataFrame,
-    reference: pd.DataFrame,
-    columns: Sequence[str] | None = None,
-    alpha: float = ALPHA,
-    min_change: float = thresholds.MIN_CHANGE,
-) -> TableDrift:
-    """Compare two tables that are in memory; see `compare_profiles`."""
-    return compare_profiles(
-        current=profile_chunks([current]),
-        reference=profile_chunks([reference]),
-        columns=columns,
-        alpha=alpha,
-        min_change=min_change,
-    )
-
-
 def compare_profiles(
     *,
     current: TableProfile,
@@ -84,22 +64,22 @@ def compare_profiles(
     min_change: float = thresholds.MIN_CHANGE,
     usual: Mapping[tuple[str, str], float] | None = None,
 ) -> TableDrift:
-    """Compare a table with the one it should look like.
+    """Compare a table with its reference.
 
     A column drifted when a change is larger than `min_change` *and* its p-value, corrected for all tests of all
     columns, is below `alpha`. When nothing changed, at most a share `alpha` of all comparisons names any column.
 
-    The tests take rows to be independent. Where many rows repeat one measurement, such as the weather of an hour on
-    every flight of it, there are fewer rows than it seems, and a change has to be larger than what is `usual`.
+    The tests assume independent rows. Where many rows repeat one measurement, such as the weather of an hour on every
+    flight of it, there are effectively fewer rows; the block baseline `usual` then raises the minimum.
 
     Args:
-        current: what is looked at, summarised.
-        reference: what it is compared with, usually what the model was trained on.
+        current: profile of the table.
+        reference: what it is compared with, mostly the training rows.
         columns: names to compare; None compares all of both tables.
         alpha: level of the corrected p-value, between 0 and 1.
         min_change: smallest distance of two distributions that matters, from 0 to 1; shares of missing, unseen and
             out-of-range rows, which are lost to a model rather than moved, matter from half of it.
-        usual: size that is usual, by column and aspect (`core.drift.block_baseline`); a change matters from there on.
+        usual: minimum by column and aspect, from `core.drift.block_baseline`.
 
     Returns:
         Every test and every finding; damaged tables give findings, not errors.
@@ -121,10 +101,10 @@ def compare_profiles(
         for change in outcome.changes
     ]
     judged = _decide(changes, alpha)
-    left = [finding for change in judged for finding in constant(change, current.columns[change.column])]
+    constant_columns = [finding for change in judged for finding in constant(change, current.columns[change.column])]
     return TableDrift(
         changes=tuple(judged),
-        findings=(*(finding for outcome in outcomes.values() for finding in outcome.findings), *left),
+        findings=(*(finding for outcome in outcomes.values() for finding in outcome.findings), *constant_columns),
         kinds={name: outcome.kind for name, outcome in outcomes.items() if outcome.kind},
         rows=current.rows,
         reference_rows=reference.rows,
@@ -148,7 +128,7 @@ def _names(wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
 
 
 def _decide(changes: list[Change], alpha: float) -> list[Change]:
-    """Correct for all tests together, then say of each change whether it counts."""
+    """Correct the p-values for all tests together, then decide which columns drifted."""
     raw = [change.measure.p_value for change in changes]
     corrected = iter(statistical_tests.correct([value for value in raw if value is not None]))
     decided = []

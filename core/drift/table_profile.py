@@ -97,7 +97,7 @@ class ProfileBuilder:
     """Takes in a table chunk by chunk, or the profiles of its parts.
 
     Args:
-        columns: names to look at; None takes all.
+        columns: names to profile; None takes all.
         part: number of the part of the table, so that parts draw different samples.
     """
 
@@ -153,7 +153,7 @@ def profile_chunks(
 
     Args:
         chunks: rows, in order; each (n, columns).
-        columns: names to look at; None takes all.
+        columns: names to profile; None takes all.
         part: number of the part of a table whose parts are to be merged.
     """
     builder = ProfileBuilder(columns, part=part)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from prefect_mlops.core.specs.policies import Drift
 
 # Levels of significance: chances of a false alarm while nothing changes.
-REPORT_ALPHA = 0.01  # of naming any column in one report without a level of its own: daily reports err 3 times a year
+REPORT_ALPHA = 0.01  # of any drifted column in a report without alpha spending: daily reports err 3 times a year
 MONITORING_ALPHA = 0.05  # of any false alarm over all monitoring runs of a champion, for each kind of run
 EMPTY_COLUMN_P = 0.001  # of a column without a value, were values as often missing as before: below, it is broken
 

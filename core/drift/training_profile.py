@@ -1,4 +1,4 @@
-"""What a model was trained on, summarised once and kept with it: every later look compares with this, not with rows."""
+"""The training profile: a summary of the training rows, stored with the model, that monitoring compares with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_mlops.core.drift.block_baseline import BlockBaseline, measure_block_baseline
 from prefect_mlops.core.drift.column_drift import joint_kind
 from prefect_mlops.core.drift.column_profile import BUCKETS, LONGEST, ColumnProfile, Text, Times, profile_column
-from prefect_mlops.core.drift.domain_classifier import baseline_separation
+from prefect_mlops.core.drift.domain_classifier import block_baseline_auc
 from prefect_mlops.core.drift.quantiles import Distribution, Quantiles
 from prefect_mlops.core.drift.table_profile import SAMPLE_ROWS, SAMPLE_SEED, TableProfile, in_order, profile_chunks
 from prefect_mlops.core.errors import ConfigError
@@ -41,15 +41,15 @@ _TWO = 2
 
 @dataclass(frozen=True)
 class TrainingProfile:
-    """What a model is compared with.
+    """A summary of what a model was trained on.
 
     Attributes:
-        profile: its training rows: features, target, and as `PREDICTION` what it said of rows it had not seen.
-        features: names of the columns it reads.
+        profile: of the training rows: features, target, and as `PREDICTION` its predictions for unseen rows.
+        features: names of the columns it uses.
         target: name of the column it predicts; empty where unknown.
-        weights: share of each feature in the model's importance, adding up to 1; empty where nobody measured it.
+        weights: share of each feature in the model's importance, adding up to 1; empty where not measured.
         preparation: names how the rows were prepared (`ModelSpec.preparation`); empty where unknown.
-        usual: changes between blocks of its own rows.
+        usual: the block baseline: changes between blocks of the training rows.
     """
 
     profile: TableProfile
@@ -73,14 +73,14 @@ def make_training_profile(
     """Summarise what a model was trained on.
 
     Args:
-        X: features of the training rows, (rows, features), in the order they came in: neighbours tell what is usual.
+        X: features of the training rows, (rows, features), in order of arrival, which the block baseline needs.
         y: their target.
-        model: fitted estimator, to know what it predicts.
-        unseen: features of rows it was not trained on, in their order: of those it was, a model is surer than it will
-            ever be again.
-        importances: what each feature is worth to it.
+        model: fitted estimator, for the profile of its predictions.
+        unseen: features of rows it was not trained on, in order of arrival: on training rows a model is
+            overconfident.
+        importances: permutation importances of the features.
         preparation: names how the rows were prepared.
-        order: places of the training rows in the order they came in, where ``X`` and ``y`` are in another one.
+        order: places of the training rows in order of arrival, where ``X`` and ``y`` are in another order.
     """
     features = tuple(str(name) for name in X.columns)
     target = "" if y is None or y.name is None else str(y.name)
@@ -88,15 +88,15 @@ def make_training_profile(
     starts = range(0, max(1, len(table)), CHUNK_ROWS)
     profile = compacted(profile_chunks(in_order(table, order, slice(start, start + CHUNK_ROWS)) for start in starts))
     kinds = {name: joint_kind(one, one) for name, one in profile.columns.items() if name in features}
-    usual = replace(
-        measure_block_baseline(table, profile, order=order), auc=baseline_separation(table, kinds, order=order)
+    baseline = replace(
+        measure_block_baseline(table, profile, order=order), auc=block_baseline_auc(table, kinds, order=order)
     )
     if model is not None and unseen is not None and len(unseen):
-        profile, said = with_predictions(profile, model, unseen)
-        seen = measure_block_baseline(said, profile, scale=len(said) / len(unseen))
-        usual = replace(usual, sizes={**usual.sizes, **seen.sizes})
+        profile, predictions = with_predictions(profile, model, unseen)
+        of_predictions = measure_block_baseline(predictions, profile, scale=len(predictions) / len(unseen))
+        baseline = replace(baseline, sizes={**baseline.sizes, **of_predictions.sizes})
     weights = weights_of(importances, features) if importances else {}
-    return TrainingProfile(profile, features, target, weights, preparation, usual)
+    return TrainingProfile(profile, features, target, weights, preparation, baseline)
 
 
 def profile_split(
@@ -151,38 +151,38 @@ def _importances(estimator: Any, spec: ModelSpec, split: Split) -> Importances |
 
 
 def compacted(profile: TableProfile) -> TableProfile:
-    """Make a profile small enough to be kept: of long columns as many points as a file gets."""
+    """Reduce a profile to the size that is stored: fewer points of long columns."""
     columns = {name: replace(one, numbers=one.numbers.compacted()) for name, one in profile.columns.items()}
     return replace(profile, columns=columns)
 
 
 def with_predictions(profile: TableProfile, model: Any, rows: pd.DataFrame) -> tuple[TableProfile, pd.DataFrame]:
-    """Add what a model says of rows as one more column.
+    """Add the predictions of a model as one more column.
 
     Args:
-        profile: gets the column `PREDICTION`; its sample too, as far as it reaches.
+        profile: gets the column `PREDICTION`, and so does its sample.
         model: fitted estimator.
-        rows: features, as the model takes them; of more than `SAMPLE_ROWS` a seeded sample is asked about, in order.
+        rows: features, as the model takes them; of more than `SAMPLE_ROWS` a seeded sample is used, in order.
 
     Returns:
-        The profile, and what the model said, in the column `PREDICTION`.
+        The profile, and the predictions in a column `PREDICTION`.
 
     Raises:
-        Exception: whatever the model raises when it cannot predict these rows.
+        Exception: any the model raises on these rows.
     """
     import numpy as np
     import pandas as pd
 
     if len(rows) > SAMPLE_ROWS:
         rows = rows.iloc[np.sort(np.random.default_rng(SAMPLE_SEED).choice(len(rows), SAMPLE_ROWS, replace=False))]
-    said = scores_of(model, rows)
-    sample = profile.sample.assign(**{PREDICTION: said.reindex(range(len(profile.sample)))})
-    columns = profile.columns | {PREDICTION: profile_column(pd.Series(said))}
-    return replace(profile, columns=columns, sample=sample), pd.DataFrame({PREDICTION: said})
+    predictions = scores_of(model, rows)
+    sample = profile.sample.assign(**{PREDICTION: predictions.reindex(range(len(profile.sample)))})
+    columns = profile.columns | {PREDICTION: profile_column(pd.Series(predictions))}
+    return replace(profile, columns=columns, sample=sample), pd.DataFrame({PREDICTION: predictions})
 
 
 def scores_of(model: Any, rows: pd.DataFrame) -> pd.Series:
-    """Return one figure for each row: the probability of the second of two classes, else the prediction itself.
+    """Return one value for each row: the probability of the second of two classes, else the prediction itself.
 
     Args:
         model: fitted estimator.
@@ -190,22 +190,22 @@ def scores_of(model: Any, rows: pd.DataFrame) -> pd.Series:
     """
     import pandas as pd
 
-    said = predictions_of(model, rows, questions_for(model)[1:])
-    probabilities = said.get("predict_proba", said.get("decision_function"))
-    if probabilities is not None and "predict_proba" in said and probabilities.shape[1:] == (_TWO,):
+    predictions = predictions_of(model, rows, questions_for(model)[1:])
+    probabilities = predictions.get("predict_proba", predictions.get("decision_function"))
+    if probabilities is not None and "predict_proba" in predictions and probabilities.shape[1:] == (_TWO,):
         return pd.Series(probabilities[:, 1])
     if probabilities is not None and probabilities.ndim == 1:
         return pd.Series(probabilities)
     classes = predictions_of(model, rows, ["predict"])["predict"]
-    if probabilities is not None and classes.ndim == 1:  # of several classes the number is a name
+    if probabilities is not None and classes.ndim == 1:  # with more than two classes the class is a category
         return pd.Series(classes.astype(str), dtype=object)
     return pd.Series(classes if classes.ndim == 1 else classes[:, 0])
 
 
 def weights_of(importances: Importances, features: Sequence[str]) -> dict[str, float]:
-    """Return what share of a model's importance each feature has.
+    """Return the share of each feature in the model's importance; empty where no feature counts.
 
-    A feature whose shuffling costs nothing beyond noise weighs nothing. Without any that does, nothing is known.
+    A feature has weight 0 where shuffling it costs no more than noise.
 
     Args:
         importances: permutation importances; of wide tables the most important columns only.
@@ -222,19 +222,19 @@ def weights_of(importances: Importances, features: Sequence[str]) -> dict[str, f
     return weights if any(weights.values()) else {}
 
 
-def write_training_profile(reference: TrainingProfile, folder: Path) -> None:
-    """Write a reference as JSON and Parquet; nothing in it is ever unpickled."""
+def write_training_profile(training: TrainingProfile, folder: Path) -> None:
+    """Write a training profile as JSON and Parquet; reading it unpickles nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    profile = reference.profile
+    profile = training.profile
     kept = {
         "format": FORMAT,
         "rows": profile.rows,
-        "features": list(reference.features),
-        "target": reference.target,
-        "weights": dict(reference.weights),
-        "preparation": reference.preparation,
-        "usual": {name: dict(aspects) for name, aspects in reference.usual.sizes.items()},
-        "usual_auc": reference.usual.auc,
+        "features": list(training.features),
+        "target": training.target,
+        "weights": dict(training.weights),
+        "preparation": training.preparation,
+        "usual": {name: dict(aspects) for name, aspects in training.usual.sizes.items()},
+        "usual_auc": training.usual.auc,
         "repeated": profile.repeated,
         "columns": {name: _packed(summary) for name, summary in profile.columns.items()},
     }
@@ -243,7 +243,7 @@ def write_training_profile(reference: TrainingProfile, folder: Path) -> None:
 
 
 def read_training_profile(folder: Path) -> TrainingProfile:
-    """Read a reference back.
+    """Read a training profile.
 
     Raises:
         ConfigError: it is damaged, larger than it may be, or of a newer version of this library.
@@ -260,10 +260,10 @@ def read_training_profile(folder: Path) -> TrainingProfile:
         profile = TableProfile(columns, int(kept["rows"]), _load_sample(folder / SAMPLE_FILE), dict(kept["repeated"]))
         weights = {str(name): float(weight) for name, weight in kept["weights"].items()}
         features = tuple(map(str, kept["features"]))
-        usual = BlockBaseline(
+        baseline = BlockBaseline(
             {str(name): _pairs(aspects) for name, aspects in kept["usual"].items()}, float(kept["usual_auc"])
         )
-        return TrainingProfile(profile, features, str(kept["target"]), weights, str(kept["preparation"]), usual)
+        return TrainingProfile(profile, features, str(kept["target"]), weights, str(kept["preparation"]), baseline)
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -275,14 +275,14 @@ def _pairs(aspects: Mapping[str, Iterable[Sequence[float]]]) -> dict[str, list[t
 
 
 def profile_digest(profile: TableProfile) -> str:
-    """Name what a profile holds: the same rows, read in the same way, have the same one."""
+    """Digest a profile: the same rows, read in the same way, have the same digest."""
     columns = {name: _packed(summary) for name, summary in sorted(profile.columns.items())}
     text = json.dumps({"rows": profile.rows, "columns": columns}, sort_keys=True)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _packed(summary: ColumnProfile) -> dict[str, Any]:
-    """Turn a summary into JSON; what it does not use is left out."""
+    """Turn a column profile into JSON, without unused parts."""
     kept: dict[str, Any] = {"kind": summary.kind, "rows": summary.rows, "nulls": summary.nulls}
     kept |= {"nominal": True} if summary.nominal else {}
     kept |= {"infinite": summary.infinite} if summary.infinite else {}
@@ -362,7 +362,7 @@ def _save_sample(sample: pd.DataFrame, path: Path) -> None:
     for name, cells in sample.items():
         try:
             columns[str(name)] = pa.array(cells, from_pandas=True)
-        except (pa.ArrowException, ValueError, TypeError):  # a column of mixed objects is shown as it is written
+        except (pa.ArrowException, ValueError, TypeError):  # a column of mixed objects is shown as text
             columns[str(name)] = pa.array([None if cell is None else _written(cell) for cell in cells], pa.string())
     pq.write_table(pa.table(columns), path)
 

@@ -1,4 +1,4 @@
-"""From what changed to a verdict: which changes reach the model, and how many of them are too many."""
+"""The drift report: which changes affect the model, and whether they exceed the threshold."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ SHARE = "share of drifted columns"
 WEIGHT = "weight of drifted columns"
 PREDICTS = "the model predicts these rows"
 SEPARATION = "told apart by a classifier"
-_MOVES = {"distribution", "length of text", "vocabulary", "hour of the day", "day of the week"}  # sizes are distances
+_DISTANCES = {"distribution", "length of text", "vocabulary", "hour of the day", "day of the week"}
 
 
 @dataclass(frozen=True)
 class Judge:
-    """What makes a verdict of a comparison.
+    """Turns a comparison of tables into a report.
 
     Attributes:
         max_drifted_share: largest share of drifted columns, or of their weight, that passes.
-        min_change: smallest change that was asked for.
+        min_change: smallest change that matters.
         weights: share of each feature in the model's importance; empty where unknown, then all weigh the same.
         target: name of the column the model predicts; empty where it was not compared.
-        unpredictable: why the model could not be asked about the rows; empty where it could or was not asked.
-        separation: what a classifier found; None where none was asked.
-        usual_auc: what it finds between parts of the reference.
+        unpredictable: why the model could not predict the rows; empty where it could, or was not used.
+        separation: result of the domain classifier; None where it was not used.
+        usual_auc: its block baseline.
     """
 
     max_drifted_share: float
@@ -46,7 +46,7 @@ class Judge:
     usual_auc: float = 0.5
 
     def report(self, found: TableDrift, subject: str) -> Report:
-        """Judge a comparison."""
+        """Report a comparison."""
         return Report(
             kind="drift",
             subject=subject,
@@ -56,13 +56,13 @@ class Judge:
         )
 
     def drifted_share(self, found: TableDrift) -> float | None:
-        """Return the share of the columns that drifted, or of their weight; None where no column could be judged."""
-        weighed = {name: self._weight(name) for name in found.judged_columns if not self._an_outcome(name)}
+        """Return the share of drifted columns, or of their weight; None where no column was judged."""
+        weighed = {name: self._weight(name) for name in found.judged_columns if not self._is_output(name)}
         total = sum(weighed.values())
         return sum(weighed.get(name, 0.0) for name in found.drifted_columns) / total if total else None
 
-    def _an_outcome(self, column: str) -> bool:
-        """Tell what the model says and what it predicts from what it reads."""
+    def _is_output(self, column: str) -> bool:
+        """Check whether a column is the prediction or the target, not a feature."""
         return column in (PREDICTION, self.target)
 
     def _weight(self, column: str) -> float:
@@ -83,23 +83,23 @@ class Judge:
                 examples=finding.examples,
             )
         if self.separation is not None:
-            yield self._separated(self.separation)
-        for change in sorted(found.changes, key=lambda change: not self._an_outcome(change.column)):
+            yield self._domain_check(self.separation)
+        for change in sorted(found.changes, key=lambda change: not self._is_output(change.column)):
             if not change.judged and found.judged_columns:
-                continue  # told in a note
-            if change.measure.size > 0 or change.aspect in (*_MOVES, "missing values"):
+                continue  # listed in a note
+            if change.measure.size > 0 or change.aspect in (*_DISTANCES, "missing values"):
                 yield self._column(change, found.alpha)
 
     def _decision(self, found: TableDrift) -> Check:
-        """Make the one check that decides about columns; without a judged one it is no error, and no pass either."""
+        """Make the check that decides about the columns; a failed warning where no column was judged."""
         share = self.drifted_share(found)
         expected = f"at most {self.max_drifted_share:.0%}"
         name = WEIGHT if self.weights else SHARE
         if share is None:
             seen = f"nothing could be judged: {found.rows:,} rows now, {found.reference_rows:,} in the reference"
             return Check(name=name, passed=False, severity="warning", observed=seen, expected=expected)
-        judged = [column for column in found.judged_columns if not self._an_outcome(column)]
-        drifted = [column for column in found.drifted_columns if not self._an_outcome(column)]
+        judged = [column for column in found.judged_columns if not self._is_output(column)]
+        drifted = [column for column in found.drifted_columns if not self._is_output(column)]
         counted = f"{len(drifted)} of {len(judged)}"
         return Check(
             name=name,
@@ -111,45 +111,46 @@ class Judge:
         )
 
     def _column(self, change: Change, alpha: float) -> Check:
-        moved = change.aspect in _MOVES
-        loses = change.judged and self._loses(change)
-        decides = loses or (change.judged and moved and self._an_outcome(change.column))
-        usual = " (usual in the reference)" if change.minimum > self.min_change * (1 if moved else SHARE_FACTOR) else ""
-        limit = f"{'distance' if moved else 'change'} below {change.minimum:.2g}{usual}, or p at least {alpha:.2g}"
-        if loses:
+        is_distance = change.aspect in _DISTANCES
+        lost = change.judged and self._too_many_lost(change)
+        decides = lost or (change.judged and is_distance and self._is_output(change.column))
+        raised = change.minimum > self.min_change * (1 if is_distance else SHARE_FACTOR)
+        minimum = f"{change.minimum:.2g}{' (usual in the reference)' if raised else ''}"
+        limit = f"{'distance' if is_distance else 'change'} below {minimum}, or p at least {alpha:.2g}"
+        if lost:
             limit = f"at most {self.max_drifted_share:.0%} of the rows, as the model has learned nothing about them"
         return Check(
             name=change.aspect,
             passed=change.judged and not change.drifted,
             severity="error" if decides else "warning",
             subject=change.column,
-            observed=_observed(change, moved=moved) + self._importance(change),
+            observed=_observed(change, is_distance=is_distance) + self._importance(change),
             expected=limit if change.judged else "enough rows",
             examples=change.examples,
             value=change.measure.size if change.judged else None,
         )
 
-    def _loses(self, change: Change) -> bool:
-        """Tell whether too many rows are lost to the model; what the column was worth elsewhere says nothing then."""
-        used = not self._an_outcome(change.column) and self._weight(change.column) > 0
+    def _too_many_lost(self, change: Change) -> bool:
+        """Check whether too many rows have values the model has not learned; the importance does not count then."""
+        used = not self._is_output(change.column) and self._weight(change.column) > 0
         return change.lost and used and change.measure.size > self.max_drifted_share
 
     def _importance(self, change: Change) -> str:
-        if not self.weights or not change.drifted or self._an_outcome(change.column):
+        if not self.weights or not change.drifted or self._is_output(change.column):
             return ""
         weight = self._weight(change.column)
         return f"; {weight:.0%} of the model's importance" if weight else "; the model does not use it"
 
-    def _separated(self, seen: DomainClassifier) -> Check:
-        # What a tenth of the rows elsewhere give a perfect classifier, or what is usual.
+    def _domain_check(self, result: DomainClassifier) -> Check:
+        # The AUC of a perfect classifier when a share `min_change` of the rows moved, or the block baseline.
         limit = max(0.5 + self.min_change / 2, self.usual_auc)
         return Check(
             name=SEPARATION,
-            passed=seen.low <= limit,
+            passed=result.low <= limit,
             severity="warning",
-            observed=f"AUC {seen.auc:.3f} ({seen.low:.3f} to {seen.high:.3f}) on {seen.rows:,} sampled rows",
-            expected=f"not surely above {limit:.2f}",
-            value=seen.auc,
+            observed=f"AUC {result.auc:.3f} ({result.low:.3f} to {result.high:.3f}) on {result.rows:,} sampled rows",
+            expected=f"lower bound at most {limit:.2f}",
+            value=result.auc,
         )
 
     def _notes(self, found: TableDrift) -> Iterator[str]:
@@ -165,7 +166,7 @@ class Judge:
                 rows=found.rows, reference_rows=found.reference_rows, tests=found.tests, alpha=found.alpha
             )
             if visible > self.min_change:
-                yield f"With so few rows a distance below about {visible:.2f} cannot be told from chance."
+                yield f"With so few rows a distance below about {visible:.2f} may be chance."
         yield from found.remarks
         few = dict.fromkeys(change.column for change in found.changes if not change.judged)
         if few and found.judged_columns:
@@ -174,7 +175,7 @@ class Judge:
 
 
 def sizes_of(report: Report) -> dict[str, float]:
-    """Return the largest change of each column that a drift report has judged."""
+    """Return the largest change of each column that was judged, from a drift report."""
     sizes: dict[str, float] = {}
     for check in report.checks:
         if check.subject and check.value is not None:
@@ -191,11 +192,11 @@ def _decided(check: Check) -> bool:
     return check.value is not None or check.severity == "error"
 
 
-def _observed(change: Change, *, moved: bool) -> str:
+def _observed(change: Change, *, is_distance: bool) -> str:
     measure = change.measure
     if change.corrected_p is None:
         return measure.words
     chance = "p < 0.001" if change.corrected_p < 0.001 else f"p = {change.corrected_p:.3f}"  # noqa: PLR2004
-    if not moved:
+    if not is_distance:
         return f"{measure.words} ({chance})"
     return f"{measure.statistic} {measure.size:.3f} ({chance}){'; ' * bool(measure.words)}{measure.words}"

@@ -21,7 +21,7 @@ MAX_BARS = 15  # categories shown by name; the others are one bar
 TIME_BINS = 12  # bars for a column of timestamps, which Evidently cannot draw
 TAIL = 0.005  # values further out on either side are drawn at the edge: one outlier would leave a single bar
 _LARGEST = 1e150  # the width of a histogram and the square in a correlation have to stay finite
-_FINEST = 1e-12  # narrower than this, relative to the values, bars are narrower than floating point can tell apart
+_FINEST = 1e-12  # narrower than this, relative to the values, bars are narrower than floating point resolves
 _OTHER = "(other values)"
 # Angle brackets and ampersand end a script block or start a tag; look-alikes cannot.
 _INERT = str.maketrans({"<": "\u2039", ">": "\u203a", "&": "\uff06"})
@@ -126,12 +126,12 @@ def _sides(
     try:
         now, before = (_drawn(read_column(frame[name]), kind) for frame in (current, reference))
         return _shown(now, before, kind) if _has_an_axis(now, before, kind) else None
-    except (TypeError, ValueError):  # the few rows of the sample can look like another kind than all rows do
+    except (TypeError, ValueError):  # the few rows of the sample can seem to be of another kind than all rows
         return None
 
 
 def _has_an_axis(now: pd.Series, before: pd.Series, kind: ColumnKind) -> bool:
-    """Tell whether there is something on both sides and more than one value, far enough apart for bars between them."""
+    """Check whether both sides have values, and more than one, far enough apart for bars between them."""
     import pandas as pd
 
     if len(now) == 0 or len(before) == 0:
@@ -198,7 +198,7 @@ def _categories(now: pd.Series, before: pd.Series) -> tuple[pd.Series, pd.Series
 
 
 def _unique(label: str, taken: Iterable[str]) -> str:
-    """Tell two names apart that became one by being made harmless or cut."""
+    """Make two names distinct that became equal by escaping or cutting."""
     number, unique = 2, label
     while unique in taken or unique == _OTHER:
         unique = f"{label} ({number})"

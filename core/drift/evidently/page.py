@@ -1,4 +1,4 @@
-"""The page people look at: Evidently's table of distributions under our verdict, in one file without a network."""
+"""The drift page: Evidently's table of distributions under our verdict, in one file without a network."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def write_page(
 
 
 def _banner(report: Report, drawn_from: str) -> str:
-    """Say at the top whose verdict it is and what the pictures are drawn from."""
+    """Name at the top the source of the verdict and of the pictures."""
     color = "#2e7d32" if report.passed else "#c62828"
     sentences = [readable(check.sentence, MAX_SENTENCE) for check in report.failures]
     more = len(sentences) - MAX_FAILURES

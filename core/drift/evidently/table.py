@@ -1,4 +1,4 @@
-"""The table people look at: every column drawn by Evidently, with our verdict instead of its own.
+"""The table of the drift page: every column drawn by Evidently, with our verdict instead of its own.
 
 It is drawn from the samples that profiles carry, so it costs the same for tables of any size. Evidently writes values
 and column names into a script block as they are: ``</script><script>`` in a category would run. Every text is therefore
@@ -86,10 +86,10 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _evidently_table(pairs: Sequence[Pair], comparison: TableDrift) -> Any:
-    """Let Evidently draw the prepared columns; it reports each call to its makers unless told not to."""
+    """Let Evidently draw the prepared columns; it sends telemetry unless switched off."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy's, on columns Evidently correlates though nobody asked
+        warnings.simplefilter("ignore")  # numpy's, on columns Evidently correlates unasked
         with uncollected():
             import pandas as pd
             from evidently import DataDefinition, Dataset, Report

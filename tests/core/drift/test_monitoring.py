@@ -310,7 +310,7 @@ def test_a_month_of_runs_is_a_small_picture() -> None:
 
 def test_nothing_seen_is_no_picture_but_a_page() -> None:
     assert plot_history([]) == plot_history(days(2)) == ""
-    assert history_page("shop", []) == "## Looks at shop\n\nNone yet.\n"
+    assert history_page("shop", []) == "## Monitoring runs of shop\n\nNone yet.\n"
     assert "data:image" not in history_page("shop", days(2))
 
 

@@ -12,12 +12,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from prefect_mlops.core.drift import statistical_tests
-from prefect_mlops.core.drift.table_drift import Change, TableDrift, compare_tables
+from prefect_mlops.core.drift.table_drift import Change, TableDrift, compare_profiles
+from prefect_mlops.core.drift.table_profile import profile_chunks
 from prefect_mlops.core.drift.thresholds import MIN_ROWS
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.tables.columns import read_column
 
 REPETITIONS = 200
+
+
+def compare_tables(*, current: pd.DataFrame, reference: pd.DataFrame, **options: Any) -> TableDrift:
+    return compare_profiles(current=profile_chunks([current]), reference=profile_chunks([reference]), **options)
 
 
 def unchanging(rng: np.random.Generator, rows: int, columns: int) -> pd.DataFrame:

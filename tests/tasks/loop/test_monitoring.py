@@ -55,7 +55,7 @@ def test_a_flow_numbers_its_look_keeps_it_and_shows_all_of_them(prefect_api: Non
     (artifact,) = [one for one in found if str(one.id) == identity]
     assert len(found) == 4
     assert artifact.type == "markdown"
-    assert "Looks at Shop &lt;b&gt;" in artifact.data
+    assert "Monitoring runs of Shop &lt;b&gt;" in artifact.data
     assert "| 3 at v2 | passed | 0 of 1 | dep\\_time 0.10 | september.csv |" in artifact.data
     assert "data:image/svg+xml;base64," in artifact.data
     assert artifact.description == "3 looks at Shop <b>, 0 failed"
