@@ -197,10 +197,10 @@ def roll_back(
     flow_run: str = "",
     check: Callable[[int], None] | None = None,
 ) -> Entry:
-    """Write into the history that an earlier champion is champion again; the alias is the caller's to set.
+    """Record that an earlier champion is champion again; the caller sets the alias.
 
-    Idempotent: a rollback that a crash interrupted, and one requested again by the same person for the same reason,
-    return the existing entry, so that the caller finishes it and does not go further back.
+    Idempotent: a rollback interrupted by a crash, and one requested again by the same person for the same reason,
+    return the existing entry, so the caller finishes it and does not go further back.
 
     Args:
         model_name: registered model.
@@ -289,7 +289,7 @@ def expire_request(model_name: str, now: datetime) -> Entry | None:
         request = open_request(entries)
         if request is None or request.until is None or request.until > now:
             return None
-        reason = f"nobody answered the request of {moment(request.at)} by {moment(request.until)}"
+        reason = f"the request of {moment(request.at)} expired unanswered at {moment(request.until)}"
         kept = {**request.details.get("decision", {}), "decision": "refused", "reason": reason}
         return Entry(
             model=model_name,
@@ -336,13 +336,13 @@ def difference(entries: Sequence[Entry], points_at: int | None) -> str:
     alias = f"points at v{points_at}" if points_at else "is not there"
     if champion is None:
         return (
-            f"The alias {alias}, which the history does not know: it was set by hand, or before. To take it over: "
-            f"prefect-mlops promote MODEL {points_at} --why TEXT"
+            f"The alias {alias}, which the history does not know: it was set outside of this library, or before. "
+            f"To take it over: prefect-mlops promote MODEL {points_at} --why TEXT"
         )
     if not carried_out(entries, champion):
         return f"v{named} was made champion, and the alias still {alias}: a crash came between, or it is being set."
     if not moved_by_hand(entries, points_at):
-        return f"The history names v{named} as champion, but the alias {alias}: that promotion was overtaken and late."
+        return f"The history names v{named} as champion, but the alias {alias}: an older promotion set it late."
     moved = f"was moved to v{points_at}" if points_at else "was removed"
     return f"The history names v{named} as champion, but the alias {moved} by hand."
 
@@ -380,7 +380,7 @@ def under_way(entries: Sequence[Entry], now: datetime, *, flow_run: str = "") ->
 
 
 def note_carried_out(champion: Entry, *, repaired: str = "", by_hand: bool = False) -> Entry | None:
-    """Write that the alias points at the champion, unless the champion has changed since.
+    """Record that the alias points at the champion, unless the champion has changed since.
 
     Args:
         champion: promotion or rollback whose version the alias was set to.

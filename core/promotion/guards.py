@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Guard(Value):
-    """What keeps a training from starting.
+    """A retrain guard that prevents a training from starting.
 
     Attributes:
         kind: ``busy`` (the lock is held), ``cool-down`` or ``breaker``.
@@ -69,21 +69,21 @@ def busy(entries: Sequence[Entry], now: datetime, *, flow_run: str = "") -> Guar
         return None
     return Guard(
         kind="busy",
-        reason=f"flow run {lease.flow_run} has been at work on {lease.model} since {moment(lease.at)}",
+        reason=f"flow run {lease.flow_run} has held the training lock of {lease.model} since {moment(lease.at)}",
         until=lease.until,
-        advice=f"Wait until it has ended. Should it have died, its lease ends at {moment(lease.until)}.",
+        advice=f"Wait until it has ended. If it crashed, the lock expires at {moment(lease.until)}.",
     )
 
 
 def cooling(entries: Sequence[Entry], retrain: Retrain, now: datetime) -> Guard | None:
-    """Return a guard if the cool-down after the last decision has not ended."""
+    """Return a guard during the cool-down after the last decision."""
     last = last_decision(entries)
     if last is None or last.at + retrain.cool_down <= now:
         return None
     until = last.at + retrain.cool_down
     return Guard(
         kind="cool-down",
-        reason=f"v{last.version} was {last.kind} at {moment(last.at)}, and {last.model} rests for {retrain.cool_down}",
+        reason=f"v{last.version} was {last.kind} at {moment(last.at)}, and the cool-down is {retrain.cool_down}",
         until=until,
         advice=f"Wait until {moment(until)}, or start train by hand.",
     )
@@ -105,12 +105,12 @@ def breaker(entries: Sequence[Entry], retrain: Retrain) -> Guard | None:
 def refused_in_a_row(entries: Sequence[Entry]) -> int:
     """Count the challengers refused in a row, up to the last other decision, decision by a person, or reset."""
     steps = [entry for entry in reversed(entries) if entry.kind in (*DECISIONS, "closed")]
-    return len(list(takewhile(lambda entry: entry.kind == "refused" and not _by_hand(entry), steps)))
+    return len(list(takewhile(lambda entry: entry.kind == "refused" and not _by_person(entry), steps)))
 
 
 def opened(entries: Sequence[Entry]) -> bool:
     """Check whether the history has an entry for the open breaker, newer than the last that closed it."""
-    steps = [entry for entry in entries if entry.kind in ("promoted", "closed", "opened") or _by_hand(entry)]
+    steps = [entry for entry in entries if entry.kind in ("promoted", "closed", "opened") or _by_person(entry)]
     return bool(steps) and steps[-1].kind == "opened"
 
 
@@ -122,7 +122,7 @@ def held_lock(entries: Sequence[Entry]) -> Entry | None:
     return lease
 
 
-def _by_hand(entry: Entry) -> bool:
+def _by_person(entry: Entry) -> bool:
     return entry.kind in DECISIONS and entry.by != AUTOMATIC
 
 

@@ -1,8 +1,8 @@
-"""The history of a model: who was champion when and why, in a table of the lake to which one writer at a time adds.
+"""The history of a model: every decision about its champion, in a Delta table with optimistic concurrency.
 
-MLflow's alias says who is champion now, and the last writer wins. Here every step is a row with a number, and a row is
-added only by a writer who has seen the row before it: of two concurrent writers one gets a conflict and decides again.
-Each row carries the hash of the one before, so that tampering is found: `core.promotion.tampering`.
+MLflow's alias names the champion, and the last writer wins. Here every entry is a numbered row, and a writer can add a
+row only if it has read the row before: of two concurrent writers one gets a conflict and decides again.
+Each row carries the hash of the one before, which shows tampering: `core.promotion.tampering`.
 """
 
 from __future__ import annotations
@@ -48,33 +48,33 @@ NoteKind = Literal["closed", "drifted", "backfilled"]
 # These make the version they name the champion.
 PROMOTING = ("promoted", "rolled_back")
 DECISIONS = (*PROMOTING, "requested", "refused")
-# A promotion does not release the lock: that happens when the alias has been set, which is written as `released`.
+# A promotion does not release the lock: `released` is written after the alias was set.
 LOCK_ENDS = ("released", "requested", "refused", "failed", "repaired")
-# These are written once the alias points at the version they name.
+# These are written after the alias was set to the version they name.
 CARRIED_OUT = ("released", "repaired")
 
 
 class Entry(Value):
-    """One thing that happened to a model.
+    """One entry of a model's history.
 
     Attributes:
         model: registered model.
         kind: ``leased`` and ``released`` (the training lock), ``promoted``, ``rolled_back``, ``requested`` (an
             approval), ``refused``, ``denied`` (an answer without permission), ``failed``, ``opened`` and ``closed``
             (the breaker), ``repaired`` (the alias), ``drifted``, ``backfilled``; or one of a newer version of this
-            library, which older workers have to read past.
+            library, which older workers ignore.
         sequence: its number, counted from 1 without gaps; 0 until it is written.
         version: version it is about.
         replaced: version that was champion before.
         reason: why, in a sentence.
         by: who or what started it: ``automatic`` for triggers and schedules, ``person`` or a name otherwise.
         flow_run: id of the Prefect flow run that did it.
-        recipe: fingerprint of what a decision rests on.
+        recipe: run fingerprint of a decision.
         at: when, in UTC.
         until: when a lock or a request expires.
-        details: more of it, as JSON.
+        details: further content, as JSON.
         previous: hash of the entry before; empty for the first.
-        hash: over everything else in this entry; empty until it is written, and in entries older than hashes.
+        hash: over all other fields; empty until it is written, and in entries older than the hash chain.
     """
 
     model: str
@@ -106,7 +106,7 @@ class Entry(Value):
 
 
 def read_history(model: str) -> list[Entry]:
-    """Return everything that happened to a model, oldest first; empty where nothing did.
+    """Return all entries of a model's history, oldest first.
 
     Raises:
         BackendError: storage failed.
@@ -130,8 +130,8 @@ def decide(model: str, make: Callable[[list[Entry]], Entry | None]) -> Entry | N
     """
     uri = history_uri(model)
     tried: Entry | None = None
-    for lost in retry_commits(uri):
-        with lost:
+    for attempt in retry_commits(uri):
+        with attempt:
             table = open_table(uri)
             entries = [] if table is None else _entries(table)
             if tried is not None and tried in entries:  # the commit succeeded, only its response was lost
@@ -149,10 +149,10 @@ def decide(model: str, make: Callable[[list[Entry]], Entry | None]) -> Entry | N
 
 
 def _first_table(uri: str) -> DeltaTable:
-    """Make the table with its first entry only, so that reading the history of a wrong name creates nothing."""
+    """Create the table when the first entry is written, so that reading the history of a wrong name creates nothing."""
     table = open_or_make(uri, _schema())
     if table.version() > 0:
-        raise CommitConflict(f"the history at {uri} was begun by somebody else")
+        raise CommitConflict(f"the history at {uri} was created by another writer")
     return table
 
 
@@ -162,19 +162,19 @@ def record(entry: Entry, *, expected: int | None = None) -> Entry:
     Args:
         entry: what happened.
         expected: the number it has to get, from `next_sequence` of the history the writer decided on; None takes
-            whichever is next, for what is true whatever else happened.
+            the next one, for entries that depend on no other.
 
     Returns:
         The entry as it was written, with its number.
 
     Raises:
-        ConflictError: another entry has that number: another writer decided first.
+        ConflictError: another writer has added an entry of that number.
         BackendError: storage failed.
     """
 
     def make(entries: list[Entry]) -> Entry:
         if expected is not None and expected != next_sequence(entries):
-            raise ConflictError(_lost(entry, expected, entries))
+            raise ConflictError(_conflict(entry, expected, entries))
         return entry
 
     written = decide(entry.model, make)
@@ -193,7 +193,7 @@ def champion_entry(entries: Sequence[Entry]) -> Entry | None:
 
 
 def carried_out(entries: Sequence[Entry], promotion: Entry) -> bool:
-    """Tell whether the alias is known to have been set after a promotion."""
+    """Check whether the history records that the alias was set after a promotion."""
     return any(
         entry.kind in CARRIED_OUT and entry.version == promotion.version and entry.sequence > promotion.sequence
         for entry in entries
@@ -206,18 +206,19 @@ def last_decision(entries: Sequence[Entry]) -> Entry | None:
 
 
 def decided(entries: Sequence[Entry], recipe: str) -> Entry | None:
-    """Return the newest decision on a recipe; None where there was none."""
+    """Return the newest decision with a run fingerprint; None where there was none."""
     return next((one for one in reversed(entries) if one.kind in DECISIONS and one.recipe == recipe), None)
 
 
-def _lost(entry: Entry, expected: int, entries: Sequence[Entry]) -> str:
+def _conflict(entry: Entry, expected: int, entries: Sequence[Entry]) -> str:
     winner = next((one for one in entries if one.sequence == expected), None)
     seen = f"it is: {winner.what}" if winner else f"the history ends at {next_sequence(entries) - 1}"
-    return f"{entry.model}: {entry.kind} was to be entry {expected} of its history, but {seen}. Look again, then decide"
+    wanted = f"{entry.kind} was to be entry {expected} of its history"
+    return f"{entry.model}: {wanted}, but {seen}. Read the history, then decide"
 
 
 def read_rows(model: str) -> list[dict[str, Any]]:
-    """Return the rows of a model's history as they are stored, by their numbers; columns that are empty are left out.
+    """Return the stored rows of a model's history, by number, without empty columns.
 
     Raises:
         BackendError: storage failed.
@@ -229,7 +230,7 @@ def read_rows(model: str) -> list[dict[str, Any]]:
 def row_hash(row: Mapping[str, Any]) -> str:
     """Hash all columns of a stored row except its hash.
 
-    Columns that came later are empty in older rows and left out there, so the hash of a row does not change.
+    Empty columns are left out, so a new column does not change the hash of older rows.
 
     Args:
         row: value by column name; times with a zone.
@@ -246,10 +247,10 @@ def row_hash(row: Mapping[str, Any]) -> str:
 
 
 def _chained(entry: Entry, entries: Sequence[Entry]) -> Entry:
-    """Give an entry its number and tie it to the one before."""
+    """Number an entry, and chain it to the hash of the one before."""
     before = entries[-1].hash if entries else ""
-    tied = entry.model_copy(update={"sequence": next_sequence(entries), "previous": before, "hash": ""})
-    return tied.model_copy(update={"hash": row_hash(_row(tied))})
+    chained = entry.model_copy(update={"sequence": next_sequence(entries), "previous": before, "hash": ""})
+    return chained.model_copy(update={"hash": row_hash(_row(chained))})
 
 
 def _rows(table: DeltaTable) -> list[dict[str, Any]]:
@@ -260,17 +261,17 @@ def _rows(table: DeltaTable) -> list[dict[str, Any]]:
 
 
 def _entries(table: DeltaTable) -> list[Entry]:
-    # Columns of a newer version of this library are unknown to older readers.
+    # Columns of a newer version of this library are ignored.
     known = [{name: row[name] for name in Entry.model_fields if name in row} for row in _rows(table)]
     return [Entry.model_validate(row) for row in known]
 
 
 def _compact(uri: str) -> None:
-    """Write the many small files as one; when that fails, or another writer does it, the next hundred will."""
+    """Merge the many small files; after a failure or a conflict, the next hundred entries try again."""
     with contextlib.suppress(BackendError):
         table = open_table(uri)
         if table is not None:
-            compact(table)  # delta-rs's own would double rows if `lake optimize` ran in the same moment
+            compact(table)  # delta-rs's own would double rows if `lake optimize` ran at the same time
 
 
 def _row(entry: Entry) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from prefect_mlops.core.values import Decision, ModelVersion, Value
 if TYPE_CHECKING:
     from prefect_mlops.core.specs.policies import Retrain
 
-_MAX_REASON = 2000  # characters of a reason in the history; its beginning names what went wrong
+_MAX_ENTRY_REASON = 2000  # characters of a reason stored in the history; its beginning names the cause
 ANY_CHAMPION = -1  # in place of a version: replace any champion, without a check
 
 
@@ -60,7 +60,7 @@ def take(
         model_name: registered model.
         retrain: the retrain policy; its `lease` is how long the lock lasts.
         automatic: started by a trigger or schedule; only then cool-down and breaker count.
-        recipe: fingerprint of what will be decided on; empty acquires the lock also when it was decided before.
+        recipe: run fingerprint; empty acquires the lock also when it was decided before.
         flow_run: id of the calling flow run; a retry of it acquires its own lock again.
         details: written with the lock; plain JSON.
 
@@ -147,12 +147,12 @@ def conclusion_on(
     Args:
         kind: ``promoted``, ``requested`` or ``refused``.
         version: the challenger's.
-        decision: with its reason; None for a manual promotion, which no gate judged.
-        recipe: fingerprint of what the decision rests on.
+        decision: with its reason; None for a manual promotion, which passed no gate.
+        recipe: run fingerprint of the decision.
         lease: the lock of the run; None for a step outside of the train flow.
         flow_run: id of the flow run that does it.
     """
-    reason = one_line(decision.reason, _MAX_REASON) if decision else ""
+    reason = one_line(decision.reason, _MAX_ENTRY_REASON) if decision else ""
     known = {"version": version.version, "url": version.url, "reason": reason}
     return Entry(
         model=version.name,
@@ -211,7 +211,7 @@ def give_up(lease: Entry, reason: str) -> Entry | None:
         return Entry(
             model=lease.model,
             kind="failed",
-            reason=one_line(reason, _MAX_REASON),
+            reason=one_line(reason, _MAX_ENTRY_REASON),
             by=lease.by,
             flow_run=lease.flow_run,
             recipe=lease.recipe,

@@ -23,14 +23,14 @@ class ModelStatus(Value):
         model: registered model.
         champion: entry of the promotion that made the champion; None where there was none.
         alias: version MLflow's alias points at; None where there is no alias.
-        alias_known: False when MLflow could not be asked.
+        alias_known: False when MLflow did not answer.
         difference: where alias and history name different champions, in a sentence; empty when they agree.
         decision: entry of the last promotion or refusal.
         work: lock of the run that trains it now.
-        brakes: guards that prevent automatic trainings; those that only a person can release come first.
+        brakes: retrain guards that prevent automatic trainings; those that only a person can release come first.
         request: entry of the open request for approval.
         drift: entry of the last drift.
-        failure: entry of the last training that failed, unless something was decided since.
+        failure: entry of the last failed training, unless a decision followed.
         todo: what a person can do, one sentence each.
     """
 
@@ -65,10 +65,10 @@ def find_status(
         retrain: its retrain policy, with the guards.
         now: current time, with a zone.
         alias: version MLflow's alias points at; None where there is no alias.
-        alias_known: False when MLflow could not be asked.
+        alias_known: False when MLflow did not answer.
     """
     lease, decision = held_lock(entries), last_decision(entries)
-    at_work = lease if lease is not None and lease.until is not None and lease.until > now else None
+    training = lease if lease is not None and lease.until is not None and lease.until > now else None
     failure = _newest(entries, "failed")
     found = ModelStatus(
         model=model,
@@ -77,7 +77,7 @@ def find_status(
         alias_known=alias_known,
         difference=difference(entries, alias) if alias_known else "",
         decision=decision,
-        work=at_work,
+        work=training,
         brakes=tuple(find_guards(entries, retrain, now)),
         request=open_request(entries),
         drift=_newest(entries, "drifted"),

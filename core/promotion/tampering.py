@@ -39,28 +39,28 @@ class Audit(Value):
         return not self.problems
 
 
-def audit_history(model: str, rows: Sequence[Mapping[str, Any]], witnesses: Mapping[int, str] | None = None) -> Audit:
+def audit_history(model: str, rows: Sequence[Mapping[str, Any]], anchors: Mapping[int, str] | None = None) -> Audit:
     """Check every hash of a history.
 
-    With write access to the lake all hashes can be computed again, from the changed entry to the end. Such a chain is
-    consistent, and so is a truncated one; both are found by the anchors in the registry.
+    With write access to the lake all hashes can be recomputed, from the changed entry to the end. Such a chain is
+    consistent, and so is a truncated one; the anchors in the registry show both.
 
     Args:
         model: registered model.
         rows: from `core.promotion.history.read_rows`.
-        witnesses: anchors: hash by number of the entry, stored in the registry when the entry was written.
+        anchors: hash by number of the entry, stored in the registry when the entry was written.
 
     Returns:
         The number of entries, and the findings.
     """
     chained = next((place for place, row in enumerate(rows) if row.get("hash")), len(rows))
-    noted = witnesses or {}
+    anchors = anchors or {}
     return Audit(
         model=model,
         entries=len(rows),
         unchained=chained,
-        witnessed=len(noted),
-        problems=(*_numbering(rows), *_changed(rows, chained), *_contradicted(rows, noted)),
+        witnessed=len(anchors),
+        problems=(*_numbering(rows), *_changed(rows, chained), *_contradicted(rows, anchors)),
     )
 
 
@@ -82,9 +82,9 @@ def _changed(rows: Sequence[Mapping[str, Any]], chained: int) -> Iterator[str]:
             yield f"{about} does not follow the entry before it: that one was changed, or one between them is gone"
 
 
-def _contradicted(rows: Sequence[Mapping[str, Any]], noted: Mapping[int, str]) -> Iterator[str]:
+def _contradicted(rows: Sequence[Mapping[str, Any]], anchors: Mapping[int, str]) -> Iterator[str]:
     found = {int(row.get("sequence", 0)): row.get("hash") for row in rows}
-    for number, value in sorted(noted.items()):
+    for number, value in sorted(anchors.items()):
         if number not in found:
             yield f"entry {number} is gone: the registry noted it when it was written"
         elif found[number] != value:
@@ -111,15 +111,11 @@ def find_rewrites(model: str) -> list[str]:
         return []
     with storage(table.table_uri, "read"):
         commits = table.history()
-    return list(rewrites(commits))
+    return list(_rewrites(commits))
 
 
-def rewrites(commits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Describe the commits that changed rows.
-
-    Args:
-        commits: from the log, newest first, as deltalake gives them.
-    """
+def _rewrites(commits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Describe the commits of the log, newest first, that changed rows; oldest first."""
     for commit in reversed(commits):
         name = str(commit.get("operation") or "commit without a name")
         mode = str((commit.get("operationParameters") or {}).get("mode", ""))

@@ -84,11 +84,11 @@ def test_one_training_at_a_time(project) -> None:
     assert train("bundled.cancer", automatic=True).decision == "braked"
     held = train("bundled.cancer")
     assert (held.decision, held.version, versions()) == ("braked", None, 0)
-    assert "flow run other has been at work on cancer" in held.reason
+    assert "flow run other has held the training lock of cancer" in held.reason
     verdict, state = last_run("train-bundled.cancer")
     assert state == "Completed"
     assert verdict.startswith("# cancer: braked (busy)")
-    assert "its lease ends at" in verdict
+    assert "the lock expires at" in verdict
     assert kinds() == ["leased"]
     assert train("bundled.cancer", dry_run=True).decision == "promoted"
     lock.give_up(other, "it ended")

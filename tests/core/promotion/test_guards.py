@@ -40,8 +40,8 @@ def test_one_training_at_a_time_whoever_starts_it(automatic: bool) -> None:
     assert brake(story(LEASED), automatic=automatic) == "busy"
     found = find_guard(story(LEASED), Retrain(), NOW, automatic=automatic, flow_run="b")
     assert found.until == NOW + HOUR
-    assert "flow run a has been at work on shop since 2026-11-21 11:00 UTC" in found.reason
-    assert "its lease ends at 2026-11-21 13:00 UTC" in found.advice
+    assert "flow run a has held the training lock of shop since 2026-11-21 11:00 UTC" in found.reason
+    assert "the lock expires at 2026-11-21 13:00 UTC" in found.advice
 
 
 def test_a_lease_ends_by_itself_at_its_time_and_not_before() -> None:
