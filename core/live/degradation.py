@@ -1,10 +1,10 @@
-"""Whether a live model does worse than it did: each window against the baseline, corrected for a year of tests.
+"""Degradation: each window of a live model against the baseline, corrected for a year of tests.
 
-A test of a new window every day gives a false alarm by chance sooner or later. So the chance of one is shared out over
-all the windows of a year, whatever history is handed in: a window is judged alike today and in a year.
+Daily tests give a false alarm sooner or later. So the chance of one is split over all windows of a year, however many
+windows are given: the result for a window does not change with time.
 
 Source:
-    Bonferroni's correction: it holds although all windows are held against one baseline. Non-inferiority by the bound
+    Bonferroni's correction: it holds although all windows are compared with one baseline. Non-inferiority by the bound
     of an interval: Schuirmann 1987.
 """
 
@@ -27,9 +27,9 @@ from prefect_mlops.core.values import Evaluation
 if TYPE_CHECKING:
     from prefect_mlops.core.live.windows import Course, Window
 
-MAY_LOSE = 0.02  # of scores without a unit; a fiftieth of the way from useless to perfect, about
+MAY_LOSE = 0.02  # non-inferiority margin where none is given, of scores without a unit
 BASELINE_WINDOWS: int = Degradation.model_fields["baseline"].default
-LOOKS = 2  # tests of a window while its last labels arrive: they are so alike that two cover them
+LOOKS = 2  # tests of a window while its last labels arrive: so correlated that they count as two
 _YEAR = timedelta(days=365)
 
 Baseline = Evaluation | int
@@ -37,8 +37,8 @@ Margins = float | Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """One metric's windows, held against its baseline.
+class _WindowTests:
+    """The windows of one metric, compared with its baseline.
 
     Attributes:
         metric: scikit-learn scorer name.
@@ -46,9 +46,9 @@ class _Trial:
         margin: smallest loss that matters.
         each: one-sided confidence of each bound.
         score: of the baseline; NaN where there is none yet.
-        baseline: how many first windows make it; 0 where it was measured elsewhere.
-        start: which windows these are.
-        losses: how far each window after them is below it, by number.
+        baseline: number of first windows it consists of; 0 where it was measured elsewhere.
+        start: numbers of these windows.
+        losses: baseline minus score of each later window, by number.
     """
 
     metric: str
@@ -60,20 +60,19 @@ class _Trial:
     start: tuple[int, ...]
     losses: dict[int, Estimate]
 
-    def fell(self, number: int) -> bool:
+    def degraded(self, number: int) -> bool:
         return self.losses[number].lower(self.each) > self.margin
 
 
 def judge_decay(
     course: Course, *, baseline: Baseline = BASELINE_WINDOWS, may_lose: Margins = None, confidence: float = 0.95
 ) -> list[Check]:
-    """Hold each judged window against the baseline; the newest decides.
+    """Compare each judged window with the baseline; the newest decides.
 
-    A window fell when its loss is surely larger than `may_lose`: the lower bound of the loss lies above it, at a level
-    shared by all metrics and all windows of a year, each counted `LOOKS` times. Where a score does not degrade beyond
-    `may_lose`, the chance of any false alarm within a year of daily tests is at most ``1 - confidence``, and far
-    less while it loses nothing. An earlier window that fell is a warning: the alarm is about
-    the present.
+    A window has degraded when the lower bound of its loss is above `may_lose`, at a confidence shared by all metrics
+    and all windows of a year, each counted `LOOKS` times. Where no score degrades beyond `may_lose`, the chance of any
+    false alarm within a year of daily tests is at most ``1 - confidence``. An earlier window that degraded is a warning
+    only.
 
     Args:
         course: the windows, as `core.live.windows.follow` measured them.
@@ -88,12 +87,15 @@ def judge_decay(
         ConfigError: a baseline without the metric, or a number out of range.
     """
     metrics = tuple(course.measured)
-    if not 0.5 < confidence < 1:  # noqa: PLR2004 - as of a gate
+    if not 0.5 < confidence < 1:  # noqa: PLR2004 - as for a gate
         raise ConfigError(f"confidence is between 0.5 and 1, got {confidence}")
     margins = _margins(metrics, may_lose)
     each = 1 - (1 - confidence) / monitoring_runs_a_year(course)
-    trials = [_trial(course, metric, baseline, margins[metric], each) for metric in metrics]
-    return [*(_decision(trial) for trial in trials), *(check for trial in trials for check in _each_window(trial))]
+    tests_by_metric = [_test_windows(course, metric, baseline, margins[metric], each) for metric in metrics]
+    return [
+        *(_decision(tests) for tests in tests_by_metric),
+        *(check for tests in tests_by_metric for check in _each_window(tests)),
+    ]
 
 
 def monitoring_runs_a_year(course: Course) -> int:
@@ -119,7 +121,7 @@ def _margins(metrics: tuple[str, ...], may_lose: Margins) -> dict[str, float]:
     return found
 
 
-def _trial(course: Course, metric: str, baseline: Baseline, margin: float, each: float) -> _Trial:
+def _test_windows(course: Course, metric: str, baseline: Baseline, margin: float, each: float) -> _WindowTests:
     measured = course.measured[metric]
     judged = [number for number, found in enumerate(measured) if found is not None]
     before: Estimate | ScoreEstimate | None
@@ -139,7 +141,7 @@ def _trial(course: Course, metric: str, baseline: Baseline, margin: float, each:
             losses[number] = loss
     score = math.nan if before is None else before.score if isinstance(before, ScoreEstimate) else before.value
     wanted = 0 if isinstance(baseline, Evaluation) else baseline
-    return _Trial(metric, course, margin, each, score, wanted, start, losses)
+    return _WindowTests(metric, course, margin, each, score, wanted, start, losses)
 
 
 def _known(baseline: Evaluation, metric: str) -> Estimate:
@@ -156,8 +158,8 @@ def _known(baseline: Evaluation, metric: str) -> Estimate:
 def loss_of(before: Estimate | ScoreEstimate, window: ScoreEstimate) -> Estimate:
     """Estimate how far a window is below the baseline.
 
-    A small window has few blocks, and how much they vary is itself hardly known: far out, where an alarm is decided,
-    Student's t takes no more degrees of freedom than the window has alone.
+    A small window has few blocks, so its variance is uncertain, which matters in the tail: Student's t takes no more
+    degrees of freedom than the window has alone.
     """
     now = alone(window)
     few = min(now.freedom, max(now.units - 1, 1))
@@ -168,50 +170,50 @@ def loss_of(before: Estimate | ScoreEstimate, window: ScoreEstimate) -> Estimate
     return replace(now, value=before.value - now.value, error=error, freedom=few, share=False)
 
 
-def _decision(trial: _Trial) -> Check:
-    """Answer for now, from the newest judged window; without one it is no error, and no pass either."""
-    name, expected = "score has not decayed", f"a loss not surely above {trial.margin:g}"
-    windows = trial.course.windows
-    if not trial.losses:
-        seen = f"too little to judge: {_why_none(trial)}"
+def _decision(tests: _WindowTests) -> Check:
+    """Decide by the newest judged window; without one the check is a failed warning."""
+    name, expected = "score has not decayed", f"a loss not surely above {tests.margin:g}"
+    windows = tests.course.windows
+    if not tests.losses:
+        seen = f"too little to judge: {_why_none(tests)}"
         return Check(
-            name=name, passed=False, severity="warning", subject=trial.metric, observed=seen, expected=expected
+            name=name, passed=False, severity="warning", subject=tests.metric, observed=seen, expected=expected
         )
-    newest = max(trial.losses)
-    loss, window = trial.losses[newest], windows[newest]
-    seen = f"{window.scores[trial.metric]:.4g} in {window.name}, baseline {trial.score:.4g}, loss {loss.value:+.4g}"
-    seen += f" (surely above {loss.lower(trial.each):+.4g}, {loss.units:,} blocks)"
+    newest = max(tests.losses)
+    loss, window = tests.losses[newest], windows[newest]
+    seen = f"{window.scores[tests.metric]:.4g} in {window.name}, baseline {tests.score:.4g}, loss {loss.value:+.4g}"
+    seen += f" (surely above {loss.lower(tests.each):+.4g}, {loss.units:,} blocks)"
     later = len(windows) - 1 - newest
     seen += f"; {later} later {'window is' if later == 1 else 'windows are'} not judged yet" if later else ""
-    return Check(name=name, passed=not trial.fell(newest), subject=trial.metric, observed=seen, expected=expected)
+    return Check(name=name, passed=not tests.degraded(newest), subject=tests.metric, observed=seen, expected=expected)
 
 
-def _why_none(trial: _Trial) -> str:
-    windows = trial.course.windows
+def _why_none(tests: _WindowTests) -> str:
+    windows = tests.course.windows
     if not windows:
         return "no predictions"
     if not any(window.labelled for window in windows):
         return f"none of {sum(window.rows for window in windows):,} predictions is labelled"
-    judged = sum(found is not None for found in trial.course.measured[trial.metric])
+    judged = sum(found is not None for found in tests.course.measured[tests.metric])
     counted = f"{judged} of {len(windows)} windows can be judged"
-    return f"{counted}, the first {trial.baseline} are the baseline" if trial.baseline else counted
+    return f"{counted}, the first {tests.baseline} are the baseline" if tests.baseline else counted
 
 
-def _each_window(trial: _Trial) -> Iterator[Check]:
-    for number, window in enumerate(trial.course.windows):
-        tested = number in trial.losses
+def _each_window(tests: _WindowTests) -> Iterator[Check]:
+    for number, window in enumerate(tests.course.windows):
+        tested = number in tests.losses
         yield Check(
             name="score of a window",
-            passed=not (tested and trial.fell(number)),
+            passed=not (tested and tests.degraded(number)),
             severity="warning",
             subject=window.name,
-            observed=_seen(trial, number, window),
-            expected=f"a loss not surely above {trial.margin:g}" if tested else "",
+            observed=_seen(tests, number, window),
+            expected=f"a loss not surely above {tests.margin:g}" if tested else "",
         )
 
 
-def _seen(trial: _Trial, number: int, window: Window) -> str:
-    metric = trial.metric
+def _seen(tests: _WindowTests, number: int, window: Window) -> str:
+    metric = tests.metric
     labelled = f"{window.labelled:,} of {window.rows:,} labelled"
     if metric in window.problems:
         return f"{metric}, {labelled}: too little to judge, {window.problems[metric]}"
@@ -220,4 +222,4 @@ def _seen(trial: _Trial, number: int, window: Window) -> str:
     seen = f"{metric} {window.scores[metric]:.4g}{bounds}, {labelled}"
     if not window.over:
         return f"{seen}; not over yet"
-    return f"{seen}; part of the baseline" if number in trial.start else seen
+    return f"{seen}; part of the baseline" if number in tests.start else seen

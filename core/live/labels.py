@@ -24,16 +24,16 @@ PREDICTIONS, LABELS = "predictions", "labels"
 
 @dataclass(frozen=True)
 class LabelColumns:
-    """What the columns of both tables are called.
+    """The names of the columns of both tables.
 
     Attributes:
-        id: of the predictions; one id is one thing that was asked and gets one label.
+        id: of the predictions; each id has one label.
         at: time scored.
         prediction: probability, score, number or class.
         version: of the model; read only where one version is asked for.
         label_id: id of the labels; the same name as `id` where left out.
         label: the ground truth.
-        label_at: time the label became known; where left out, the column called like `at`, if there is one.
+        label_at: time the label became known; where left out, the column named as `at`, if there is one.
     """
 
     id: str = "id"
@@ -62,13 +62,13 @@ class LabelColumns:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Predictions with the labels that are known so far.
+    """Predictions with the labels known so far.
 
     Attributes:
         rows: one row for each prediction that counts, in order of time: ``at`` (UTC), ``prediction``, ``label``
             (missing where not known yet); numbered from 0 in the index.
         findings: failed warnings about both tables.
-        notes: sentences about what was counted once or left out on purpose.
+        notes: sentences about rows counted once or left out.
     """
 
     rows: pd.DataFrame
@@ -78,7 +78,7 @@ class GroundTruth:
 
 @dataclass
 class _Account:
-    """What was found on the way."""
+    """Findings and notes, collected while matching."""
 
     findings: list[Check]
     notes: list[str]
@@ -101,16 +101,16 @@ def match_labels(
     """Match predictions with their labels.
 
     A label that comes twice with one value counts once; with different values the one known last counts. An id scored
-    more than once counts with its last prediction made before its label was first known: that answer could
-    still be acted on. A prediction made after its label was known is left out as possible leakage. So are rows
-    without id, time or answer, and labels of ids that were never scored. All of it is counted.
+    more than once counts with its last prediction made before its label was first known. A prediction made after its
+    label was known is left out as possible leakage. So are rows without id, time or prediction, and labels of ids that
+    were never scored. All of it is counted.
 
     Args:
-        predictions: one row for each answer, in any order.
+        predictions: one row for each prediction, in any order.
         labels: one row for each label, in any order; may be empty.
         names: of the columns.
         version: only predictions of this version of the model.
-        now: predictions and labels later than this are not there yet; None takes the clock's time.
+        now: later predictions and labels are left out; None takes the clock's time.
 
     Returns:
         The rows that count, and what was found.
@@ -123,18 +123,18 @@ def match_labels(
     names, account = names or LabelColumns(), _Account([], [])
     moment = pd.Timestamp(now or datetime.now().astimezone())
     moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
-    said, known = _predictions(predictions, names), _labels(labels, names)
-    said["key"], known["key"] = _keys(said.id, known.id)
-    known = _usable_labels(known, said, moment, account)
+    scored, known = _predictions(predictions, names), _labels(labels, names)
+    scored["key"], known["key"] = _keys(scored.id, known.id)
+    known = _usable_labels(known, scored, moment, account)
     if version is not None:
-        said = _of_version(said, predictions, names.version, version, account)
-    said = _usable_predictions(said, moment, account)
-    said = _without_leakage(said, known, account)
-    said = _scored_once(said, account)
+        scored = _of_version(scored, predictions, names.version, version, account)
+    scored = _usable_predictions(scored, moment, account)
+    scored = _without_leakage(scored, known, account)
+    scored = _scored_once(scored, account)
     # As objects, so that whole numbers stay whole beside missing ones.
     label = known.drop_duplicates("key", keep="last").set_index("key")["label"].astype(object)
-    said["label"] = said["key"].map(label) if len(label) else pd.Series(None, index=said.index, dtype=object)
-    rows = said.sort_values("at", kind="stable", ignore_index=True)[["at", "prediction", "label"]]
+    scored["label"] = scored["key"].map(label) if len(label) else pd.Series(None, index=scored.index, dtype=object)
+    rows = scored.sort_values("at", kind="stable", ignore_index=True)[["at", "prediction", "label"]]
     return GroundTruth(rows, tuple(account.findings), tuple(account.notes))
 
 
@@ -170,7 +170,7 @@ def _column(table: pd.DataFrame, name: str, role: str) -> pd.Series:
     if table.shape == (0, 0):
         return pd.Series([], dtype=object)
     if name not in table.columns:
-        hint = "Say what yours are called in columns=, e.g. columns={'id': 'flight'}."
+        hint = "Name your columns in columns=, e.g. columns={'id': 'flight'}."
         raise unknown_name(f"column of the {role}", name, [str(column) for column in table.columns], hint=hint)
     if list(table.columns).count(name) > 1:
         raise ConfigError(f"the {role} have {list(table.columns).count(name)} columns called {name!r}")
@@ -188,10 +188,10 @@ def _moments(cells: pd.Series, name: str, role: str) -> pd.Series:
         return pd.Series(pd.NaT, index=cells.index, dtype="datetime64[us, UTC]")
     if types.is_numeric_dtype(cells.dtype) or types.infer_dtype(there) in ("integer", "floating", "boolean"):
         raise ConfigError(f"column {name!r} of the {role} has to hold times, it holds numbers such as {there.iloc[0]}")
-    # Of text pandas would guess a form from the first row, and miss all others.
-    form = "ISO8601" if types.infer_dtype(there).startswith(("string", "mixed")) else None
+    # For text pandas would guess the format from the first row, and misread the others.
+    iso_format = "ISO8601" if types.infer_dtype(there).startswith(("string", "mixed")) else None
     try:
-        found = pd.to_datetime(cells, utc=True, errors="coerce", format=form)
+        found = pd.to_datetime(cells, utc=True, errors="coerce", format=iso_format)
     except (TypeError, ValueError):
         found = pd.Series(pd.NaT, index=cells.index, dtype="datetime64[us, UTC]")
     if found.isna().all():
@@ -219,16 +219,16 @@ def _keys(first: pd.Series, second: pd.Series) -> tuple[NDArray[Any], NDArray[An
 def _text(cells: pd.Series) -> pd.Series:
     import pandas as pd
 
-    found = [None if missing else _spelled(cell) for cell, missing in zip(cells, cells.isna(), strict=True)]
+    found = [None if missing else _cell_text(cell) for cell, missing in zip(cells, cells.isna(), strict=True)]
     return pd.Series(found, index=cells.index, dtype=object)
 
 
-def _spelled(value: object) -> str:
+def _cell_text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _usable_labels(known: pd.DataFrame, said: pd.DataFrame, now: pd.Timestamp, account: _Account) -> pd.DataFrame:
-    """Leave out what says nothing, and put the label that counts last among those of one id."""
+def _usable_labels(known: pd.DataFrame, scored: pd.DataFrame, now: pd.Timestamp, account: _Account) -> pd.DataFrame:
+    """Leave out unusable labels; of those of one id, the one that counts comes last."""
     nameless = known["key"] < 0
     if nameless.any():
         account.find("every label has an id", LABELS, f"{_of(nameless)} without an id, left out")
@@ -239,19 +239,19 @@ def _usable_labels(known: pd.DataFrame, said: pd.DataFrame, now: pd.Timestamp, a
     if later.any():
         account.notes.append(f"{_of(later)} labels are dated after now, and not counted yet.")
     known = known[~nameless & ~empty & ~later]
-    unscored = ~known["key"].isin(said["key"])
+    unscored = ~known["key"].isin(scored["key"])
     if unscored.any():
         what = f"{_of(unscored)} labels belong to ids that were never scored, ignored"
         account.find("labels belong to predictions", LABELS, what, known.loc[unscored, "id"])
     known = known[~unscored].sort_values("known", kind="stable", na_position="first")
     again = known[known["key"].duplicated(keep=False)]
     if len(again):
-        _say_twice(again, account)
+        _report_repeated(again, account)
     return known
 
 
-def _say_twice(again: pd.DataFrame, account: _Account) -> None:
-    """Tell labels that came twice with one value from those that contradict each other."""
+def _report_repeated(again: pd.DataFrame, account: _Account) -> None:
+    """Report labels repeated with one value, and labels that contradict each other."""
     try:
         values = again.groupby("key", sort=False)["label"].nunique()
     except TypeError:
@@ -269,57 +269,57 @@ def _say_twice(again: pd.DataFrame, account: _Account) -> None:
 
 
 def _of_version(
-    said: pd.DataFrame, predictions: pd.DataFrame, column: str, version: str | int, account: _Account
+    scored: pd.DataFrame, predictions: pd.DataFrame, column: str, version: str | int, account: _Account
 ) -> pd.DataFrame:
     ours = (_text(_column(predictions, column, PREDICTIONS)) == str(version)).to_numpy()
     if not ours.all():
         account.notes.append(f"{(~ours).sum():,} predictions of other versions than {version} were left out.")
-    return said[ours]
+    return scored[ours]
 
 
-def _usable_predictions(said: pd.DataFrame, now: pd.Timestamp, account: _Account) -> pd.DataFrame:
-    nameless, timeless, empty = said["key"] < 0, said["at"].isna(), _missing(said["prediction"])
-    later = said["at"] > now
-    for lost, name, seen in (
+def _usable_predictions(scored: pd.DataFrame, now: pd.Timestamp, account: _Account) -> pd.DataFrame:
+    nameless, timeless, empty = scored["key"] < 0, scored["at"].isna(), _missing(scored["prediction"])
+    later = scored["at"] > now
+    for left_out, name, seen in (
         (nameless, "every prediction has an id", "without an id"),
         (timeless, "every prediction has a time", "without a readable time"),
         (empty, "every prediction is there", "missing or infinite"),
         (later, "predictions are not of the future", "dated after now"),
     ):
-        if lost.any():
-            shown = said.loc[lost, "id"] if lost is not nameless else ()
-            account.find(name, PREDICTIONS, f"{_of(lost)} {seen}, left out", shown)
-    return said[~nameless & ~timeless & ~empty & ~later]
+        if left_out.any():
+            shown = scored.loc[left_out, "id"] if left_out is not nameless else ()
+            account.find(name, PREDICTIONS, f"{_of(left_out)} {seen}, left out", shown)
+    return scored[~nameless & ~timeless & ~empty & ~later]
 
 
-def _without_leakage(said: pd.DataFrame, known: pd.DataFrame, account: _Account) -> pd.DataFrame:
+def _without_leakage(scored: pd.DataFrame, known: pd.DataFrame, account: _Account) -> pd.DataFrame:
     """Leave out predictions made after their label was first known."""
     first = known.groupby("key")["known"].min().dropna()
     if not len(first):
-        return said
-    leaked = said["at"] > said["key"].map(first)
+        return scored
+    leaked = scored["at"] > scored["key"].map(first)
     if leaked.any():
-        what = f"{_of(leaked)} predictions were made after their truth was known, left out: they may have seen it"
-        account.find("predictions come before their truth", PREDICTIONS, what, said.loc[leaked, "id"])
-    return said[~leaked]
+        what = f"{_of(leaked)} predictions were made after their label was known, left out: possible leakage"
+        account.find("predictions come before their truth", PREDICTIONS, what, scored.loc[leaked, "id"])
+    return scored[~leaked]
 
 
-def _scored_once(said: pd.DataFrame, account: _Account) -> pd.DataFrame:
-    said = said.sort_values("at", kind="stable")
-    extra = said["key"].duplicated(keep="last")
+def _scored_once(scored: pd.DataFrame, account: _Account) -> pd.DataFrame:
+    scored = scored.sort_values("at", kind="stable")
+    extra = scored["key"].duplicated(keep="last")
     if extra.any():
-        again = said[said["key"].duplicated(keep=False)]
+        again = scored[scored["key"].duplicated(keep=False)]
         same = again.duplicated(["key", "at", "prediction"], keep="last").sum()
         if same:
             account.notes.append(f"{same:,} predictions came twice, the same: counted once.")
         if extra.sum() > same:
-            what = f"{extra.sum() - same:,} predictions were replaced by a later one of the same id before its truth"
-            account.find("one prediction for each id", PREDICTIONS, what, said.loc[extra, "id"])
-    return said[~extra].copy()
+            what = f"{extra.sum() - same:,} predictions were replaced by a later one of the same id before its label"
+            account.find("one prediction for each id", PREDICTIONS, what, scored.loc[extra, "id"])
+    return scored[~extra].copy()
 
 
 def _missing(cells: pd.Series) -> pd.Series:
-    """Tell which cells hold nothing a score can be computed from: missing, or infinite."""
+    """Return which cells are missing or infinite: no score can be computed from them."""
     import numpy as np
     from pandas.api import types
 

@@ -1,7 +1,7 @@
-"""Score stored predictions: they stand in for the estimator that made them.
+"""Stored predictions, scored in place of the estimator that made them.
 
 One column of predictions holds a number, a class, or a probability of the positive class. That decides which scorers
-can be computed from it; those that need more, such as one probability for each class, are refused in words.
+can be computed; others, such as those that need one probability for each class, are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prefect_mlops.core.evaluation.resampling_units import ResamplingUnits
 
 MAX_CLASSES = 100  # more are numbers, not classes
-MIN_OF_CLASS = 5  # rows of either class of a binary target; fewer say nothing about either
+MIN_OF_CLASS = 5  # rows of either class of a binary target
 RANKED = ("roc_auc", "average_precision")
 OF_PROBABILITIES = ("neg_brier_score", "neg_log_loss")
 _SHARES = ("f1", "precision", "recall", "jaccard")
@@ -37,29 +37,29 @@ OF_NUMBERS = (
 )
 WORKING = (*RANKED, *OF_PROBABILITIES, *OF_CLASSES, *OF_NUMBERS)
 _BINARY = 2
-_CUT = 0.5  # above it a probability says the positive class, as in `predict` of scikit-learn's classifiers
+_THRESHOLD = 0.5  # above it a probability means the positive class, as in `predict` of scikit-learn's classifiers
 
 
 @dataclass(frozen=True)
-class Recording:
+class StoredPredictions:
     """Stored predictions and labels of the labelled rows, as one metric needs them.
 
     Attributes:
         metric: scikit-learn scorer name.
-        answers: stand in for the model.
+        cached: the predictions, in place of the model.
         y: labels, (rows,), numbered from 0.
-        both_needed: a window has to hold rows of both classes, or the score means nothing.
-        note: how the predictions were read, where that is not plain.
+        both_needed: the score needs rows of both classes.
+        note: how the predictions were read, where that is not obvious.
     """
 
     metric: str
-    answers: CachedPredictions
+    cached: CachedPredictions
     y: pd.Series
     both_needed: bool = False
     note: str = ""
 
     def problem(self, chosen: NDArray[Any]) -> str:
-        """Say why the metric cannot be computed on some of the rows; empty where it can."""
+        """Return why the metric cannot be computed on some of the rows; empty where it can."""
         if not self.both_needed:
             return ""
         counts = self.y.iloc[chosen].value_counts()
@@ -76,9 +76,9 @@ class Recording:
             ConfigError: the metric does not fit the values.
             DataCheckError: the score is not defined on these rows.
         """
-        with warnings.catch_warnings():  # scikit-learn's words about classes that a window does not have
+        with warnings.catch_warnings():  # scikit-learn's, about classes that a window does not have
             warnings.simplefilter("ignore", UserWarning)
-            return measure(self.metric, self.answers, Rows(self.y, units), chosen)
+            return measure(self.metric, self.cached, Rows(self.y, units), chosen)
 
 
 def require_working(metrics: object) -> tuple[str, ...]:
@@ -102,8 +102,10 @@ def require_working(metrics: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
-def record(metric: str, predictions: pd.Series, labels: pd.Series, *, positive: object = None) -> Recording | None:
-    """Read stored predictions the way a metric needs them.
+def read_stored(
+    metric: str, predictions: pd.Series, labels: pd.Series, *, positive: object = None
+) -> StoredPredictions | None:
+    """Convert stored predictions to the form a metric needs.
 
     Args:
         metric: one of `WORKING`.
@@ -112,8 +114,8 @@ def record(metric: str, predictions: pd.Series, labels: pd.Series, *, positive: 
         positive: the positive class; None takes the last in order, as scikit-learn does.
 
     Returns:
-        Predictions and labels as the metric needs them; None where all labels are of one class and it is not known
-        whether that is the positive one.
+        Predictions and labels as the metric needs them; None where all labels are of one class, which may be
+        the positive one or not.
 
     Raises:
         ConfigError: predictions or labels are not what the metric needs.
@@ -121,12 +123,12 @@ def record(metric: str, predictions: pd.Series, labels: pd.Series, *, positive: 
     Source: `sklearn.metrics.get_scorer`, through `core.evaluation.estimates`.
     """
     if metric in OF_NUMBERS:
-        said, truth = _numbers(predictions, "predictions", metric), _numbers(labels, "labels", metric)
-        return _recording(metric, _Numbers(said), truth)
+        predicted, y_true = _numbers(predictions, "predictions", metric), _numbers(labels, "labels", metric)
+        return _stored(metric, _StoredNumbers(predicted), y_true)
     classes = _classes(labels, metric)
-    plain = metric in _SHARES  # of the positive class, where the others average over all
+    plain = metric in _SHARES  # scores of the positive class; the others average over all classes
     if metric not in (*RANKED, *OF_PROBABILITIES) and not plain and len(classes) > _BINARY:
-        return _said_classes(metric, predictions, labels, positive=None)
+        return _stored_classes(metric, predictions, labels, positive=None)
     if len(classes) > _BINARY:
         working = "accuracy, balanced_accuracy, f1_macro"
         raise ConfigError(
@@ -138,33 +140,35 @@ def record(metric: str, predictions: pd.Series, labels: pd.Series, *, positive: 
     elif len(classes) == _BINARY and positive not in classes:
         raise ConfigError(f"positive={positive!r} is none of the labels: {_listed(classes)}")
     if metric in OF_CLASSES:
-        return _said_classes(metric, predictions, labels, positive=positive)
+        return _stored_classes(metric, predictions, labels, positive=positive)
     if positive is None:
         return None
-    said, truth = _numbers(predictions, "predictions", metric), (labels == positive).to_numpy().astype("int64")
+    predicted, y_true = _numbers(predictions, "predictions", metric), (labels == positive).to_numpy().astype("int64")
     if metric in RANKED:
-        return _recording(metric, _Ranked(said), truth, both_needed=True)
-    if said.min() < 0 or said.max() > 1:
+        return _stored(metric, _StoredScores(predicted), y_true, both_needed=True)
+    if predicted.min() < 0 or predicted.max() > 1:
         raise ConfigError(
-            f"{metric} needs probabilities from 0 to 1, the predictions go from {said.min():g} to {said.max():g}; "
-            f"{' and '.join(RANKED)} can be computed from any score"
+            f"{metric} needs probabilities from 0 to 1, the predictions go from {predicted.min():g} to "
+            f"{predicted.max():g}; {' and '.join(RANKED)} can be computed from any score"
         )
-    return _recording(metric, _Probable(said), truth, both_needed=True)
+    return _stored(metric, _StoredProbabilities(predicted), y_true, both_needed=True)
 
 
-def _said_classes(metric: str, predictions: pd.Series, labels: pd.Series, *, positive: object) -> Recording | None:
-    """Number labels and predictions; a probability becomes the class it speaks for."""
+def _stored_classes(
+    metric: str, predictions: pd.Series, labels: pd.Series, *, positive: object
+) -> StoredPredictions | None:
+    """Number labels and predictions; a probability becomes a class."""
     import numpy as np
     import pandas as pd
 
-    note, truth, said = "", labels.astype(object), predictions.astype(object)
+    note, y_true, predicted = "", labels.astype(object), predictions.astype(object)
     if positive is not None and _are_probabilities(predictions, labels, positive):
-        truth, said = truth == positive, predictions.astype("float64") > _CUT
-        note = f"{metric}: a prediction above {_CUT:g} counts as class {show(positive)}."
+        y_true, predicted = y_true == positive, predictions.astype("float64") > _THRESHOLD
+        note = f"{metric}: a prediction above {_THRESHOLD:g} counts as class {show(positive)}."
         positive = True
     elif _is_text(labels) != _is_text(predictions):
         if positive is None and labels.nunique() == 1 and not _is_text(predictions):
-            return None  # a probability, of the one or of the other
+            return None  # a probability, of one class or the other
         seen = f"a label is {show(labels.iloc[0])!r}, a prediction {show(predictions.iloc[0])!r}"
         raise ConfigError(
             f"{metric} compares classes: {seen}; keep the class as the labels spell it, or a probability of two classes"
@@ -173,31 +177,36 @@ def _said_classes(metric: str, predictions: pd.Series, labels: pd.Series, *, pos
     if metric in _SHARES:
         if positive is None:
             return None
-        codes, count = np.concatenate([(cells == positive).to_numpy() for cells in (truth, said)]).astype("int64"), 2
+        codes, count = (
+            np.concatenate([(cells == positive).to_numpy() for cells in (y_true, predicted)]).astype("int64"),
+            2,
+        )
     else:
-        codes, names = pd.factorize(np.concatenate([truth.to_numpy(), said.to_numpy()]))
+        codes, names = pd.factorize(np.concatenate([y_true.to_numpy(), predicted.to_numpy()]))
         count = len(names)
     both_needed = binary and metric != "accuracy" and not metric.endswith("_micro")
-    rows = len(truth)
-    return _recording(metric, _Said(codes[rows:], count), codes[:rows], both_needed=both_needed, note=note)
+    rows = len(y_true)
+    return _stored(metric, _StoredClasses(codes[rows:], count), codes[:rows], both_needed=both_needed, note=note)
 
 
 def _are_probabilities(predictions: pd.Series, labels: pd.Series, positive: object) -> bool:
-    """Tell whether predictions are numbers from 0 to 1 that are not themselves the classes."""
+    """Check whether predictions are numbers from 0 to 1 that are not the classes themselves."""
     if _is_text(predictions):
         return False
-    said = predictions.astype("float64")
-    if said.min() < 0 or said.max() > 1:
+    predicted = predictions.astype("float64")
+    if predicted.min() < 0 or predicted.max() > 1:
         return False
-    return bool(_is_text(labels) or positive not in (0, 1) or not said.isin([0, 1]).all())
+    return bool(_is_text(labels) or positive not in (0, 1) or not predicted.isin([0, 1]).all())
 
 
-def _recording(metric: str, model: Any, truth: NDArray[Any], *, both_needed: bool = False, note: str = "") -> Recording:
+def _stored(
+    metric: str, model: Any, y_true: NDArray[Any], *, both_needed: bool = False, note: str = ""
+) -> StoredPredictions:
     import numpy as np
     import pandas as pd
 
-    nothing = pd.DataFrame(index=np.arange(len(truth)))
-    return Recording(metric, CachedPredictions(model, nothing), pd.Series(truth), both_needed, note)
+    nothing = pd.DataFrame(index=np.arange(len(y_true)))
+    return StoredPredictions(metric, CachedPredictions(model, nothing), pd.Series(y_true), both_needed, note)
 
 
 def _numbers(cells: pd.Series, role: str, metric: str) -> NDArray[Any]:
@@ -231,7 +240,7 @@ def _classes(labels: pd.Series, metric: str) -> list[Any]:
 
 
 def _positive(classes: list[Any]) -> object:
-    """Take the last of two; of one, only 0 and 1 say which of the two they are."""
+    """Take the last of two classes; with one class, only 0 and 1 show which it is."""
     if len(classes) == _BINARY:
         return classes[1]
     return 1 if classes and classes[0] in (0, 1) else None
@@ -252,14 +261,14 @@ def _listed(classes: list[Any]) -> str:
 
 
 class _Stored:
-    """What scikit-learn's scorers ask of a model, answered from what was stored."""
+    """The interface that scikit-learn's scorers use of a model, answered from stored predictions."""
 
     kind = "classifier"
 
-    def __init__(self, said: NDArray[Any], classes: int = _BINARY) -> None:
+    def __init__(self, predicted: NDArray[Any], classes: int = _BINARY) -> None:
         import numpy as np
 
-        self._said = said
+        self._predicted = predicted
         if self.kind == "classifier":
             self.classes_ = np.arange(max(classes, _BINARY))
 
@@ -269,25 +278,25 @@ class _Stored:
         return Tags(estimator_type=self.kind, target_tags=TargetTags(required=True))
 
 
-class _Numbers(_Stored):
+class _StoredNumbers(_Stored):
     kind = "regressor"
 
     def predict(self, _: object) -> NDArray[Any]:
-        return self._said
+        return self._predicted
 
 
-class _Said(_Stored):
+class _StoredClasses(_Stored):
     def predict(self, _: object) -> NDArray[Any]:
-        return self._said
+        return self._predicted
 
 
-class _Ranked(_Stored):
+class _StoredScores(_Stored):
     def decision_function(self, _: object) -> NDArray[Any]:
-        return self._said
+        return self._predicted
 
 
-class _Probable(_Stored):
+class _StoredProbabilities(_Stored):
     def predict_proba(self, _: object) -> NDArray[Any]:
         import numpy as np
 
-        return np.column_stack([1 - self._said, self._said])
+        return np.column_stack([1 - self._predicted, self._predicted])

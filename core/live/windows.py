@@ -17,7 +17,7 @@ from pydantic import Field
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.intervals import alone, shown
 from prefect_mlops.core.evaluation.resampling_units import MIN_BLOCKS, ResamplingUnits, resampling_units
-from prefect_mlops.core.live.stored_predictions import Recording, record, require_working
+from prefect_mlops.core.live.stored_predictions import StoredPredictions, read_stored, require_working
 from prefect_mlops.core.specs.policies import Degradation
 from prefect_mlops.core.values import Value
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from prefect_mlops.core.evaluation.estimates import ScoreEstimate
     from prefect_mlops.core.live.labels import GroundTruth
 
-MIN_ROWS = 50  # labelled rows of a window; fewer say nothing about a score
-ENOUGH_ROWS = 1000  # labelled rows of the middle window, where the length of a window is chosen here
-# Early labels are seldom a random sample: what is known first is often what went wrong.
+MIN_ROWS = 50  # labelled rows of a window; with fewer, an interval decides nothing
+ENOUGH_ROWS = 1000  # labelled rows of the median window, where the length of windows is chosen here
+# Early labels are seldom a random sample: failures are often known first.
 MIN_LABELLED: float = Degradation.model_fields["min_labelled"].default
-MAX_WINDOWS = 1000  # more are a wrong length
+MAX_WINDOWS = 1000  # more mean a wrong length
 _CHOICES = ("D", "W-MON", "MS")
 _STARTS = {"day": "D", "week": "W-MON", "W": "W-MON", "W-SUN": "W-MON", "month": "MS", "M": "MS", "ME": "MS"}
 _STARTS |= {"Q": "QS", "QE": "QS", "Y": "YS", "YE": "YS"}  # a window is named by its first day, so it begins there
@@ -45,8 +45,8 @@ class Window(Value):
         start: first moment, in UTC.
         end: first moment after it, in UTC.
         rows: predictions made in it.
-        labelled: how many of them have a label by now.
-        over: it has ended; one that has not is shown, and decides nothing.
+        labelled: how many of them have a label.
+        over: it has ended; one that has not is shown and not judged.
         scores: value by scorer name, larger is better; without those that cannot be computed.
         intervals: two-sided 95 % interval by scorer name; without those that could not be computed.
         problems: why it is not judged, by scorer name.
@@ -68,7 +68,7 @@ class Window(Value):
 
     @property
     def name(self) -> str:
-        """When it was, in words: a day, or the first and the last one."""
+        """Its time as text: a day, or the first and the last day."""
         if self.start.hour or self.start.minute or (self.end - self.start).days < 1:
             return f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M}"
         last = datetime.fromtimestamp(self.end.timestamp() - 1, tz=self.end.tzinfo)
@@ -82,15 +82,15 @@ class Course:
     Attributes:
         windows: in order of time; stretches without predictions are left out.
         measured: score and spread of each window by metric, None where it is not judged.
-        recordings: stored predictions and labels by metric; without metrics that these labels cannot decide.
+        stored_predictions: with their labels, by metric; without metrics that cannot be computed.
         places: numbers of the labelled rows of each window.
-        units: which labelled rows belong together.
+        units: the resampling unit of each labelled row.
         notes: how windows and rows were read.
     """
 
     windows: tuple[Window, ...]
     measured: dict[str, tuple[ScoreEstimate | None, ...]]
-    recordings: dict[str, Recording]
+    stored_predictions: dict[str, StoredPredictions]
     places: tuple[NDArray[Any], ...]
     units: ResamplingUnits
     notes: tuple[str, ...] = ()
@@ -99,11 +99,13 @@ class Course:
         """Measure some windows together."""
         import numpy as np
 
-        return self.recordings[metric].measure(self.units, np.concatenate([self.places[number] for number in chosen]))
+        return self.stored_predictions[metric].measure(
+            self.units, np.concatenate([self.places[number] for number in chosen])
+        )
 
 
 def score_windows(
-    truths: GroundTruth,
+    ground_truth: GroundTruth,
     *,
     metrics: Sequence[str],
     every: str | None = None,
@@ -114,11 +116,11 @@ def score_windows(
     """Score a model over time, from its stored predictions and their labels.
 
     Args:
-        truths: what `core.live.labels.match_labels` made of both tables.
+        ground_truth: from `core.live.labels.match_labels`.
         metrics: scikit-learn scorer names, of those in `core.live.stored_predictions.WORKING`; larger is better.
         every: length of a window: ``"day"``, ``"week"``, ``"month"`` or a pandas offset alias such as ``"12h"``; None
             takes the shortest of day, week and month that has `ENOUGH_ROWS` labelled rows in the middle window.
-        min_labelled: a window with a smaller share of labels is shown without a judgement.
+        min_labelled: a window with a smaller share of labels is shown and not judged.
         positive: the positive class of a binary target; None takes the last in order.
         now: windows that end later are not over; None takes the clock's time.
 
@@ -126,16 +128,18 @@ def score_windows(
         The windows that hold predictions, in order of time.
 
     Raises:
-        ConfigError: a metric that cannot be computed from these predictions, a length that is none, a share that is
-            none, or more than `MAX_WINDOWS` windows.
+        ConfigError: a metric that cannot be computed from these predictions, an invalid length or share,
+            or more than `MAX_WINDOWS` windows.
 
     Source: `core.evaluation.estimates` for scores, `core.evaluation.intervals` for their intervals.
     """
-    return follow(truths, metrics=metrics, every=every, min_labelled=min_labelled, positive=positive, now=now).windows
+    return follow(
+        ground_truth, metrics=metrics, every=every, min_labelled=min_labelled, positive=positive, now=now
+    ).windows
 
 
 def follow(
-    truths: GroundTruth,
+    ground_truth: GroundTruth,
     *,
     metrics: Sequence[str],
     every: str | None = None,
@@ -143,13 +147,13 @@ def follow(
     positive: object = None,
     now: datetime | None = None,
 ) -> Course:
-    """Score a model over time, and keep what is needed to compare windows; see `score_windows`."""
+    """Score a model over time, and keep what comparing windows needs; see `score_windows`."""
     import numpy as np
 
     wanted = require_working(metrics)
     if not 0 < min_labelled <= 1:
         raise ConfigError(f"min_labelled is a share above 0 and up to 1, got {min_labelled}")
-    rows, moment = truths.rows, now or datetime.now().astimezone()
+    rows, moment = ground_truth.rows, now or datetime.now().astimezone()
     moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
     there = rows["label"].notna().to_numpy()
     cut = _cut(rows["at"], there, every)
@@ -174,33 +178,33 @@ def follow(
     return Course(tuple(windows), kept, stored, places, units, tuple(notes))
 
 
-def _stored_by_metric(metrics: Sequence[str], labelled: pd.DataFrame, positive: object) -> dict[str, Recording]:
+def _stored_by_metric(metrics: Sequence[str], labelled: pd.DataFrame, positive: object) -> dict[str, StoredPredictions]:
     if not len(labelled):
         return {}
     found = {}
     for metric in metrics:
         predictions, labels = labelled["prediction"].infer_objects(), labelled["label"].infer_objects()
-        recorded = record(metric, predictions, labels, positive=positive)
-        if recorded is not None:
-            found[metric] = recorded
+        stored = read_stored(metric, predictions, labels, positive=positive)
+        if stored is not None:
+            found[metric] = stored
     return found
 
 
 def _measure(
-    recording: Recording | None, units: ResamplingUnits, chosen: NDArray[Any], window: Window, min_labelled: float
+    stored: StoredPredictions | None, units: ResamplingUnits, chosen: NDArray[Any], window: Window, min_labelled: float
 ) -> ScoreEstimate | str:
-    """Measure a window, or say why it is not judged."""
+    """Measure a window, or return why it is not judged."""
     if window.share_labelled < min_labelled:
         return f"{min_labelled:.0%} labelled are needed"
     if len(chosen) < MIN_ROWS:
         return f"at least {MIN_ROWS} labelled rows are needed"
-    if recording is None:
+    if stored is None:
         return "all labels there are, are of one class: say which one is the positive one (positive=)"
-    problem = recording.problem(chosen)
+    problem = stored.problem(chosen)
     if problem:
         return problem
     try:
-        found = recording.measure(units, chosen)
+        found = stored.measure(units, chosen)
     except DataCheckError as error:
         return str(error)
     return alone(found).problem or found
