@@ -5,7 +5,7 @@
 - ``rows``: rows in the shape a dataset and its quarantine keep them; fitting columns and types
 - ``ledger``: one line for each content version of each file: state, counts, reason
 - ``versions``: data versions, and the range of them that a person asks for
-- ``landing``: the landing zone, in a folder or a bucket: listing files, looking at one, reading one
+- ``landing``: the landing zone, in a folder or a bucket: listing files, looking up one, reading one
 - ``completeness``: which files of the landing zone are complete: settle time, marker, manifest
 - ``pending``: files that arrived and have not been ingested
 - ``quarantine``: rows and files that were refused and have not come in since

@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
-# One id for all our commits to a table: the protocol refuses the second of two writers that carry it, and the newest
-# of our commits is found in one lookup, however many there were and however many other commits follow it.
+# One id for all our commits to a table: of two concurrent writers with the same id the protocol refuses the second, and
+# our newest commit is found in one lookup, however many commits there are.
 APP = "prefect-mlops"
-SPARE_COMMITS = 50  # as many as other writers may make between two reads
+SPARE_COMMITS = 50  # other writers may make as many between two reads
 COLUMNS_PROPERTY = "prefect_mlops.columns"
-ATTEMPTS = 40  # a commit that conflicts is retried; so many conflicts in a row mean something else is wrong
+ATTEMPTS = 40  # of a commit that conflicts; more conflicts in a row have another cause
 PAUSE_SECONDS = 0.02
-# Delta forgets versions after thirty days. What a model was trained on has to stay, so nothing is forgotten by itself;
+# Delta expires versions after thirty days. What a model was trained on has to stay, so no version expires by itself;
 # `prefect-mlops lake optimize` deletes the files that no version in use needs.
-_FOR_EVER = "interval 36500 days"
-_PROPERTIES = {"delta.logRetentionDuration": _FOR_EVER, "delta.deletedFileRetentionDuration": _FOR_EVER}
+_NEVER_EXPIRES = "interval 36500 days"
+_PROPERTIES = {"delta.logRetentionDuration": _NEVER_EXPIRES, "delta.deletedFileRetentionDuration": _NEVER_EXPIRES}
 NOTE = "prefect_mlops.note"
 
 
-class CommitConflict(Exception):  # noqa: N818 - not an error: another writer was faster, and the caller retries
-    """Another commit took the version that this one was for."""
+class CommitConflict(Exception):  # noqa: N818 - not an error: the caller retries
+    """Another writer has committed the version that this commit expected to be next."""
 
 
 def open_table(uri: str, *, version: int | None = None) -> DeltaTable | None:
@@ -43,7 +43,7 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable | None:
     from deltalake.exceptions import TableNotFoundError
 
     with storage(uri, "read"):
-        try:  # asking `is_deltatable` first would stop every thread of the process for as long as storage takes
+        try:  # `is_deltatable` would block every thread of the process while storage answers
             return DeltaTable(uri, version=version)
         except TableNotFoundError:
             return None
@@ -57,7 +57,7 @@ def open_or_make(uri: str, schema: pa.Schema, *, first: list[str] | None = None)
     Args:
         uri: where it is.
         schema: its columns.
-        first: those of them that every row has to have; all by default.
+        first: those that every row has to have; all by default.
 
     Raises:
         BackendError: storage failed.
@@ -73,7 +73,7 @@ def open_or_make(uri: str, schema: pa.Schema, *, first: list[str] | None = None)
             DeltaTable.create(
                 uri, schema=schema, mode="ignore", configuration=properties, raise_if_key_not_exists=False
             )
-        except CommitFailedError:  # created concurrently, or by us and the answer got lost
+        except CommitFailedError:  # created concurrently, or by us and the response was lost
             if open_table(uri) is None:
                 raise
         return DeltaTable(uri)
@@ -83,13 +83,13 @@ def append_next(table: DeltaTable, rows: pa.Table, *, note: str = "", new_column
     """Append rows as exactly the version after the one the table was opened at, and return it.
 
     Args:
-        table: at the version that was read; what was decided from it holds for this commit.
+        table: at the version that was read, and that the rows depend on.
         rows: in the table's columns and types.
         note: kept in the commit, for `notes_since`.
-        new_columns: whether rows may have columns the table has not.
+        new_columns: whether rows may have columns that the table does not have.
 
     Raises:
-        CommitConflict: another commit took that version: read again, then decide again.
+        CommitConflict: another writer committed that version: read again, then decide again.
         BackendError: storage failed.
     """
     from deltalake import CommitProperties, Transaction, write_deltalake
@@ -104,12 +104,12 @@ def append_next(table: DeltaTable, rows: pa.Table, *, note: str = "", new_column
     try:
         write_deltalake(
             table,
-            rows.combine_chunks(),  # several chunks are written side by side, and rows come back in another order
+            rows.combine_chunks(),  # several chunks are written in parallel, which changes the order of rows
             mode="append",
             schema_mode="merge" if new_columns else None,
             commit_properties=marks,
         )
-    except DeltaError as error:  # delta-rs has one error for a lost race and for storage that failed
+    except DeltaError as error:  # delta-rs raises the same error for conflicts and for failed storage
         raise CommitConflict(f"the lake at {uri} took no commit: {storage_problem(error)}") from error
     except OSError as error:
         raise BackendError(f"the lake at {uri} cannot be written: {storage_problem(error)}") from error
@@ -124,7 +124,7 @@ def retry_commits(uri: str) -> Iterator[Attempt]:
                 return append_next(...)
 
     Raises:
-        BackendError: none was made in `ATTEMPTS`.
+        BackendError: all `ATTEMPTS` conflicted.
     """
     last: CommitConflict | None = None
     for number in range(1, ATTEMPTS + 1):
@@ -136,12 +136,12 @@ def retry_commits(uri: str) -> Iterator[Attempt]:
 
 
 class Attempt(contextlib.AbstractContextManager["Attempt"]):
-    """One attempt: a conflict ends the block instead of the program."""
+    """One attempt to commit; suppresses a conflict, so that the next one follows."""
 
     conflict: CommitConflict | None = None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        """Swallow a `CommitConflict` and keep it."""
+        """Suppress a `CommitConflict` and keep it."""
         if isinstance(error, CommitConflict):
             self.conflict = error
             return True
@@ -163,14 +163,14 @@ def notes_since(table: DeltaTable, version: int) -> list[str]:
     if last <= version:
         return []
     with storage(table.table_uri, "read"):
-        # delta-rs counts back from the newest commit of the log, which may be newer than the one that was read: a few
-        # more are read, and what the commits say of themselves decides.
+        # delta-rs counts back from the newest commit of the log, which may be newer than the one that was read: more
+        # are read, and filtered by the version in their notes.
         found = table.history(table.version() - version + SPARE_COMMITS)
     notes = {kept["version"]: kept for kept in (json.loads(commit[NOTE]) for commit in found if NOTE in commit)}
     chain = []
     while last > version:
         if last not in notes:
-            raise BackendError(f"the log of {table.table_uri} has no commit {last}: look again")
+            raise BackendError(f"the log of {table.table_uri} has no commit {last}: read it again")
         chain.append(notes[last]["note"])
         last = notes[last]["before"]
     return chain[::-1]
@@ -213,7 +213,7 @@ def schema_of(table: DeltaTable) -> pa.Schema:
 
 
 def first_columns(table: DeltaTable) -> list[str]:
-    """Return the columns a table was made with: those every row has."""
+    """Return the columns a table was created with: those that every row has."""
     kept = table.metadata().configuration.get(COLUMNS_PROPERTY)
     return list(json.loads(kept)) if kept else schema_of(table).names
 

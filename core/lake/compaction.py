@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 KINDS = ("datasets", "quarantine", "arrivals", "history", "looks", "predictions", "labels")
 DATASET_KINDS = ("datasets", "quarantine", "arrivals")
 TARGET_BYTES = 100 << 20  # delta-rs's own; files from here on are left as they are
-# A file that no commit names may belong to a writer that is about to commit it; no write takes a day.
+# A file that no commit names may belong to a writer that has not committed yet; no write takes a day.
 STRAY_AGE = timedelta(days=1)
 CLAIM_PROPERTY = "prefect_mlops.compaction"
 
@@ -47,7 +47,7 @@ class Need(Value):
 
 
 class Compacted(Value):
-    """What became of a table, or in a dry run would.
+    """The result of compacting a table, or of a dry run.
 
     Attributes:
         table: kind and name.
@@ -103,8 +103,8 @@ def models_with_history() -> set[str]:
 def needs_of(table: str, needs: Iterable[Need]) -> dict[int, tuple[str, ...]]:
     """Return what uses which version of a table.
 
-    One folder or bucket has many addresses: links, mounts, schemes. Addresses are compared
-    by kind and name only: rather keep a version too many than lose one that a model was trained on.
+    One folder or bucket has many addresses: links, mounts, schemes. So addresses are compared by kind and name only,
+    which may keep a version too many, and never deletes one that a model was trained on.
 
     Args:
         table: ``kind/name``.
@@ -118,9 +118,9 @@ def needs_of(table: str, needs: Iterable[Need]) -> dict[int, tuple[str, ...]]:
 
 
 def compact_table(table: str, *, dry_run: bool = False) -> Compacted:
-    """Write a table's small files as few; rows, their order and all versions stay.
+    """Merge a table's small files; rows, their order and all versions stay.
 
-    A file that arrives meanwhile is not lost: of a commit and a compaction, the later one is put after the other.
+    No concurrent commit is lost: it is ordered before or after the compaction.
 
     Args:
         table: ``kind/name``, from `find_tables`.
@@ -139,17 +139,18 @@ def compact_table(table: str, *, dry_run: bool = False) -> Compacted:
     if dry_run:
         return done.model_copy(update={"files_after": _estimate(sizes)})
     if not compact(opened):
-        return done.model_copy(update={"problem": "somebody else compacts or changes it: the next run will"})
+        return done.model_copy(
+            update={"problem": "another process compacts or changes it: the next run will compact it"}
+        )
     return done.model_copy(update={"files_after": len(opened.file_uris())})
 
 
 def compact(table: DeltaTable) -> bool:
     """Compact a table, unless a concurrent compaction or change of its columns wins; return whether it was done.
 
-    delta-rs lets a second compaction that was planned on the same version add its files too, and then every row is
-    there twice (deltalake 1.6.6). It does refuse a compaction after a change of the table's properties. So each one
-    writes a claim there first, and plans on a version that carries its own claim: of two, the later claim makes the
-    earlier one fail.
+    With deltalake 1.6.6, two compactions planned on the same version both add their files, which doubles every row. But
+    a compaction conflicts with a change of the table's properties. So each one first writes a claim there, and plans on
+    a version with its own claim: the later claim makes the earlier compaction fail.
 
     Args:
         table: stands at the newest version afterwards.
@@ -176,17 +177,17 @@ def compact(table: DeltaTable) -> bool:
 
 
 def give_back(done: Compacted, needs: Iterable[Need], *, keep_for: timedelta, dry_run: bool = False) -> Compacted:
-    """Delete the files that no version needs: neither the newest within the retention time, nor one in use.
+    """Delete the files (vacuum) that neither a version within the retention time nor one in use needs.
 
     Args:
         done: from `compact_table`.
         needs: versions to keep, of any tables.
         keep_for: every version that was the newest within this time stays. Below `STRAY_AGE`, files that no commit
-            names stay too: they may be about to be committed.
+            names stay too: a writer may be about to commit them.
         dry_run: write nothing; estimate.
 
     Returns:
-        What was done before, with what was deleted.
+        `done`, with what was deleted.
 
     Raises:
         ConfigError: no such table.
@@ -196,17 +197,17 @@ def give_back(done: Compacted, needs: Iterable[Need], *, keep_for: timedelta, dr
     kept = {version: who for version, who in needs_of(done.table, needs).items() if version <= opened.version()}
     options: dict[str, Any] = {
         "retention_hours": round(keep_for / timedelta(hours=1)),
-        "enforce_retention_duration": False,  # retention of the tables is without end: `core.lake.commits`
+        "enforce_retention_duration": False,  # versions never expire: `core.lake.commits`
         "full": keep_for >= STRAY_AGE,
         "keep_versions": list(kept),
     }
     with storage(opened.table_uri, "cleaned"):
-        doomed = opened.vacuum(dry_run=True, **options)
-        sizes = {info.base_name: info.size or 0 for info in _entries(_files(opened.table_uri), "")} if doomed else {}
-        if doomed and not dry_run:
-            doomed = opened.vacuum(dry_run=False, **options)
-    freed = sum(sizes.get(path.rpartition("/")[2], 0) for path in doomed)
-    return done.model_copy(update={"files_deleted": len(doomed), "bytes_deleted": freed, "kept": kept})
+        deleted = opened.vacuum(dry_run=True, **options)
+        sizes = {info.base_name: info.size or 0 for info in _entries(_files(opened.table_uri), "")} if deleted else {}
+        if deleted and not dry_run:
+            deleted = opened.vacuum(dry_run=False, **options)
+    freed_bytes = sum(sizes.get(path.rpartition("/")[2], 0) for path in deleted)
+    return done.model_copy(update={"files_deleted": len(deleted), "bytes_deleted": freed_bytes, "kept": kept})
 
 
 def _estimate(sizes: list[int]) -> int:
@@ -226,7 +227,7 @@ def _open(table: str) -> DeltaTable:
 
 
 def _names_in(kind: str) -> list[str]:
-    """List the tables of a kind, with delta-rs's own storage: what writes the lake can also list it."""
+    """List the tables of a kind, with the credentials delta-rs writes with."""
     place = f"{_lake()}/{kind}"
     with storage(place, "listed"):
         files = _files(_lake())

@@ -28,11 +28,11 @@ def await_complete(spec: DatasetSpec, files: list[Landed], *, patience: float) -
         patience: seconds to wait at most.
 
     Returns:
-        Complete files, as they were when that was seen, and a sentence for each that is still being written.
+        Complete files, as they were then, and a sentence for each that is still being written.
     """
     done: list[Landed] = []
     waiting = {file.path: (file, time.monotonic()) for file in files}
-    # A marker may be hours away: the next run checks again.
+    # A marker may take hours: the next run checks again.
     deadline = time.monotonic() + (min(patience, 2 * STEP_SECONDS) if spec.marker else patience)
     while True:
         for path, (file, since) in list(waiting.items()):
@@ -50,7 +50,7 @@ def await_complete(spec: DatasetSpec, files: list[Landed], *, patience: float) -
             except ConfigError:  # deleted meanwhile
                 del waiting[path]
                 continue
-            same = (now.size, now.stamp) == (file.size, file.stamp)  # some storage gives no stamp
+            same = (now.size, now.stamp) == (file.size, file.stamp)  # some storage reports no stamp
             waiting[path] = (now, since if same else time.monotonic())
     why = f"its marker {spec.marker!r} is not there yet" if spec.marker else "still being written"
     return sorted(done, key=lambda file: file.path), [f"{path}: {why}" for path in sorted(waiting)]

@@ -2,8 +2,8 @@
 
 Events get lost and doubled, so ingest is idempotent and decides by the ledger. One commit of a dataset takes the rows
 of one or many files and carries their lines of the ledger. It is exactly the version after the one the ledger was
-compared with, or it conflicts and is retried (optimistic concurrency): two writers never take the same file, and a
-crash at any line leaves nothing half done.
+compared with, or it conflicts and is retried (optimistic concurrency): two writers never commit the same file, and
+a crash at any line leaves nothing half done.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Checked:
     """One file, checked and ready to be committed; stays inside the process.
 
     Attributes:
-        arrival: what is to be written of it.
+        arrival: its line of the ledger, to be written.
         accepted: accepted rows in the lake's shape, or None.
         refused: refused rows in the lake's shape, or None.
     """
@@ -89,7 +89,7 @@ def checked(arrival: Arrival, *, accepted: pd.DataFrame, refused: pd.DataFrame |
     """Bring a file's rows into the lake's shape.
 
     Args:
-        arrival: what is known of it.
+        arrival: its line of the ledger.
         accepted: good rows; the index counts the rows of the file from 0.
         refused: bad rows with the column ``_reasons``.
 
@@ -113,12 +113,12 @@ def commit_arrivals(
     Args:
         dataset: dataset of the lake.
         files: from `checked`; a refused or duplicate one without rows.
-        new_columns: whether files may bring columns the dataset has not.
+        new_columns: whether files may add columns.
         copies: ``skip`` makes a file with content that was committed under another name a duplicate.
-        again: take files that were refused before.
+        again: check files again that were refused before.
 
     Returns:
-        What became of each, in their order; with ``again`` set where it had been decided before.
+        The arrival of each, in their order; with ``again`` set where it was decided before.
 
     Raises:
         BackendError: storage failed.
@@ -179,7 +179,7 @@ def table_ref(dataset: str, version: int | None = None) -> TableRef:
 
 
 def version_digest(lines: Iterable[Arrival]) -> str:
-    """Digest a data version from the digests of what was committed: their sum, so that order does not matter.
+    """Digest a data version: the sum of the digests of its files, which does not depend on their order.
 
     Source: additive multiset hashing, Clarke et al. 2003, "Incremental Multiset Hash Functions".
     """
@@ -204,13 +204,13 @@ def _columns_of(dataset: str, table: DeltaTable | None, *, new_columns: bool) ->
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns a dataset has so far; it takes any while it has none.
+    """The columns of a dataset; while it has none, it takes any.
 
     Attributes:
         dataset: for messages.
         have: the columns and their types; None while there are none.
-        first: those it was made with; every file has to have them.
-        new_columns: whether files may bring others.
+        first: those it was created with; every file has to have them.
+        new_columns: whether files may add others.
     """
 
     dataset: str
@@ -229,7 +229,7 @@ class Columns:
             require_columns(self.dataset, given, have=have, first=self.first, new_columns=self.new_columns)
 
     def fit(self, rows: pa.Table) -> tuple[Columns, pa.Table]:
-        """Bring rows into these columns; returns also what the columns are with them.
+        """Fit rows to these columns; return the columns with any new ones, and the rows.
 
         Raises:
             DataCheckError: they do not fit.
@@ -241,20 +241,20 @@ class Columns:
 
 
 class _Decided:
-    """What the ledger has of files that are about to be committed."""
+    """Compares files that are about to be committed with the ledger."""
 
     def __init__(self, ledger: Ledger, *, copies: str, again: bool) -> None:
         self.ledger, self.copies, self.again = ledger, copies, again
         self.taken: dict[str, str] = {}  # content to path, within this commit
 
     def of(self, file: Checked) -> Checked:
-        """Return a file as it is to be committed: as it came, as one that was decided before, or as a duplicate."""
+        """Return a file unchanged, with its earlier decision, or as a duplicate."""
         arrival = file.arrival
         if arrival.state == "duplicate" or arrival.again:
             return file
         before = self.ledger.find(arrival.path, arrival.digest)
         if before is not None and not (self.again and before.state == "refused"):
-            # Our own commit, whose answer got lost, is news all the same.
+            # Our own commit, whose response was lost, does not count as decided before.
             own = (before.at, before.flow_run) == (arrival.at, arrival.flow_run)
             return Checked(before.model_copy(update={"again": not own}))
         if self.copies == "take" or file.accepted is None:
@@ -265,14 +265,14 @@ class _Decided:
 
 
 def duplicate_of(path: str, arrival: Arrival) -> Arrival:
-    """Make the line of a file whose content is there already."""
+    """Make the ledger's line of a file whose content was committed before."""
     same = path == arrival.path
     reason = "delivered again; nothing was done" if same else f"the same content as {path}; nothing was done"
     return arrival.model_copy(update={"state": "duplicate", "reason": reason, "rows": 0, "refused": 0})
 
 
 def _commit(dataset: str, table: DeltaTable | None, files: list[Checked], *, new_columns: bool) -> list[Checked]:
-    """Fit, quarantine refused rows, commit accepted ones; return the files with what became of them."""
+    """Fit, quarantine refused rows, commit accepted ones; return the files with their arrivals."""
     columns, fitting = _fitting(dataset, table, files, new_columns=new_columns)
     _keep_refused(dataset, [file.refused for file in fitting if file.refused is not None])
     good = [(file, file.accepted) for file in fitting if file.accepted is not None]
@@ -280,7 +280,7 @@ def _commit(dataset: str, table: DeltaTable | None, files: list[Checked], *, new
         return fitting
     if table is None:
         open_or_make(table_uri("datasets", dataset), columns.have, first=columns.first)
-        raise CommitConflict("the dataset was created just now, perhaps concurrently and with other columns")
+        raise CommitConflict("the dataset was created just now, perhaps by another writer with other columns")
     version = table.version() + 1
     lines = {id(file): _committed(file, rows, version) for file, rows in good}
     joined = _joined([rows for _, rows in good], columns.have)
@@ -291,7 +291,7 @@ def _commit(dataset: str, table: DeltaTable | None, files: list[Checked], *, new
 def _fitting(
     dataset: str, table: DeltaTable | None, files: list[Checked], *, new_columns: bool
 ) -> tuple[Columns, list[Checked]]:
-    """Bring files into the dataset's columns, one after the other; returns also what the columns are with them."""
+    """Fit files to the dataset's columns, one after the other; return the columns with any new ones, and the files."""
     columns = _columns_of(dataset, table, new_columns=new_columns)
     fitting = []
     for file in files:
@@ -301,7 +301,7 @@ def _fitting(
 
 
 def _fitted(columns: Columns, file: Checked) -> tuple[Columns, Checked]:
-    """Bring a file's rows into the dataset's columns; one that does not fit is refused as a whole."""
+    """Fit a file's rows to the dataset's columns; a file that does not fit is refused as a whole."""
     if file.accepted is None:
         return columns, file
     try:
@@ -321,7 +321,7 @@ def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
 
     def whole(rows: pa.Table) -> pa.Table:
         for field in schema:
-            if field.name not in rows.column_names:  # a later file of the same commit brought the column
+            if field.name not in rows.column_names:  # a later file of the same commit adds the column
                 rows = rows.append_column(field, pa.nulls(len(rows), field.type))
         return rows.select(schema.names)
 

@@ -1,6 +1,6 @@
 """The landing zone, a folder or a bucket: listing files, looking up one, reading one.
 
-Nothing outside of it is ever read: names and links that lead out are refused. Only regular files are read.
+Nothing outside of it is read: names and links that lead out are refused. Only regular files are read.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ class Landed(Value):
         path: under the landing zone, with forward slashes.
         size: bytes.
         modified: when it last changed, in UTC, where storage reports it.
-        stamp: size, times and the like: another stamp means another file. Empty where storage reports no
-            tag.
+        stamp: size, times and tags; it changes with the file. Empty where storage reports no tag.
     """
 
     path: str
@@ -50,7 +49,7 @@ class Listing:
 
     Attributes:
         files: everything that may be read, by name.
-        left: what is left alone and why, in words.
+        left: a sentence for each skipped entry: what, and why.
     """
 
     files: tuple[Landed, ...]
@@ -76,10 +75,10 @@ def look(spec: DatasetSpec, path: str) -> Landed:
 
     Args:
         spec: whose landing zone.
-        path: under the landing zone; an absolute path or URI below it is understood.
+        path: under the landing zone, or an absolute path or URI below it.
 
     Returns:
-        The file as it is now. The ledger knows a file by its name, so ``./a.csv`` comes out as ``a.csv``.
+        The file as it is now, with its name in the ledger: ``a.csv`` for ``./a.csv``.
 
     Raises:
         ConfigError: no such file, or a name or link that leads out.
@@ -90,7 +89,7 @@ def look(spec: DatasetSpec, path: str) -> Landed:
 
 @contextmanager
 def local_file(spec: DatasetSpec, file: Landed) -> Iterator[Path]:
-    """Give a file on this machine: itself, or a copy of what lies in a bucket, gone after the block.
+    """Yield a local file: the file itself, or a temporary copy of an object in a bucket.
 
     Raises:
         ConfigError: it is gone, or leads out.
@@ -102,7 +101,7 @@ def local_file(spec: DatasetSpec, file: Landed) -> Iterator[Path]:
     import fsspec
 
     with tempfile.TemporaryDirectory() as scratch:
-        # The name decides how a table is read; nothing else of it is used here.
+        # Only the suffixes are used: they decide how a table is read.
         copy = Path(scratch) / ("file" + "".join(PurePosixPath(file.path).suffixes[-2:]))
         with _storage(spec):
             filesystem, root = fsspec.url_to_fs(spec.landing_place)
@@ -129,7 +128,7 @@ def _is_control_file(spec: DatasetSpec, path: str) -> bool:
 
 def _list_local(landing: Path) -> Listing:
     if not landing.is_dir():
-        raise ConfigError(f"there is no landing folder {landing}: make it, or mend `landing` of the dataset")
+        raise ConfigError(f"there is no landing folder {landing}: create it, or fix `landing` of the dataset")
     files, left = [], []
     folders = [landing.resolve()]
     root = folders[0]
@@ -161,18 +160,17 @@ def _look_local(landing: Path, path: str) -> Landed:
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path!r} in the landing folder {landing}") from None
     except OSError as error:
-        raise BackendError(f"{path!r} in the landing folder {landing} cannot be looked at: {error.strerror}") from error
+        raise BackendError(f"{path!r} in the landing folder {landing} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{path!r} in the landing folder {landing} is not a regular file: not read")
-    # The change time moves with every write and every rename and cannot be set back, as copying tools do with the
-    # time of the last modification.
+    # The change time moves with every write and rename. Copying tools set back the modification time, but not this one.
     changed = max(status.st_mtime, status.st_ctime)
     stamp = f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
     return Landed(path=name, size=status.st_size, modified=datetime.fromtimestamp(changed, timezone.utc), stamp=stamp)
 
 
 def _inside(landing: Path, path: str) -> tuple[str, Path]:
-    """Return a file's one name under the landing folder, and the file, unless name or link leads out of it."""
+    """Return a file's name under the landing folder, and the file; refuse names and links that lead out of it."""
     if "\x00" in path:
         raise ConfigError(f"{path!r} is no file's name: not read")
     named, root = Path(path), landing.resolve()
@@ -184,7 +182,7 @@ def _inside(landing: Path, path: str) -> tuple[str, Path]:
     try:
         file = (root / named).resolve()
     except (OSError, RuntimeError) as error:  # a link to itself
-        raise ConfigError(f"{path!r} in the landing folder {landing} leads nowhere: not read") from error
+        raise ConfigError(f"{path!r} in the landing folder {landing} cannot be resolved: not read") from error
     if not file.is_relative_to(root):
         raise ConfigError(f"{path!r} leads out of the landing folder {landing}: not read")
     if not path.isascii() and path.encode(errors="replace").decode() != path:
@@ -235,7 +233,7 @@ def _look_remote(spec: DatasetSpec, path: str) -> Landed:
 
 
 def _landed(path: str, info: dict[str, Any]) -> Landed:
-    """Translate what a file system reports; each has other names for the same facts."""
+    """Convert what a file system reports; each has its own names for the same facts."""
     tags = {key: info[key] for key in ("ETag", "etag", "md5Hash", "content_settings") if info.get(key)}
     times = [info[key] for key in ("LastModified", "last_modified", "mtime", "updated", "modified") if info.get(key)]
     size = int(info.get("size") or 0)
@@ -262,7 +260,7 @@ def _storage(spec: DatasetSpec) -> Iterator[None]:
     place = masked(spec.landing_place)
     try:
         yield
-    except (ImportError, ValueError) as error:  # fsspec's words for a scheme it does not know or lacks the package of
+    except (ImportError, ValueError) as error:  # by fsspec: the scheme is unknown, or its package is missing
         raise ConfigError(f"the landing place {place} cannot be read: {brief(error, place)}") from error
     except FileNotFoundError as error:
         raise ConfigError(f"there is no landing place {place}: check the address") from error

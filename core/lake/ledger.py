@@ -1,8 +1,8 @@
-"""The ledger: what became of each content version of each file.
+"""The ledger: the state of each content version of each file.
 
-A dataset's commits carry the ledger's lines of the files they took, so one atomic commit decides; the table
-``arrivals/<name>`` is where they are looked up. A line that a crash kept out of it is found in the log, and written
-with the next commit.
+A dataset's commits carry the ledger's lines of their files, so both are one atomic commit; the table
+``arrivals/<name>`` is for lookups. A line that a crash kept out of it is found in the log, and written with the next
+commit.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ ArrivalState = Literal["committed", "partly", "refused", "duplicate"]
 
 
 class Arrival(Value):
-    """What became of one content version of one file.
+    """One content version of one file.
 
     Attributes:
-        dataset: where it belongs.
+        dataset: dataset of the lake.
         path: its path under the landing zone.
         digest: of its bytes.
         state: ``committed`` whole, ``partly`` (bad rows are in quarantine), ``refused`` as a whole, or ``duplicate``:
-            the content was there before, nothing was done.
+            the content was committed before, nothing was done.
         rows: rows committed.
         refused: rows in quarantine.
-        reason: why rows or file were refused, or of what it is a duplicate; empty otherwise.
+        reason: why rows or file were refused, or what it is a duplicate of; empty otherwise.
         version: data version it became part of; None where no row was committed.
         content: digest over every cell of the rows committed; empty where there are none.
-        stamp: size, times and the like by which the same file is known without reading it; never the only evidence
-            for a new one.
+        stamp: size, times and tags that identify an unchanged file without reading it; another stamp does not prove a
+            new content.
         flow_run: id of the Prefect flow run that did it.
         at: when, in UTC.
         again: True when this content was already in the ledger and nothing was done; never stored.
@@ -72,14 +72,7 @@ class Arrival(Value):
     again: bool = False
 
 
-_KEY = (
-    "path",
-    "digest",
-    "state",
-    "version",
-    "stamp",
-    "reason",
-)  # what identifies a line
+_KEY = ("path", "digest", "state", "version", "stamp", "reason")  # identifies a line
 MAX_REASON_LENGTH = 500  # characters of a reason, which may name several columns
 COMPACT_EVERY = 100  # each commit is a file of its own; a hundred are read quickly, thousands are not
 _LINES = TypeAdapter(list[Arrival])
@@ -89,8 +82,8 @@ class Ledger:
     """A dataset's ledger as it was at one moment.
 
     Attributes:
-        lines: everything that was written, oldest first.
-        unwritten: those of them that a crash kept out of the table.
+        lines: all lines, oldest first.
+        unwritten: lines that a crash kept out of the table.
     """
 
     def __init__(self, lines: Sequence[Arrival], unwritten: Sequence[Arrival] = ()) -> None:
@@ -101,8 +94,7 @@ class Ledger:
         for line in self.lines:
             if line.state != "duplicate":
                 known = self._newest.get((line.path, line.digest))
-                # Rows that were committed outweigh a refusal that another run wrote meanwhile, and versions, not
-                # clocks, order commits.
+                # A commit outweighs a refusal that another run wrote meanwhile; versions, not clocks, order commits.
                 if known is None or (line.version or 0) >= (known.version or 0):
                     self._newest[line.path, line.digest] = line
         self._owners: dict[str, Arrival] = {}
@@ -111,7 +103,7 @@ class Ledger:
                 self._owners.setdefault(line.digest, line)
 
     def find(self, path: str, digest: str) -> Arrival | None:
-        """Return what became of a content version, or None when it has not arrived yet."""
+        """Return the line of a content version; None when it has not arrived yet."""
         return self._newest.get((path, digest))
 
     def seen(self, path: str, stamp: str) -> Arrival | None:
@@ -133,7 +125,7 @@ class Ledger:
 
 
 def read_ledger(dataset: str) -> Ledger:
-    """Read a dataset's ledger, with lines that so far stand only in the log of its rows.
+    """Read a dataset's ledger, with lines that are only in the log of its rows so far.
 
     Raises:
         ConfigError: not a dataset's name.
@@ -151,7 +143,7 @@ def read_ledger(dataset: str) -> Ledger:
 
 
 def arrivals(dataset: str) -> list[Arrival]:
-    """Return what became of each content version of each file, oldest first; empty where nothing has arrived."""
+    """Return the newest line of each content version of each file, oldest first."""
     return read_ledger(dataset).current
 
 
@@ -179,7 +171,7 @@ def write_lines(dataset: str, lines: Iterable[Arrival]) -> None:
                 if _key(line) not in known and not (line.state == "refused" and (line.path, line.digest) in committed)
             ]
             if fresh and append_next(table, _as_table(fresh)) % COMPACT_EVERY == 0:
-                with contextlib.suppress(BackendError):  # the next hundred will
+                with contextlib.suppress(BackendError):  # the next hundred commits try again
                     compact(open_or_make(uri, _schema()))
             return
 

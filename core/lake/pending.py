@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class DatasetBacklog(Value):
-    """The pending files of a landing zone at one moment; no file is waited for.
+    """The pending files of a landing zone at one moment, without waiting for any.
 
     Attributes:
         dataset: name of the dataset.
-        pending: files the ledger has not seen, by name; some may still be being written.
-        left: a sentence for each thing that is left alone.
+        pending: files that are not in the ledger, by name; some may still be being written.
+        left: a sentence for each skipped entry.
     """
 
     dataset: str
@@ -28,7 +28,7 @@ class DatasetBacklog(Value):
 
     @property
     def oldest(self) -> datetime | None:
-        """When the file that waits longest last changed, in UTC; None where nothing waits."""
+        """When the oldest pending file last changed, in UTC; None without pending files."""
         return min((file.modified for file in self.pending), default=None)
 
 
@@ -46,7 +46,7 @@ def find_backlog(spec: DatasetSpec, ledger: Ledger | None = None) -> DatasetBack
         ConfigError: there is no such landing zone.
         BackendError: it or the lake cannot be read.
     """
-    listing = list_landing(spec)  # before the ledger: a file that is taken in between is in it
+    listing = list_landing(spec)  # before the ledger: a file ingested in between is in it
     known = read_ledger(spec.name) if ledger is None else ledger
     pending = tuple(file for file in listing.files if known.seen(file.path, file.stamp) is None)
     return DatasetBacklog(dataset=spec.name, pending=pending, left=listing.left)

@@ -1,7 +1,7 @@
-"""Quarantine: the rows and files that were refused and have not come in since.
+"""Quarantine: the rows and files that were refused and have not been committed since.
 
-Whether a row came in is answered by the dataset itself: rows carry the file, the digest and the number they came
-with. A row is in quarantine while the ledger says that its file was taken in part, and the dataset does not have it.
+The dataset shows whether a row was committed: rows carry their file, digest and number. A row is in quarantine while
+the ledger lists its file as partly committed, and the dataset does not have the row.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Held:
 
     Attributes:
         arrival: the newest line of the ledger about it.
-        rows: columns ``number reasons row``, by number; those that are outstanding.
+        rows: outstanding rows, by number; columns ``number reasons row``.
     """
 
     arrival: Arrival
@@ -43,7 +43,7 @@ class Held:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Which content version of which file it is."""
+        """Path and digest: the content version of the file."""
         return (self.arrival.path, self.arrival.digest)
 
     @property
@@ -53,7 +53,7 @@ class Held:
 
     @property
     def missing(self) -> int:
-        """Rows the ledger counts as refused that quarantine does not have: a person has to find out why."""
+        """Number of rows the ledger counts as refused that quarantine does not have, which needs investigation."""
         return max(self.arrival.refused - len(self.rows), 0)
 
     def counted(self) -> dict[str, int]:
@@ -74,7 +74,7 @@ def find_held(
         paths: these files only; None or empty for all.
 
     Returns:
-        Files with rows outstanding, those about which something was decided last at the end.
+        Files with outstanding rows, the last committed ones at the end.
 
     Raises:
         ConfigError: not a dataset's name.
@@ -94,33 +94,33 @@ def find_held(
 
 
 def find_refused(spec: DatasetSpec, ledger: Ledger, *, paths: Iterable[str] | None = None) -> list[Arrival]:
-    """Find the files that were refused as a whole and have not come in since, by this or another name.
+    """Find the files that were refused as a whole and not committed since, by this or another name.
 
     Args:
         spec: of the dataset.
         ledger: its ledger.
-        paths: these files only; None or empty for all of which no later content was taken under the same name.
+        paths: these files only; None or empty for all without a later committed content of the same name.
     """
     wanted = set(paths or ())
-    came_in = [line for line in ledger.lines if line.version is not None]
-    taken = {line.path: line.at for line in came_in}
-    contents = {(line.path, line.digest) for line in came_in}  # a refusal that was written later undoes no commit
+    committed = [line for line in ledger.lines if line.version is not None]
+    last_commit = {line.path: line.at for line in committed}
+    contents = {(line.path, line.digest) for line in committed}  # a later refusal does not undo a commit
 
     def is_out(line: Arrival) -> bool:
         if line.state != "refused" or (line.path, line.digest) in contents:
             return False
         if spec.copies == "skip" and ledger.owner(line.digest):
             return False
-        return line.path in wanted if wanted else not (line.path in taken and taken[line.path] > line.at)
+        return line.path in wanted if wanted else not (line.path in last_commit and last_commit[line.path] > line.at)
 
     return [line for line in ledger.current if is_out(line)]
 
 
 def find_again(spec: DatasetSpec, arrival: Arrival) -> Landed:
-    """Find a file that was refused, where it was and as it was.
+    """Find a refused file that has not changed since.
 
     Raises:
-        ConfigError: it is gone, or its content is another one by now.
+        ConfigError: it is gone, or its content has changed.
         BackendError: storage failed.
     """
     there = look(spec, arrival.path)
@@ -151,14 +151,14 @@ def values_of(row: str) -> dict[str, Any]:
 
 def _committed_last(ledger: Ledger) -> list[Arrival]:
     """Return the line of each content version's last commit: versions order commits; clocks and refusals do not."""
-    came_in = [(line.version, line) for line in ledger.lines if line.version is not None]
-    ordered = sorted(came_in, key=lambda pair: pair[0])
+    committed = [(line.version, line) for line in ledger.lines if line.version is not None]
+    ordered = sorted(committed, key=lambda pair: pair[0])
     last = {(line.path, line.digest): (version, line) for version, line in ordered}
     return [line for _, line in sorted(last.values(), key=lambda pair: pair[0])]
 
 
 def _outstanding(dataset: str, table: DeltaTable, digests: set[str]) -> pa.Table:
-    """Return what quarantine has of some contents and a dataset's version has not."""
+    """Return the rows of some contents that are in quarantine, and not in the dataset."""
     kept = open_table(table_uri("quarantine", dataset))
     schema = quarantine_schema()
     if kept is None:
@@ -177,7 +177,7 @@ def _keys(schema: pa.Schema) -> pa.Schema:
 
 
 def grouped(rows: pa.Table, path: str, digest: str) -> Iterator[tuple[tuple[str, str], pa.Table]]:
-    """Cut a table into one for each content version of each file, by the columns that hold path and digest."""
+    """Group rows by content version of each file: by the columns with path and digest."""
     import pyarrow as pa
 
     places: dict[tuple[str, str], list[int]] = {}
@@ -189,7 +189,7 @@ def grouped(rows: pa.Table, path: str, digest: str) -> Iterator[tuple[tuple[str,
 
 
 def _once(rows: pa.Table) -> pa.Table:
-    """Order a file's rows by number; one that was refused more than once is one row."""
+    """Order a file's rows by number, without repeated ones."""
     import pyarrow as pa
 
     numbers: dict[int, int] = {number: place for place, number in enumerate(rows["number"].to_pylist())}

@@ -27,11 +27,11 @@ MAX_ACCEPTED_ROWS = 500_000  # of the dataset in memory at once; one larger file
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """The verdict of the current suite on a file's rows in quarantine.
+    """The result of the current suite on a file's rows in quarantine.
 
     Attributes:
-        passing: numbers of the rows that may come in.
-        why: what holds the others back, in words; empty where there are none.
+        passing: numbers of the rows that pass.
+        why: why the others do not; empty where all pass.
     """
 
     passing: frozenset[int]
@@ -39,15 +39,15 @@ class JudgedRows:
 
 
 class Replay(Value):
-    """What became of a file's rows in quarantine.
+    """The result of replaying a file's rows in quarantine.
 
     Attributes:
         path: the file.
-        digest: which content of it.
-        rows: rows that were brought in, or would have been in a dry run.
-        left: rows that stay in quarantine.
-        why: what holds those back.
-        arrival: the new line of the ledger; None where no row was brought in.
+        digest: of its content.
+        rows: number of committed rows, or of those a dry run would commit.
+        left: number of rows that stay in quarantine.
+        why: why they stay.
+        arrival: the new line of the ledger; None where no row was committed.
     """
 
     path: str
@@ -58,26 +58,26 @@ class Replay(Value):
     arrival: Arrival | None = None
 
 
-Judge = Callable[[str, "pa.Table", "pa.Table"], JudgedRows]
-"""Judges a file by its path, its rows in the dataset, and its rows in quarantine brought into the same columns."""
+JudgeRows = Callable[[str, "pa.Table", "pa.Table"], JudgedRows]
+"""Judges a file by its path, its rows in the dataset, and its rows in quarantine fitted to the same columns."""
 
 
 def replay_rows(
-    dataset: str, judge: Judge, *, paths: Sequence[str] | None = None, dry_run: bool = False, flow_run: str = ""
+    dataset: str, judge: JudgeRows, *, paths: Sequence[str] | None = None, dry_run: bool = False, flow_run: str = ""
 ) -> list[Replay]:
-    """Bring in the rows in quarantine that pass now, all of them in one commit, each of them once.
+    """Commit the rows in quarantine that pass now, all in one commit.
 
-    Idempotent: called again after a crash at any line, or by two workers at once, it brings each row in once.
+    Idempotent: called again after a crash at any line, or by two workers at once, it commits each row once.
 
     Args:
         dataset: dataset of the lake.
-        judge: says which rows pass; asked again only when other rows are outstanding than before.
+        judge: returns which rows pass; on a retry called only for files whose outstanding rows changed.
         paths: these files only; None or empty for all.
         dry_run: judge, and write nothing.
         flow_run: id of the flow run, for the ledger.
 
     Returns:
-        What became of each file that has rows in quarantine.
+        One result for each file with rows in quarantine.
 
     Raises:
         BackendError: storage failed.
@@ -103,7 +103,7 @@ def replay_rows(
 
 @dataclass(frozen=True)
 class _Ready:
-    """A file that was judged, and its rows that may come in."""
+    """A judged file, and its rows that pass."""
 
     held: Held
     judged: JudgedRows
@@ -111,14 +111,14 @@ class _Ready:
 
 
 class _Judgements:
-    """Verdicts kept over retries: they hold while a concurrent commit did not touch the same rows."""
+    """Results cached over retries: they hold while no concurrent commit changed the same rows."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: JudgeRows) -> None:
         self.judge = judge
         self.known: dict[tuple[str, str], tuple[frozenset[int], JudgedRows, pa.Table]] = {}
 
     def of(self, table: DeltaTable, ledger: Ledger, files: Sequence[Held]) -> list[_Ready]:
-        """Judge files, those that were judged before from memory."""
+        """Judge files; results of unchanged ones come from the cache."""
         new = [file for file in files if self.known.get(file.key, (None,))[0] != file.numbers]
         for part in _parts(ledger, new):
             accepted = _accepted(table, part)
@@ -136,7 +136,7 @@ class _Judgements:
 
 
 def _parts(ledger: Ledger, files: Sequence[Held]) -> Iterator[list[Held]]:
-    """Cut files into parts whose rows in the dataset fit into memory together."""
+    """Group files so that the rows of a group in the dataset fit into memory."""
     taken: Counter[tuple[str, str]] = Counter()
     for line in ledger.lines:
         taken[line.path, line.digest] += line.rows
@@ -161,7 +161,7 @@ def _accepted(table: DeltaTable, files: Sequence[Held]) -> dict[tuple[str, str],
 
 
 def _replay(file: _Ready, table: DeltaTable, dataset: str, *, flow_run: str, dry_run: bool) -> tuple[Replay, pa.Table]:
-    """Say what becomes of a file; its rows in the columns the dataset has by now, none of them in a dry run."""
+    """Return the result of a file, and its rows in the columns of the dataset; no rows in a dry run."""
     held, count = file.held, len(file.rows)
     left = len(held.rows) + held.missing - count
     why = "; ".join(filter(None, [file.judged.why, _lacking(held.missing)]))
@@ -176,10 +176,10 @@ def _replay(file: _Ready, table: DeltaTable, dataset: str, *, flow_run: str, dry
 
 
 def _line(before: Arrival, rows: pa.Table, left: int, why: str) -> Arrival:
-    """Write the ledger's line: what this replay added, and nothing that was added before."""
+    """Make the ledger's line of what this replay adds, without earlier commits."""
     reason = f"{_rows(len(rows))} came in from quarantine"
     reason += f"; {_rows(left)} still there: {why}" if left else ""
-    # Clocks of machines differ; the newest line has to be the newest.
+    # Clocks of machines differ, but the new line has to be the newest.
     now = max(datetime.now(timezone.utc), before.at + timedelta(microseconds=1))
     return before.model_copy(
         update={

@@ -1,4 +1,4 @@
-"""Rows brought back from quarantine: from the JSON they are kept as into the columns and types of a dataset."""
+"""Rows restored from quarantine: from stored JSON to the columns and types of a dataset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def restored_rows(rows: pa.Table, schema: pa.Schema, *, path: str, digest: str) -> pa.Table:
-    """Bring rows from quarantine into a dataset's columns and types.
+    """Restore rows from quarantine to a dataset's columns and types.
 
     Args:
         rows: with the columns ``number`` and ``row``.
@@ -26,10 +26,10 @@ def restored_rows(rows: pa.Table, schema: pa.Schema, *, path: str, digest: str) 
         digest: of its content.
 
     Returns:
-        The rows in their order, with marks; what a row has no value for is missing.
+        The rows in their order, with marks; absent values are missing.
 
     Raises:
-        DataCheckError: they cannot be brought into these columns, with the first column that stands in the way.
+        DataCheckError: they do not fit these columns; names the first such column.
     """
     import pyarrow as pa
 
@@ -55,13 +55,13 @@ def _column(field: pa.Field, values: list[Any]) -> pa.Array:
             return pa.array([None if value is None else read(value) for value in values], field.type)
         if pa.types.is_nested(field.type):
             return pa.array(values, field.type)
-        return pa.array(values).cast(field.type)  # as a file's own values are brought into the dataset's types
+        return pa.array(values).cast(field.type)  # as values of a file are cast to the dataset's types
     except (pa.ArrowException, ValueError, TypeError, ArithmeticError, OverflowError) as error:
         raise DataCheckError(f"values of column {field.name!r} are not {field.type}: {one_line(error)}") from error
 
 
 def _reader(kind: pa.DataType) -> Callable[[Any], Any] | None:
-    """Return what reads a type that JSON has no form of its own for; None for the others."""
+    """Return a function that parses a type JSON does not have; None for the others."""
     import pyarrow.types as of
 
     if of.is_timestamp(kind):
@@ -77,7 +77,7 @@ def _reader(kind: pa.DataType) -> Callable[[Any], Any] | None:
 
 
 def _moment(value: str, *, zone: bool) -> datetime:
-    """Read a time; one without a zone is in UTC, as it is for a file that is taken directly."""
+    """Read a time; one without a zone is in UTC, as in files."""
     moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
     moment = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
     return moment if zone else moment.replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""Rows in the shape the lake keeps them: Arrow tables with marks that say where each row came from."""
+"""Rows as the lake stores them: Arrow tables with marks that name the origin of each row."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def without_marks(rows: pd.DataFrame) -> pd.DataFrame:
-    """Drop the columns that say where a row came from: they are the lake's, neither checked nor learned from."""
+    """Drop the marks, the columns with a row's origin: they are neither checked nor learned from."""
     return rows.drop(columns=list(MARKS), errors="ignore")
 
 
 def dataset_rows(dataset: str, rows: pd.DataFrame, *, path: str, digest: str) -> pa.Table:
-    """Make accepted rows as a dataset keeps them.
+    """Convert accepted rows to the form a dataset stores.
 
     Args:
         dataset: for messages.
@@ -38,7 +38,7 @@ def dataset_rows(dataset: str, rows: pd.DataFrame, *, path: str, digest: str) ->
     import pyarrow as pa
 
     if taken := set(MARKS).intersection(map(str, rows.columns)):
-        seen = f"a column {', '.join(map(repr, sorted(taken)))}, where the lake says which file it was"
+        seen = f"a column {', '.join(map(repr, sorted(taken)))}, which the lake adds itself"
         raise misfit(dataset, seen)
     try:
         table = _as_arrow(rows)
@@ -54,7 +54,7 @@ def dataset_rows(dataset: str, rows: pd.DataFrame, *, path: str, digest: str) ->
 
 
 def quarantine_rows(rows: pd.DataFrame, *, path: str, digest: str, flow_run: str) -> pa.Table:
-    """Make refused rows as quarantine keeps them: as JSON, which takes any value, valid or not.
+    """Convert refused rows to the form quarantine stores: JSON, which holds any value.
 
     Args:
         rows: refused rows with the column ``_reasons``; the index counts the rows of the file from 0.
@@ -78,7 +78,7 @@ def quarantine_rows(rows: pd.DataFrame, *, path: str, digest: str, flow_run: str
 
 
 def _plain(cell: Any) -> Any:
-    """Make a value JSON that loses nothing: floats keep every digit, also infinite ones; bytes are hexadecimal."""
+    """Convert a value to JSON without loss: floats keep every digit, also infinite ones; bytes are hexadecimal."""
     import pandas as pd
 
     if isinstance(cell, dict):
@@ -104,14 +104,14 @@ def quarantine_schema() -> pa.Schema:
 
 
 def fit(dataset: str, rows: pa.Table, have: pa.Schema, *, first: list[str], new_columns: bool) -> pa.Table:
-    """Bring rows into the columns and types a dataset has.
+    """Fit rows to the columns and types of a dataset.
 
     Args:
         dataset: for messages.
         rows: from `dataset_rows`.
         have: the dataset's columns.
-        first: those it was made with; the others were added later, and older files may lack them.
-        new_columns: whether rows may bring further columns.
+        first: those it was created with; the others were added later, and older files may lack them.
+        new_columns: whether rows may add columns.
 
     Returns:
         The rows, in the dataset's order, further columns last.
@@ -140,10 +140,10 @@ def fit(dataset: str, rows: pa.Table, have: pa.Schema, *, first: list[str], new_
 
 
 def _cast(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Cast where every value stays what it is.
+    """Cast without changing a value.
 
     Raises:
-        ArrowInvalid: some would not.
+        ArrowInvalid: a value would change.
     """
     import pyarrow as pa
     from pyarrow import types
@@ -186,9 +186,9 @@ def misfit(dataset: str, seen: str) -> DataCheckError:
 
 
 def content_digest(rows: pa.Table) -> str:
-    """Digest every cell of committed rows, in the file's order; storage and columns without a value do not count.
+    """Digest every cell of committed rows, in the file's order; storage and empty columns do not count.
 
-    A column that is added later is empty for older rows, and must not change their digest.
+    A column added later is empty for older rows, and must not change their digest.
     """
     from prefect_mlops.core.tables.digests import table_digest
 
@@ -222,6 +222,6 @@ def _require_storable(dataset: str, schema: pa.Schema) -> None:
 
     try:
         Schema.from_arrow(schema)
-    except Exception as error:  # deltalake raises nothing more special
+    except Exception as error:  # deltalake raises no narrower class
         seen = str(error).splitlines()[0].rpartition("Schema error: ")[2]
         raise misfit(dataset, f"columns that Delta tables cannot hold ({seen})") from error

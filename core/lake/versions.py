@@ -1,4 +1,4 @@
-"""Data versions: when each was committed, and the range of them that a person asks for."""
+"""Data versions: when each was committed, and ranges of them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class DataVersion(Value):
     Attributes:
         version: its number; ``@3`` in addresses.
         at: when, in UTC.
-        files: files that came with it.
-        rows: rows that came with it.
+        files: number of files it added.
+        rows: number of rows it added.
     """
 
     version: int
@@ -28,7 +28,7 @@ class DataVersion(Value):
 
 
 def data_versions(dataset: str) -> list[DataVersion]:
-    """Return every version that brought rows, oldest first; compaction and the like are none.
+    """Return every version that added rows, oldest first; compaction is none.
 
     Raises:
         BackendError: storage failed.
