@@ -1,14 +1,14 @@
-"""What good data means: checking a table, inferring a suite from good data, splitting bad rows off.
+"""Data checks: checking a table, inferring a suite from good data, splitting bad rows off.
 
 - ``suites``: `check_table`: a table against a Great Expectations suite, as a report
 - ``inference``: `infer_suite`: a suite inferred from data that is known to be good
-- ``rows``: `split_bad_rows`: rows that break a suite, apart from those that keep it
+- ``rows``: `split_bad_rows`: rows that fail a suite, apart from those that pass
 - ``engine``: running expectations on a frame with Great Expectations, without a data context
 - ``chunks``: running expectations on a table that is read in chunks
-- ``scopes``: what an expectation has to see: single rows, column names, one aggregate, or whole columns
+- ``scopes``: what an expectation needs: single rows, column names, one aggregate, or whole columns
 - ``figures``: aggregates of a column (mean, sum, minimum, distinct values) merged over chunks
 - ``together``: running expectations on many small tables at once
-- ``wording``: what an expectation asks and what was seen, in words
+- ``wording``: names, expected and observed values of checks, in words
 """
 
 from prefect_mlops.data_checks.inference import infer_suite

@@ -1,7 +1,7 @@
-"""Run expectations with Great Expectations and nothing around it: no data context, no analytics, no hashing.
+"""Run expectations with the engine of Great Expectations only: no data context, no analytics, no hashing.
 
-A data context would hash every cell for a batch id (most of the time a suite takes), set itself as the global one and
-make threads share state. Its pandas engine and validator work by themselves, so each call builds its own.
+A data context would hash every cell for a batch id (most of a suite's time), set itself as the global one and make
+threads share state. The pandas engine and the validator work without one, so each call builds its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 View = Callable[["pd.DataFrame", Sequence[Any]], "pd.DataFrame"]
 
-EXACT_FLOAT = 2**53  # up to here every integer has a float of its own
+EXACT_FLOAT = 2**53  # floats represent every integer up to here exactly
 TYPE_EXPECTATIONS = frozenset({"expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list"})
 MOMENT_EXPECTATIONS = frozenset(
     f"expect_column_{figure}"
@@ -35,9 +35,9 @@ class Outcome:
 
     Attributes:
         configuration: the expectation, as Great Expectations describes it.
-        success: whether it held.
-        result: its figures; ``unexpected_index_list`` holds row positions where rows were asked for.
-        problem: why it could not be computed; empty where it could.
+        success: whether it passed.
+        result: its numbers; ``unexpected_index_list`` holds row positions where rows were requested.
+        problem: why it could not be computed; empty otherwise.
         extent: smallest and largest value of the column, for an expectation about its range; None for others.
     """
 
@@ -49,7 +49,7 @@ class Outcome:
 
 
 def configurations_of(suite: Any) -> list[Any]:
-    """Return the expectations of a suite, or of a list of them, as configurations of their own.
+    """Return the expectations of a suite, or of a list of them, as separate configurations.
 
     Raises:
         ConfigError: no suite, or one without expectations.
@@ -73,9 +73,9 @@ def configurations_of(suite: Any) -> list[Any]:
 
 
 def columns_of(configuration: Any) -> list[str]:
-    """Return the columns an expectation is about, in its order; none for one about the whole table."""
+    """Return the columns an expectation names, in its order; none for one about the whole table."""
     named: list[str] = []
-    if configuration.type.startswith("expect_table"):  # a list of columns is what the table has to have
+    if configuration.type.startswith("expect_table"):  # its list of columns is what it expects
         return named
     for option in _COLUMN_OPTIONS:
         value = configuration.kwargs.get(option)
@@ -109,7 +109,7 @@ def outcomes(frame: pd.DataFrame, configurations: Sequence[Any], *, rows: bool =
 
 
 def _by_view(items: Iterable[tuple[int, Any]]) -> dict[View, list[tuple[int, Any]]]:
-    """Group expectations by how the columns are to be given to them."""
+    """Group expectations by the view of the table that they need."""
     grouped: dict[View, list[tuple[int, Any]]] = {}
     for item in items:
         kind = item[1].type
@@ -119,7 +119,7 @@ def _by_view(items: Iterable[tuple[int, Any]]) -> dict[View, list[tuple[int, Any
 
 
 def _extent(outcome: Outcome, frame: pd.DataFrame) -> tuple[Any, Any] | None:
-    """Return from where to where the column goes: a reader judges a range by how far it was missed."""
+    """Return the smallest and largest value of the column, which shows how far a range was missed."""
     configuration = outcome.configuration
     if configuration.type != "expect_column_values_to_be_between" or configuration.kwargs.get("row_condition"):
         return None
@@ -133,7 +133,7 @@ def _extent(outcome: Outcome, frame: pd.DataFrame) -> tuple[Any, Any] | None:
 
 
 def missing_column(columns: Iterable[Any], configuration: Any) -> str:
-    """Say which column of an expectation is missing; an empty text where none is."""
+    """Describe the first missing column of an expectation; empty where none is missing."""
     if configuration.type == "expect_column_to_exist":
         return ""
     names = list(columns)
@@ -144,13 +144,13 @@ def missing_column(columns: Iterable[Any], configuration: Any) -> str:
 
 
 def no_column(column: str, columns: Iterable[Any]) -> str:
-    """Say that a column is missing, with the nearest ones that are there."""
+    """Describe a missing column, with similar names of existing ones."""
     nearest = str(unknown_name("column", column, map(str, columns))).partition(": ")[2]
     return f"{NO_COLUMN} {column!r}; {nearest}"
 
 
 def _with_time_bounds(configuration: Any, values: pd.Series) -> None:
-    """Give a column of times bounds that compare with it: Great Expectations reads ``"2013-02-01"`` as a date."""
+    """Convert bounds so that they compare with times: Great Expectations reads ``"2013-02-01"`` as a date."""
     import datetime as dt
 
     import pandas as pd
@@ -195,9 +195,9 @@ def _evaluated(frame: pd.DataFrame, items: list[tuple[int, Any]], result_format:
 
 
 def _problem(info: Any) -> str:
-    """Read why an expectation could not be computed; the shape differs between one failing metric and several.
+    """Return why an expectation could not be computed; the shape differs between one failing metric and several.
 
-    Of several the first by the alphabet: they come in an order that depends on what else was asked.
+    Of several, the first in alphabetical order: theirs depends on the other expectations.
     """
     if not isinstance(info, dict):
         return ""
@@ -210,15 +210,15 @@ def _problem(info: Any) -> str:
 
 
 def _view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFrame:
-    """Return the columns that are needed, with row positions for an index.
+    """Return the columns that are needed, with row positions as the index.
 
-    Repeated index values would make Great Expectations pick wrong rows.
+    Repeated index values would make Great Expectations select wrong rows.
     """
     import pandas as pd
 
     named = {column for configuration in configurations for column in columns_of(configuration)}
-    everything = any(needs_all_columns(configuration) for configuration in configurations)
-    columns = [column for column in frame.columns if everything or column in named]
+    all_columns = any(needs_all_columns(configuration) for configuration in configurations)
+    columns = [column for column in frame.columns if all_columns or column in named]
     view = frame[columns].copy(deep=False)
     view.index = pd.RangeIndex(len(frame))
     view.attrs = {}
@@ -226,13 +226,13 @@ def _view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFrame:
 
 
 def needs_all_columns(configuration: Any) -> bool:
-    """Tell whether an expectation may look at columns that it does not name."""
+    """Check whether an expectation may use columns that it does not name."""
     about_rows = configuration.type.startswith("expect_table_row_count")
     return not (columns_of(configuration) or about_rows) or bool(configuration.kwargs.get("row_condition"))
 
 
 def _typed_view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFrame:
-    """Give types as they are, but text as Python strings: no name in Great Expectations matches pandas 3's ``str``."""
+    """Keep types, but make text Python strings: no type name of Great Expectations matches pandas 3's ``str``."""
     import pandas as pd
 
     view = _view(frame, configurations)
@@ -242,17 +242,17 @@ def _typed_view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFr
 
 
 def _plain_view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFrame:
-    """Give every column in a type of NumPy: for others the engine is wrong, or slow as it goes value by value."""
+    """Convert every column to a NumPy type: with others the engine is wrong, or slow as it loops over values."""
     view = _view(frame, configurations)
     plain = {name: _plain_column(view[name]) for name in view}
     return _replaced(view, {name: values for name, values in plain.items() if values is not None})
 
 
 def _float_view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFrame:
-    """Give decimals as floats, too.
+    """Convert decimals to floats, too.
 
-    Great Expectations makes them floats itself for these figures, but walks over the call stack for each value, fails
-    on a missing one, and takes no decimals at all for z-scores.
+    Great Expectations converts them itself for these aggregates, but walks over the call stack for each value, fails
+    on a missing one, and accepts no decimals for z-scores.
     """
     from pandas.api import types
 
@@ -260,7 +260,7 @@ def _float_view(frame: pd.DataFrame, configurations: Sequence[Any]) -> pd.DataFr
     decimals = [name for name in view if types.infer_dtype(view[name], skipna=True) == "decimal"]
     try:
         return _replaced(view, {name: view[name].astype("float64") for name in decimals})
-    except ValueError:  # a NaN that signals: Great Expectations says so, of its column
+    except ValueError:  # a signalling NaN: Great Expectations reports it, with its column
         return view
 
 
@@ -269,14 +269,14 @@ def _replaced(view: pd.DataFrame, columns: dict[Any, pd.Series]) -> pd.DataFrame
 
 
 def _plain_column(values: pd.Series) -> pd.Series | None:
-    """Return the same values in the NumPy type the engine computes with, or None where they already are."""
+    """Return the values in the NumPy type the engine computes with; None where they have it already."""
     import pandas as pd
     from pandas.api import types
 
     dtype: Any = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         members = dtype.categories.dtype
-        # Integers and booleans of NumPy have no gaps.
+        # Integers and booleans of NumPy have no missing values.
         no_room = members.kind in "biu" and bool(values.isna().any())
         inner = values.astype(object if no_room or not len(dtype.categories) else members)
         plain = _plain_column(inner)
@@ -308,7 +308,7 @@ def _as_objects(values: pd.Series) -> pd.Series:
 
 
 def _in_nanoseconds(values: pd.Series) -> pd.Series | None:
-    """Return times the engine compares at once, with bounds given as text too; None for years it cannot hold."""
+    """Return times in nanoseconds, which the engine compares vectorised; None for years out of their range."""
     import pandas as pd
 
     try:

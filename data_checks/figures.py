@@ -1,7 +1,7 @@
 """Aggregates of a column, merged over its chunks.
 
-Each ends as a short column that has the same aggregate as the whole one, so that Great Expectations applies the
-bounds, handles columns without values, and words the outcome.
+Each becomes a short column with the same aggregate as the whole one, so that Great Expectations applies the bounds,
+handles columns without values, and makes the outcome.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class Figure(Protocol):
-    """A figure in the making."""
+    """An aggregate that chunks are added to."""
 
     def add(self, values: pd.Series) -> None:
-        """Take the next piece of the column."""
+        """Add the next chunk of the column."""
 
     def stand_in(self) -> pd.Series:
-        """Return a short column with the same figure."""
+        """Return a short column with the same aggregate."""
 
 
 def figure_of(configuration: Any) -> Figure:
-    """Return what gathers the figure an expectation is about; one of those `scopes` names."""
+    """Return the aggregate of an expectation whose scope is ``figure``."""
     if configuration.type in EXTREMES:
         return _Extremes()
     return _Moments(configuration.type) if configuration.type in MOMENTS else _Distinct()
@@ -35,32 +35,32 @@ def figure_of(configuration: Any) -> Figure:
 
 @dataclass
 class _Extremes:
-    """The smallest and the largest value of each piece."""
+    """The smallest and the largest value of each chunk."""
 
-    pieces: list[pd.Series] = field(default_factory=list)
+    parts: list[pd.Series] = field(default_factory=list)
 
     def add(self, values: pd.Series) -> None:
         import pandas as pd
 
-        self.pieces.append(pd.Series([values.min(), values.max()], dtype=values.dtype))
+        self.parts.append(pd.Series([values.min(), values.max()], dtype=values.dtype))
 
     def stand_in(self) -> pd.Series:
         import pandas as pd
 
-        return pd.concat(self.pieces, ignore_index=True)
+        return pd.concat(self.parts, ignore_index=True)
 
 
 @dataclass
 class _Distinct:
-    """Every value once, in the order it was first seen."""
+    """Every value once, in order of appearance."""
 
     seen: pd.Series | None = None
 
     def add(self, values: pd.Series) -> None:
         import pandas as pd
 
-        pieces = [values.drop_duplicates()] if self.seen is None else [self.seen, values.drop_duplicates()]
-        self.seen = pd.concat(pieces, ignore_index=True).drop_duplicates()
+        parts = [values.drop_duplicates()] if self.seen is None else [self.seen, values.drop_duplicates()]
+        self.seen = pd.concat(parts, ignore_index=True).drop_duplicates()
 
     def stand_in(self) -> pd.Series:
         import pandas as pd
@@ -93,8 +93,8 @@ class _Moments:
         with np.errstate(invalid="ignore"):  # infinite values have no spread
             squares = float(np.square(there.to_numpy(dtype="float64") - total / count).sum())
             if self.count:
-                apart = np.float64(total / count) - np.float64(self.total / self.count)
-                squares += float(self.squares + apart * apart * (count * self.count / (count + self.count)))
+                delta = np.float64(total / count) - np.float64(self.total / self.count)
+                squares += float(self.squares + delta * delta * (count * self.count / (count + self.count)))
         self.count, self.total, self.squares = self.count + count, self.total + total, squares
 
     def stand_in(self) -> pd.Series:
@@ -109,5 +109,5 @@ class _Moments:
         mean = self.total / self.count
         if self.kind == "expect_column_mean_to_be_between" or self.count == 1:
             return pd.Series([mean])
-        apart = math.sqrt(self.squares / (self.count - 1) / 2)
-        return pd.Series([-apart, apart])
+        delta = math.sqrt(self.squares / (self.count - 1) / 2)
+        return pd.Series([-delta, delta])

@@ -1,4 +1,4 @@
-"""Learn a suite from data that is known to be good."""
+"""Infer a suite from data that is known to be good."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import great_expectations as gx
     import pandas as pd
 
-MAX_CATEGORIES = 50  # a longer set is rather free text than categories
-MIN_REPEATS = 5  # values seen fewer times on average than this are rather free text than categories
-DEVIATIONS = 5  # a share moves by chance: five standard deviations are passed once in some millions
+MAX_CATEGORIES = 50  # more distinct values are taken for free text
+MIN_REPEATS = 5  # rows a value on average; with fewer, the values are taken for free text
+DEVIATIONS = 5  # standard deviations; by chance a share exceeds them once in millions
 _NUMBERS = (
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
     *(f"{sign}Int{bits}Dtype" for sign in ("", "U") for bits in (8, 16, 32, 64)),
@@ -31,19 +31,19 @@ _TYPES = {
 
 
 def infer_suite(reference: pd.DataFrame, *, name: str, margin: float = 0.1) -> gx.ExpectationSuite:
-    """Learn a suite from good data, wide enough that more of the same passes.
+    """Infer a suite from good data, wide enough that similar data passes.
 
-    Each column has to exist. Beyond that, by what it holds: values present where the reference has no gap, else a
-    bounded share of gaps; numbers within the range seen, widened; times not before the first one seen; text out of
-    the set seen, where that is small and its members repeat; types of one family. The table has to have rows.
+    Each column has to exist. By its content: no missing values where the reference has none, else a bounded share of
+    them; numbers within the widened range; times not before the first one; text from the set of values, where that is
+    small and its members repeat; types of one family. The table has to have rows.
 
     Args:
         reference: good data, (rows, columns).
         name: of the suite.
-        margin: by how much to widen, as a share: of the range of a number, and of all rows for gaps.
+        margin: how far to widen: a share of the range of numbers, and of all rows for missing values.
 
     Returns:
-        A plain suite, to be read, changed and kept as any other.
+        A suite like any other, to be reviewed and changed.
 
     Raises:
         ConfigError: no name, a negative margin, or column names that are not text.
@@ -83,22 +83,22 @@ def _presence(values: pd.Series, margin: float) -> list[Any]:
 
 
 def _content(values: pd.Series, margin: float) -> list[Any]:
-    """Learn what the values that are there look like; nothing from kinds of which only presence can be asked."""
-    kind, there = column_kind(values), values.dropna()
-    if there.empty:
+    """Infer expectations about the values; none for kinds of columns where only missing values are checked."""
+    kind, present = column_kind(values), values.dropna()
+    if present.empty:
         return []
     found = _family(values, kind)
     if kind in ("integer", "float"):
-        found += _numbers(there, margin, whole=kind == "integer")
+        found += _numbers(present, margin, whole=kind == "integer")
     elif kind in ("string", "categorical"):
-        found += _categories(there)
+        found += _categories(present)
     elif kind == "datetime":
-        found += _times(there)
+        found += _times(present)
     return found
 
 
 def _family(values: pd.Series, kind: str) -> list[Any]:
-    """Learn the family of types; none where Great Expectations has no name for it (Arrow types, time zones)."""
+    """Infer the family of types; none where Great Expectations has no name for it (Arrow types, time zones)."""
     import pandas as pd
     from great_expectations import expectations as gxe
 
@@ -115,10 +115,10 @@ def _family(values: pd.Series, kind: str) -> list[Any]:
     ]
 
 
-def _numbers(there: pd.Series, margin: float, *, whole: bool) -> list[Any]:
+def _numbers(present: pd.Series, margin: float, *, whole: bool) -> list[Any]:
     from great_expectations import expectations as gxe
 
-    low, high = float(there.min()), float(there.max())
+    low, high = float(present.min()), float(present.max())
     # One value has no range; the margin is then relative to its size.
     spread = margin * ((high - low) or abs(high) or 1.0)
     low, high = low - spread, high + spread
@@ -129,31 +129,31 @@ def _numbers(there: pd.Series, margin: float, *, whole: bool) -> list[Any]:
         for key, bound in (("min_value", low), ("max_value", high))
         if math.isfinite(bound)
     }
-    return [gxe.ExpectColumnValuesToBeBetween(column=there.name, **bounds)] if bounds else []
+    return [gxe.ExpectColumnValuesToBeBetween(column=present.name, **bounds)] if bounds else []
 
 
 def _rounded_out(bound: float, *, up: bool) -> float:
-    """Return the next number that a large integer, compared as a float, still lies within."""
+    """Widen a bound to the next float, as large integers are rounded when compared as floats."""
     return math.nextafter(bound, math.inf if up else -math.inf) if abs(bound) >= 2**53 else bound
 
 
-def _categories(there: pd.Series) -> list[Any]:
+def _categories(present: pd.Series) -> list[Any]:
     from great_expectations import expectations as gxe
 
-    distinct = there.unique()
+    distinct = present.unique()
     members = [member.item() if hasattr(member, "item") else member for member in distinct]
-    if len(members) > MAX_CATEGORIES or len(members) * MIN_REPEATS > len(there):
+    if len(members) > MAX_CATEGORIES or len(members) * MIN_REPEATS > len(present):
         return []
     if not all(isinstance(member, (str, int, float)) for member in members):
         return []
-    return [gxe.ExpectColumnValuesToBeInSet(column=there.name, value_set=sorted(members, key=str))]
+    return [gxe.ExpectColumnValuesToBeInSet(column=present.name, value_set=sorted(members, key=str))]
 
 
-def _times(there: pd.Series) -> list[Any]:
+def _times(present: pd.Series) -> list[Any]:
     from great_expectations import expectations as gxe
 
-    first = there.min()
+    first = present.min()
     if not hasattr(first, "to_pydatetime"):
         return []
     # Python's datetime has microseconds: rounding down keeps the reference inside.
-    return [gxe.ExpectColumnValuesToBeBetween(column=there.name, min_value=first.floor("us").to_pydatetime())]
+    return [gxe.ExpectColumnValuesToBeBetween(column=present.name, min_value=first.floor("us").to_pydatetime())]

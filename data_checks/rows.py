@@ -1,4 +1,4 @@
-"""Split the rows that break a suite off from those that keep it."""
+"""Split the rows that fail a suite off from those that pass."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class CheckedRows:
     """The rows of a table after a suite; every row is in exactly one part, in its order, with its index and types.
 
     Attributes:
-        accepted: rows that keep the suite.
-        refused: rows that break it, with one more column, ``_reasons``: which checks each failed, joined by ``"; "``.
+        accepted: rows that pass the suite.
+        refused: rows that fail it, with one more column, ``_reasons``: which checks each failed, joined by ``"; "``.
     """
 
     accepted: pd.DataFrame
@@ -31,16 +31,16 @@ class CheckedRows:
 
 
 def split_bad_rows(frame: pd.DataFrame, suite: Suite, *, subject: str = "table") -> CheckedRows:
-    """Split a table into the rows that keep a suite and those that break it.
+    """Split a table into the rows that pass a suite and those that fail it.
 
-    A row is refused when it fails a critical expectation about rows: of one column, of a pair or of several. With
-    ``mostly`` it is refused all the same: that only decides how many may fail before the table does. Expectations
-    about the whole table refuse no row, and those of severity warning or info inform only; `check_table` reports both.
+    A row is refused when it fails a critical expectation about rows: of one column, of a pair or of several. ``mostly``
+    does not change that: it sets how many rows may fail before the table does. Expectations about the whole table, and
+    those of severity warning or info, refuse no row; `check_table` reports both.
 
     Args:
-        frame: (rows, columns); left as it is.
+        frame: (rows, columns); not changed.
         suite: a ``gx.ExpectationSuite`` or a list of expectations.
-        subject: what errors call the table.
+        subject: name of the table in errors.
 
     Returns:
         Accepted and refused rows.

@@ -25,25 +25,25 @@ Suite: TypeAlias = "Any | Sequence[Any]"
 def check_table(table: Table, suite: Suite, *, subject: str = "table", rows: int = CHUNK_ROWS) -> Report:
     """Check a table against a suite.
 
-    A reference to Parquet files or a Delta table, the lake's too, is read in chunks, and memory does not grow with its
-    rows: for most expectations. Those about a whole column, such as uniqueness or a median, take the columns they name
-    into memory, one set after the other; a note says which.
+    A reference to Parquet files or a Delta table is read in chunks, so that memory does not grow with its rows.
+    Expectations about a whole column, such as uniqueness or a median, hold the columns they name in memory, one set
+    after the other; a note lists them.
 
     Safe to call from several threads at once, each with its own table and suite.
 
     Args:
-        table: (rows, columns), left as it is; or where it is.
+        table: (rows, columns), not changed; or where it is.
         suite: a ``gx.ExpectationSuite`` or a list of expectations.
-        subject: what the report calls the table.
+        subject: name of the table in the report.
         rows: of a chunk.
 
     Returns:
         One check for each expectation, in its order. One that cannot be computed (a missing column, types that cannot
-        be compared) is a failed check that says so.
+        be compared) is a failed check with the reason.
 
     Raises:
         ConfigError: no suite, or one without expectations; the table cannot be found.
-        DataCheckError: what the reference leads to is no table, or not what the reference was made of.
+        DataCheckError: the source is no table, or has changed since the reference was made.
         BackendError: the table could not be read.
 
     Source: `great_expectations`.
@@ -62,7 +62,7 @@ def check_table(table: Table, suite: Suite, *, subject: str = "table", rows: int
 
 
 def _beginning(table: TableRef, rows: int) -> tuple[pd.DataFrame, bool]:
-    """Read a table of one chunk, or one row of a longer one; tell which."""
+    """Read a table of one chunk, or one row of a longer one; return whether there is more."""
     chunks = read_chunks(table, rows=rows)
     head = next(chunks)
     more = next(chunks, None) is not None
@@ -73,14 +73,14 @@ def _whole_note(sets: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     if not sets:
         return ()
     shown = "; ".join(", ".join(names[:MAX_NAMED]) + (", …" if len(names) > MAX_NAMED else "") for names in sets)
-    return (f"Read in chunks. Some expectations look at whole columns, held in memory one set at a time: {shown}.",)
+    return (f"Read in chunks. Some expectations need whole columns, held in memory one set at a time: {shown}.",)
 
 
 def _check_frame(frame: pd.DataFrame, configurations: Sequence[Any], subject: str) -> Report:
     if unusable := unusable_table(frame, subject):
         if not len(frame):
             count = len(configurations)
-            note = f"{count} expectation{'' if count == 1 else 's'} of the suite not looked at: there were no rows."
+            note = f"{count} expectation{'' if count == 1 else 's'} of the suite not evaluated: there were no rows."
             return unusable.model_copy(update={"notes": (note,)})
         return unusable
     checks = tuple(check_of(outcome, frame.columns) for outcome in outcomes(frame, configurations))
@@ -88,7 +88,7 @@ def _check_frame(frame: pd.DataFrame, configurations: Sequence[Any], subject: st
 
 
 def unusable_table(frame: pd.DataFrame, subject: str) -> Report | None:
-    """Return the verdict on a table of which nothing can be asked, or None."""
+    """Return a failed report for a table that cannot be checked; None for others."""
     repeated = sorted({str(name) for name in frame.columns[frame.columns.duplicated()]})
     if repeated:
         seen = ", ".join(repeated[:8])[:200] + " more than once"

@@ -17,7 +17,7 @@ _ROW_COUNT = "expect_table_row_count_to_be_between"  # answered here: in every i
 
 
 def can_pass_together(suite: Suite) -> bool:
-    """Tell whether `pass_together` can ever be certain about a suite: whether gathering tables for it is of use.
+    """Check whether `pass_together` can be True for a suite.
 
     Raises:
         ConfigError: no suite, or one without expectations.
@@ -30,15 +30,15 @@ def can_pass_together(suite: Suite) -> bool:
 
 
 def pass_together(frames: Sequence[pd.DataFrame], suite: Suite) -> bool:
-    """Tell whether it is certain that each of some tables passes a suite by itself, asking once about all of them.
+    """Check whether each of some tables certainly passes a suite, with one evaluation for all of them.
 
     Args:
-        frames: each (rows, columns), with the same columns and types; left as they are.
+        frames: each (rows, columns), with the same columns and types; not changed.
         suite: a ``gx.ExpectationSuite`` or a list of expectations.
 
     Returns:
-        True when `check_table` would pass each of them. False when one may fail, or when it cannot be said without
-        looking at each: tables that differ in their columns, or a suite that is not about single rows and columns.
+        True when `check_table` would pass each of them. False when one may fail, or has to be checked by itself: tables
+        that differ in their columns, or a suite that is not about single rows and columns.
 
     Raises:
         ConfigError: no suite, or one without expectations.
@@ -78,9 +78,9 @@ def _counted(configuration: Any, rows: int) -> bool:
 
 
 def _certain(outcome: Outcome) -> bool:
-    """Tell whether an expectation holds for every row, whatever share of them `mostly` would let fail.
+    """Check whether an expectation passes on every row, whatever `mostly` allows.
 
-    One that only informs may fail, but not fail to be computed: that is an error whatever its severity.
+    One of severity warning or info may fail, but has to be computable.
     """
     if outcome.problem:
         return False

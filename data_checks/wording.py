@@ -1,4 +1,4 @@
-"""Say in a reader's words what an expectation asks and what was seen."""
+"""Describe expectations and their outcomes in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefect_mlops.data_checks.engine import NO_COLUMN, Outcome, columns_of, no_
 
 MAX_LISTED = 8  # members of a set shown in a name; beyond it the count says enough
 
-# One question about each row: its words, with ``{range}`` for the bounds and other options by their name.
+# Expectations about each row: their name, with ``{range}`` for the bounds and other options by their name.
 _OF_ROWS = {
     "column_values_to_be_between": "values {range}",
     "column_values_to_be_in_set": "values in {value_set}",
@@ -45,7 +45,7 @@ _OF_ROWS = {
     "multicolumn_values_to_be_equal": "all values are equal",
     "select_column_values_to_be_unique_within_record": "values differ within each row",
 }
-# One figure for the whole column or table: its name, and what is expected of it.
+# Expectations about a column or table: the name of the aggregate, and what is expected of it.
 _OF_TABLES = {
     "column_to_exist": ("column exists", "a column of this name"),
     "column_distinct_values_to_be_in_set": ("distinct values", "only {value_set}"),
@@ -71,14 +71,14 @@ _OF_TABLES = {
 
 
 def check_of(outcome: Outcome, columns: Iterable[Any]) -> Check:
-    """Turn what an expectation said into a check.
+    """Turn the outcome of an expectation into a check.
 
     Args:
         outcome: from `engine.outcomes`.
         columns: names of the table's columns.
 
     Returns:
-        The check. What could not be computed is an error whatever the severity: nothing is known about the data.
+        The check. An expectation that could not be computed is an error whatever its severity.
     """
     configuration = outcome.configuration
     severity: Severity = "error" if outcome.problem or weight_of(configuration) == "error" else "warning"
@@ -100,13 +100,13 @@ def weight_of(configuration: Any) -> Severity:
 
 
 def subject_of(configuration: Any) -> str:
-    """Return the column or columns an expectation is about; empty for the whole table."""
+    """Return the column or columns an expectation names; empty for the whole table."""
     is_about_table = configuration.type.startswith("expect_table")
     return "" if is_about_table else ", ".join(columns_of(configuration))
 
 
 def question(configuration: Any) -> str:
-    """Return what an expectation asks: its own description, or words for its type."""
+    """Return the name of a check: the expectation's own description, or words for its type."""
     kind = str(configuration.type).removeprefix("expect_")
     condition = configuration.kwargs.get("row_condition")
     where = f" where {_text(_condition(condition))}" if condition else ""
@@ -175,9 +175,9 @@ def _observed(outcome: Outcome, columns: Iterable[Any]) -> str:
 def _rows(outcome: Outcome) -> str:
     result = outcome.result
     bad, missing = int(result.get("unexpected_count") or 0), int(result.get("missing_count") or 0)
-    looked_at = int(result["element_count"]) - missing
-    rows = f"{bad:,} of {looked_at:,} rows" + (" with a value" if missing else "")
-    return rows + (f" ({_share(bad / looked_at)})" if bad and looked_at else "")
+    present = int(result["element_count"]) - missing
+    rows = f"{bad:,} of {present:,} rows" + (" with a value" if missing else "")
+    return rows + (f" ({_share(bad / present)})" if bad and present else "")
 
 
 def _examples(outcome: Outcome) -> tuple[str, ...]:

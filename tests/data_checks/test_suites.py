@@ -185,7 +185,7 @@ def test_no_rows_and_repeated_names_fail(rides: pd.DataFrame) -> None:
     report = check_table(rides.head(0), suite)
     assert not report.passed
     assert report.checks[0].sentence == "table has rows, saw 0 rows, expected at least one row"
-    assert report.notes == ("1 expectation of the suite not looked at: there were no rows.",)
+    assert report.notes == ("1 expectation of the suite not evaluated: there were no rows.",)
     twice = check_table(pd.concat([rides, rides["km"]], axis=1), suite)
     assert not twice.passed
     assert twice.checks[0].sentence == "column names are unique, saw km more than once, expected each name once"
