@@ -75,5 +75,5 @@ def dataset_of(uri: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Tell an address (a path or URI) from the name of a dataset in the lake."""
+    """Check whether a text is an address (a path or URI), not the name of a dataset in the lake."""
     return "/" in text or "\\" in text or bool(PurePosixPath(text).suffix)

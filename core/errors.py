@@ -1,6 +1,6 @@
-"""What can go wrong, by what the reader should do about it.
+"""Errors, one class for each thing the caller should do about it.
 
-Every error can be rebuilt from its message alone, so pickle, cloudpickle and Prefect's JSON bring it back whole.
+Every error can be rebuilt from its message alone, so it survives pickle, cloudpickle and Prefect's JSON.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from prefect_mlops.core.text import one_line
 if TYPE_CHECKING:
     from prefect_mlops.core.reports import Report
 
-MAX_SUGGESTIONS = 3  # more than three names near a wrong one are a list to search, not an answer
-MAX_LISTED = 8  # where nothing is near, the first few names show what naming looks like
+MAX_SUGGESTIONS = 3  # similar names; more would have to be searched
+MAX_LISTED = 8  # where no name is similar, the first few are examples
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _NO_ACCESS = {"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
 
 
 class MLOpsError(Exception):
-    """Anything prefect-mlops raises on purpose; its message is written to be read by a person."""
+    """Base class of the errors of prefect-mlops; the message is for people."""
 
 
 class ConfigError(MLOpsError, ValueError):
@@ -30,10 +30,10 @@ class ConfigError(MLOpsError, ValueError):
 
 
 class CheckError(MLOpsError):
-    """The work ran and the answer is no. Never retried.
+    """A check failed. Never retried.
 
     Attributes:
-        report: what was checked and seen, or None where the error came back from its message alone.
+        report: all checks; None where the error was rebuilt from its message alone.
     """
 
     def __init__(self, message: str, report: Report | None = None) -> None:
@@ -42,7 +42,7 @@ class CheckError(MLOpsError):
 
 
 class DataCheckError(CheckError):
-    """The data is not what it has to be."""
+    """The data failed its checks."""
 
 
 class GateError(CheckError):
@@ -50,11 +50,11 @@ class GateError(CheckError):
 
 
 class DriftError(CheckError):
-    """The data has moved away from what the model was trained on."""
+    """The data has drifted from what the model was trained on."""
 
 
 class PerformanceError(CheckError):
-    """The live model does worse than it has to."""
+    """The score of the live model has degraded."""
 
 
 class ConflictError(MLOpsError):
@@ -66,13 +66,13 @@ class BackendError(MLOpsError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> ConfigError:
-    """Build the error for a name that is not there, with the nearest ones that are.
+    """Build the error for an unknown name, with similar known names.
 
     Args:
-        kind: what was named, e.g. ``"column of flights.csv"``.
-        name: the name that was asked for.
-        known: the names there are.
-        hint: one more sentence on what to do.
+        kind: what the name is of, e.g. ``"column of flights.csv"``.
+        name: the unknown name.
+        known: all known names.
+        hint: a further sentence on what to do.
 
     Returns:
         The error, to be raised by the caller.
@@ -90,7 +90,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") 
 
 
 def storage_problem(error: Exception) -> str:
-    """Say in words what object storage answered; delta-rs quotes a tree of requests and XML."""
+    """Summarise an error of object storage; delta-rs quotes all requests and XML."""
     text = one_line(_ANSI.sub("", str(error)), None)
     code = re.search(r"<Code>(\w+)</Code>", text)
     asked = re.search(r"Error performing \w+ (\w+://[^/\s]+)", text)

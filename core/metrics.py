@@ -1,4 +1,4 @@
-"""What a metric may be: the name of a scikit-learn scorer, or a plain function of one's own."""
+"""What a metric may be: the name of a scikit-learn scorer, or a custom function."""
 
 from __future__ import annotations
 

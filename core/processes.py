@@ -18,7 +18,7 @@ from pathlib import Path
 
 from prefect_mlops.core.errors import BackendError
 
-Progress = Callable[[str], None]  # is given a sentence about what happens now
+Progress = Callable[[str], None]  # called with a sentence about the present step
 LOOPBACK = "127.0.0.1"
 LINUX: bool = "linux" in {sys.platform}  # spelled so that type checkers check both branches
 GRACE_SECONDS = 8.0  # a server with a browser tab on it does not end by itself: streams stay open
@@ -56,7 +56,7 @@ class Child:
         return self.process.poll() is None
 
     def failure(self, what: str) -> BackendError:
-        """Say what happened to it, with the end of its log."""
+        """Build the error, with the end of the log."""
         return BackendError(f"{self.name} {what}; the end of {self.log}:\n{tail(self.log)}")
 
 
@@ -241,7 +241,7 @@ def _end(pids: Iterable[int], *, deadline: float) -> None:
 
 
 def runs(pid: int) -> bool:
-    """Tell a process from the entry it leaves behind: in containers process 1 often never clears those away."""
+    """Check whether a process runs and is no zombie: in containers process 1 often never reaps those."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text() if LINUX else ""
     except OSError:

@@ -1,4 +1,4 @@
-"""One vocabulary for every verdict: a `Report` is a list of `Check`s about one thing."""
+"""The outcome of every check has one shape: a `Report` is a list of `Check`s about one subject."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _ERRORS: dict[ReportKind, type[errors.CheckError]] = {
 
 
 class Check(Value):
-    """One question and its answer.
+    """One question and its outcome.
 
     Attributes:
-        name: what was checked, in words a reader knows.
-        passed: the answer.
-        severity: ``error`` decides the report, ``warning`` only informs.
+        name: what was checked.
+        passed: the outcome.
+        severity: ``error`` fails the report, ``warning`` does not.
         subject: column, metric or slice it is about; empty for the whole.
-        observed: what was seen.
-        expected: what had to be seen.
+        observed: what was found.
+        expected: what was required.
         examples: up to `MAX_EXAMPLES` offending values, as text.
-        value: what was seen as a number, for programs; None where it is none.
+        value: `observed` as a number, for programs; None where it is not one.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Check(Value):
 
     @property
     def sentence(self) -> str:
-        """The check in one line: subject, question, what was seen and what was expected."""
+        """The check in one line: subject, name, observed and expected."""
         about = f"{self.subject}: " if self.subject else ""
         seen = f", saw {self.observed}" if self.observed else ""
         wanted = f", expected {self.expected}" if self.expected else ""
@@ -59,14 +59,14 @@ class Check(Value):
 
 
 class Report(Value):
-    """The verdict about one thing. Never raises by itself: `raise_for_failure` does.
+    """All checks of one subject. Failures raise nothing: `raise_for_failure` does.
 
     Attributes:
-        kind: what sort of verdict it is.
-        subject: the table, model or pair of tables judged.
-        checks: at least one; a report without checks would be a verdict without evidence.
-        rows: rows looked at, where that is one number.
-        notes: sentences a reader should know that are not checks.
+        kind: what was checked.
+        subject: the table, model or pair of tables.
+        checks: at least one: a report without checks would pass without evidence.
+        rows: number of rows checked, where that is one number.
+        notes: further sentences for the reader.
         links: label and address of pages that show more; made by us, never of data.
     """
 
@@ -90,7 +90,7 @@ class Report(Value):
 
     @property
     def summary(self) -> str:
-        """The verdict in one line."""
+        """The outcome in one line."""
         count = len(self.checks)
         noun = "check" if count == 1 else "checks"
         if self.passed:
@@ -101,7 +101,7 @@ class Report(Value):
         return f"{self.kind} of {self.subject}: failed. {errors_failed[0].sentence}{more}"
 
     def to_markdown(self) -> str:
-        """Render for an artifact: the verdict, then failures first; every value escaped."""
+        """Render as markdown for an artifact, failures first; every value is escaped."""
         ordered = [*self.failures, *(check for check in self.checks if check.passed)]
         shown = ordered[: max(MAX_ROWS_SHOWN, len(self.failures))]
         parts = [
@@ -125,7 +125,7 @@ class Report(Value):
 
 
 def save_reports(reports: Sequence[Report], folder: Path) -> None:
-    """Write reports as JSON and markdown, named by their kind; of two of one kind the later one stays."""
+    """Write reports as JSON and markdown, named by their kind; of several of one kind the last one is kept."""
     folder.mkdir(parents=True)
     for report in reports:
         (folder / f"{report.kind}.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
@@ -133,7 +133,7 @@ def save_reports(reports: Sequence[Report], folder: Path) -> None:
 
 
 def _table(checks: list[Check]) -> str:
-    """Render checks, leaving out the columns that would be empty from top to bottom."""
+    """Render checks as a table without empty columns."""
     columns = {
         "Answer": [_answer(check) for check in checks],
         "Subject": [check.subject for check in checks],
@@ -147,7 +147,7 @@ def _table(checks: list[Check]) -> str:
 
 
 def _answer(check: Check) -> str:
-    """Say in a word how a check went; pictures of ticks and crosses are missing in many fonts."""
+    """Name the outcome in a word: many fonts lack ticks and crosses."""
     if check.passed:
         return "passed"
     return "failed" if check.severity == "error" else "warning"

@@ -1,4 +1,4 @@
-"""What a site sets by environment; everything has a default that works on a laptop."""
+"""Settings of a site, from environment variables; the defaults work on a laptop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Settings(BaseSettings):
     """Settings read from ``PREFECT_MLOPS_*`` variables at each call, so tests and workers see the current ones.
 
     Attributes:
-        home: folder for what has no other place: the lake and the local stack's databases.
+        home: folder of the lake and the local stack's databases.
         lake: URI of the lake; empty means ``<home>/lake``.
-        trusted_types: comma-separated types this site allows in model files, beside the reviewed list.
+        trusted_types: comma-separated types allowed in model files, beside the reviewed list.
         lock_file: lock file whose digest is kept with each model; empty means ``requirements.lock`` where there is one.
-        debug: show where an error came from instead of its message alone.
+        debug: show tracebacks instead of messages alone.
         groups: JSON object of names by group, such as ``{"risk": ["anna", "ben"]}``: who may approve as ``@risk``.
         mlflow_ui: address of MLflow's pages, where tracking itself goes to a database instead of a server.
     """
@@ -39,5 +39,5 @@ class Settings(BaseSettings):
 
     @property
     def lake_uri(self) -> str:
-        """The lake's address, whether it was set or follows from ``home``."""
+        """The lake's address: as set, or below ``home``."""
         return self.lake or str((self.home / "lake").absolute())

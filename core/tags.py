@@ -82,8 +82,3 @@ def history_hashes(tags: Mapping[str, str]) -> dict[int, str]:
     """Return the hashes of history entries that a version's tags hold, by number: the inverse of `history_tag`."""
     found = {tag.removeprefix(HISTORY): value for tag, value in tags.items() if tag.startswith(HISTORY)}
     return {int(number): value for number, value in found.items() if number.isdecimal()}
-
-
-def report_path(kind: str) -> str:
-    """Return the artifact path of a report, as JSON."""
-    return f"{REPORTS_FOLDER}/{kind}.json"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 
 MAX_CELL_LENGTH = 200  # an artifact is read by a person; a longer value is cut, and shown to be cut
-MAX_REASON = 300  # characters of another library's message; the whole one is in the log or the cause
+MAX_REASON = 300  # characters of another library's message, which may quote whole arrays; the cause has all of it
 MAX_SHOWN = 60  # characters of one value in a finding: enough to recognise it, too little to export data
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
@@ -44,7 +44,7 @@ def moment(time: datetime) -> str:
 
 
 def escape(value: object) -> str:
-    """Turn any value into one line of inert markdown text, cut at `MAX_CELL_LENGTH` characters."""
+    """Escape any value as one line of inert markdown, cut at `MAX_CELL_LENGTH` characters."""
     text = one_line(value, MAX_CELL_LENGTH)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # Bare addresses become links by themselves in most renderers: break the scheme apart.

@@ -1,4 +1,4 @@
-"""The small values that go between tasks, into Prefect results, parameters, events and artifacts."""
+"""Small values that tasks exchange, and that go into Prefect results, parameters, events and artifacts."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 
 class Value(BaseModel):
-    """A small frozen JSON value: compared by content, refused when a field is unknown."""
+    """A small frozen JSON value, compared by content; unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class TableRef(Value):
-    """Where a table is and what it holds, without holding it.
+    """The address and description of a table, without its rows.
 
     Attributes:
         uri: file, folder or dataset; a password in it is masked.
@@ -40,8 +40,7 @@ class TableRef(Value):
         digest: over every cell (`core.tables.digests`); None where the table has not been read yet.
         rows: number of rows; None where not read yet.
         columns: kind of each column by name, in order (`core.tables.digests` names the kinds).
-        files: path and digest of the files of the lake whose rows are meant; empty for all. Left out of JSON when
-            empty.
+        files: path and digest of the lake's files whose rows are meant; empty for all, and then left out of JSON.
     """
 
     uri: str
@@ -53,7 +52,7 @@ class TableRef(Value):
 
     @model_serializer(mode="wrap")
     def _without_empty_files(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write what was written before there were ``files``, where there are none: stored JSON is compared."""
+        """Leave empty ``files`` out: stored JSON from before the field existed is compared as text."""
         fields: dict[str, Any] = handler(self)
         if not self.files:
             fields.pop("files", None)
@@ -61,7 +60,7 @@ class TableRef(Value):
 
 
 Table: TypeAlias = "pd.DataFrame | TableRef"
-"""What a task takes for a table: the rows themselves, or where to read them."""
+"""A table: the rows themselves, or where to read them."""
 
 
 class Evaluation(Value):
@@ -69,7 +68,7 @@ class Evaluation(Value):
 
     Attributes:
         metrics: value by the metric's name.
-        rows: how many rows were scored.
+        rows: number of scored rows.
         intervals: two-sided 95 % interval by the metric's name; without those that could not be computed.
     """
 
@@ -81,8 +80,7 @@ class Evaluation(Value):
 class Gate(Value):
     """One condition for promotion, on one metric; larger is better. See docs/gates.md for how it decides.
 
-    A function given as metric stays beside the fields: it is in no JSON, and a gate read back from JSON has its name
-    only.
+    A custom metric, given as a function, is not serialised: a gate read back from JSON has its name only.
 
     Attributes:
         metric: scorer name, e.g. ``"roc_auc"`` or ``"neg_root_mean_squared_error"``, or the name of the function.
@@ -92,7 +90,7 @@ class Gate(Value):
         must_gain: minimum improvement: how far the score must rise above the champion's; ignored while there is no
             champion.
         confidence: of each bound, one-sided.
-        slices: columns of the test rows; in none of their groups may the challenger be clearly worse.
+        slices: columns of the test set; in none of their groups may the challenger be clearly worse.
         max_gap: largest difference of the challenger's score between two groups of a slice column.
     """
 
@@ -121,12 +119,12 @@ class Gate(Value):
         try:
             super().__init__(**{"metric": metric_name(metric), **fields})
         except ValidationError as error:
-            raise _plain("Gate", error) from None
+            raise _config_error("Gate", error) from None
         self._function = metric if callable(metric) else None
 
     @property
     def scorer(self) -> Metric:
-        """What computes the metric: the function, or the name of scikit-learn's scorer."""
+        """The custom metric, or the name of scikit-learn's scorer."""
         return self._function or self.metric
 
     @model_validator(mode="after")
@@ -141,7 +139,7 @@ class Gate(Value):
 
 
 class LoggedRun(Value):
-    """A candidate as it was written to MLflow.
+    """A candidate model logged to MLflow.
 
     Attributes:
         run_id: MLflow run of the candidate.
@@ -168,7 +166,7 @@ class ModelVersion(Value):
         version: its number, counted from 1.
         run_id: MLflow run that made it.
         model_uri: address of the model it points at.
-        alias: alias it was found by or given; None otherwise.
+        alias: alias it was loaded by or given; None otherwise.
         data_digest: digest of the rows it was trained on.
         url: MLflow page of the version; None where MLflow has no server.
     """
@@ -183,19 +181,19 @@ class ModelVersion(Value):
 
 
 class Decision(Value):
-    """What became of a challenger, or why there was none.
+    """The decision on a challenger, or why there was none.
 
     Attributes:
         model: registered model.
         version: its version; None where nothing was registered.
-        decision: ``promoted`` or ``refused``; ``requested`` when it passed and a person has to agree; ``braked`` when
-            nothing was trained because something held it back, ``waiting`` when there is nothing to learn from yet.
+        decision: ``promoted`` or ``refused``; ``requested`` when it passed and needs a person's approval; ``braked``
+            when a retrain guard prevented the training, ``waiting`` when there is no training data yet.
         reason: why, in a sentence.
         metrics: the challenger's scores by scorer name.
         rows: rows it was trained on.
         data_digest: digest of those rows.
         replaced: version that was champion before; None where there was none.
-        again: True when the same spec on the same rows had been decided before and nothing was done.
+        again: True when the same spec on the same rows was decided before, and nothing was done.
         dry_run: True when nothing was written.
         url: MLflow page of the version; None where MLflow has no server.
     """
@@ -217,18 +215,18 @@ BackfillState = Literal["planned", "passed", "refused", "promoted", "failed"]
 
 
 class Backfilled(Value):
-    """What training on one data version, long after it came, came to.
+    """The result of a backfill: a training on an older data version.
 
     Attributes:
         data: data version.
         at: when it was committed, in UTC.
-        state: ``passed`` (it would have become champion), ``refused``, ``promoted``, ``failed`` (its data was
+        state: ``passed`` (it would have become champion), ``refused``, ``promoted``, ``failed`` (the data was
             refused, nothing was trained), or ``planned`` in a dry run.
         version: version in the registry; None where nothing was trained.
         metrics: scores by scorer name.
         rows: rows it was trained on.
         reason: why, in a sentence.
-        again: True when it had been done before.
+        again: True when it was done before.
     """
 
     data: int
@@ -242,7 +240,7 @@ class Backfilled(Value):
 
     @property
     def sentence(self) -> str:
-        """The line in a sentence: data version, what became of it, scores."""
+        """The result in a sentence: data version, state, scores."""
         version = f" v{self.version}" if self.version else ""
         scores = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items()) or self.reason
         return f"@{self.data}{version} {self.state}{' before' if self.again else ''}: {scores}"
@@ -266,7 +264,7 @@ class Split:
     """A table cut into training and test rows; stays inside the process.
 
     Attributes:
-        X_train: features to learn from, one row each.
+        X_train: features of the training rows.
         X_test: features of the test set, which the model must not see before it is evaluated (leakage).
         y_train: targets of the training rows, same index as ``X_train``.
         y_test: targets of the test rows, same index as ``X_test``.
@@ -278,8 +276,8 @@ class Split:
     y_test: pd.Series
 
 
-def _plain(subject: str, error: ValidationError) -> ConfigError:
-    """Say in one line which fields were wrong and how."""
+def _config_error(subject: str, error: ValidationError) -> ConfigError:
+    """List the invalid fields with their problems in one line."""
     problems = "; ".join(
         ": ".join(filter(None, (".".join(map(str, item["loc"])), item["msg"]))) for item in error.errors()
     )

@@ -6,7 +6,7 @@
 - ``assembly``: the card from measurements, scores, reports and lineage
 - ``sections``: the card as titled text and tables, and as markdown
 - ``page``: the card as one HTML page, rendered by ``card.html.j2``
-- ``plots``: the pictures of the page, as inline SVG
+- ``plots``: the figures of the page, as inline SVG
 """
 
 __all__ = ["assembly", "card", "data", "measures", "page", "plots", "sections"]

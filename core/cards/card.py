@@ -75,7 +75,7 @@ class Calibration(Value):
 
 
 class ResidualBin(Value):
-    """Test rows with similar prediction; residuals are truth minus prediction, in units of the target.
+    """Test rows with similar prediction; residuals are ground truth minus prediction, in units of the target.
 
     Attributes:
         predicted: mean prediction.
@@ -209,7 +209,7 @@ class Card(Measurements):
         limits: one sentence for each known limit.
         rollback: command that makes the version before it champion again.
         history: command that shows who was champion when, and why.
-        provenance: run, commit, lock file, seed and environment, from which it can be rebuilt.
+        provenance: run, commit, lock file, seed and environment, to reproduce the version.
         links: name and address of pages about it.
     """
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from prefect_mlops.core.values import Split
 
 TOP = 5  # most frequent values shown of a column
-RARE = 0.1  # a class below this share is named: scores over all rows hardly depend on it
-FEW_ROWS = 1_000  # test rows below which the second digit of a score is mostly noise
-LEAK = 0.8  # share of the whole importance in one column above which leakage is likely
-MISCALIBRATED = 0.05  # expected calibration error above which probabilities mislead decisions
+RARE = 0.1  # share of a class; below, scores over all rows hardly depend on it
+FEW_ROWS = 1_000  # test rows; below, the second digit of a score is mostly noise
+LEAKAGE = 0.8  # share of one column in the importance; above, leakage is likely
+MISCALIBRATED = 0.05  # expected calibration error; above, probabilities mislead decisions
 MAX_NAMED = 8  # columns named in one sentence
 
 
@@ -147,7 +147,7 @@ def _time_limits(lineage: Lineage | None, *, ordered: bool) -> Iterator[str]:
     if lineage is not None and lineage.until is not None:
         yield f"It has seen nothing after {lineage.until}; what changed since then is new to it."
     elif not ordered:
-        yield "Test rows are not later than training rows, so the scores do not tell how it ages."
+        yield "Test rows are not later than training rows, so the scores do not show how it degrades over time."
 
 
 def _value_limits(baseline: Sequence[ColumnBaseline]) -> Iterator[str]:
@@ -185,16 +185,16 @@ def _target_limits(target: Target | None, rows_tested: int) -> Iterator[str]:
 def _importance_limits(importances: Importances | None) -> Iterator[str]:
     if importances is None or not importances.columns:
         return
-    if importances.largest_share > LEAK:
+    if importances.largest_share > LEAKAGE:
         yield (
             f"{importances.columns[0].column} carries {importances.largest_share:.0%} of all importance. Is it known "
-            "at the time of the prediction? If not, it is a leak."
+            "at the time of the prediction? If not, this is leakage."
         )
     if importances.negligible:
         noun = "column makes" if importances.negligible == 1 else "columns make"
         named = [each.column for each in importances.columns if each.drop <= importances.noise(each.spread)]
         yield (
-            f"{importances.negligible:,} {noun} no difference to {importances.metric} that can be told from chance"
+            f"{importances.negligible:,} {noun} no difference to {importances.metric} beyond chance"
             f"{f': {_listed(named)}' if named else ''}."
         )
 
@@ -202,8 +202,8 @@ def _importance_limits(importances: Importances | None) -> Iterator[str]:
 def _calibration_limits(calibration: Calibration | None) -> Iterator[str]:
     if calibration is not None and calibration.gap > MISCALIBRATED:
         yield (
-            f"Predicted probabilities are {100 * calibration.gap:.1f} percentage points off on average: they order the "
-            "rows, but are not how often it happens."
+            f"Predicted probabilities are {100 * calibration.gap:.1f} percentage points off on average: they rank the "
+            "rows, but are not the observed frequencies."
         )
 
 

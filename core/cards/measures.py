@@ -123,7 +123,7 @@ def measure_behaviour(model: Any, X: pd.DataFrame, y: pd.Series, *, seed: int) -
     rows = sample(len(X), BEHAVIOUR_ROWS, seed=seed)
     X, y = X.iloc[rows], y.iloc[rows]
     if not (is_classifier(model) or is_regressor(model)):
-        raise NotMeasurableError(f"{estimator_name(model)} says neither that it is a classifier nor a regressor")
+        raise NotMeasurableError(f"{estimator_name(model)} is neither a classifier nor a regressor")
     with one_thread():
         return _residuals(model, X, y) if is_regressor(model) else _classifier(model, X, y)
 
@@ -198,13 +198,13 @@ def _confusion(model: Any, X: pd.DataFrame, y: pd.Series) -> Confusion:
     import pandas as pd
 
     predicted = pd.Series(np.asarray(model.predict(X)).ravel(), index=y.index, dtype=object)
-    truth = y.astype(object)
+    y_true = y.astype(object)
     classes = list(model.classes_)
     if len(classes) > MAX_CLASSES:
-        frequent = truth.value_counts().index[:MAX_CLASSES]
+        frequent = y_true.value_counts().index[:MAX_CLASSES]
         classes = [label for label in classes if label in set(frequent)]
     code_of = {label: code for code, label in enumerate(classes)}
-    codes = [side.map(code_of).fillna(len(classes)).to_numpy(dtype="int64") for side in (truth, predicted)]
+    codes = [side.map(code_of).fillna(len(classes)).to_numpy(dtype="int64") for side in (y_true, predicted)]
     counts = np.zeros((len(classes) + 1, len(classes) + 1), dtype="int64")
     np.add.at(counts, (codes[0], codes[1]), 1)
     size = len(classes) + int(counts[-1].any() or counts[:, -1].any())

@@ -1,4 +1,4 @@
-"""The card as an HTML page of its own: no network, no script, light and dark, fit for paper."""
+"""The card as one HTML page: no network, no script, light and dark, printable."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def render_page(card: Card) -> str:
         card: any card; its values are escaped, and only http(s) addresses become links.
 
     Returns:
-        The page, with its style and its SVG pictures inside; it loads nothing and runs no script.
+        The page, with its style and SVG figures inline; it loads nothing and runs no script.
 
-    Source: Jinja2 renders ``card.html.j2``, matplotlib draws the pictures.
+    Source: Jinja2 renders ``card.html.j2``, matplotlib draws the figures.
     """
     return _template().render(
         card=card, subtitle=subtitle(card), links=web_links(card), sections=build_sections(card), figures=_FIGURES

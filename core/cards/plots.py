@@ -1,4 +1,4 @@
-"""The pictures of a model card: inline SVG whose colors are CSS variables of the page, for light and dark."""
+"""The figures of a model card: inline SVG whose colors are CSS variables of the page, for light and dark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prefect_mlops.core.cards.card import Card
 
-MAX_BARS = 15  # columns in the picture; the table beside it has the others
+MAX_BARS = 15  # columns in the figure; the table beside it has the others
 _WIDTH = 5.2  # inches, at 72 points each: what fits beside a table
 # Placeholders for colors of the page. A column name that contains one is shown misspelled, nothing worse.
 _COLORS = {"#0a0b01": "var(--ink)", "#0a0b02": "var(--muted)", "#0a0b03": "var(--rule)", "#0a0b04": "var(--accent)"}
@@ -109,9 +109,11 @@ def draw_residuals(card: Card) -> str:
         axes.grid(color=_RULE, linewidth=0.6)
         axes.locator_params(nbins=6)
         axes.set_xlabel(f"predicted {target}", parse_math=False)
-        axes.set_ylabel("truth minus prediction")
+        axes.set_ylabel("actual minus predicted")
 
-    alt = f"Truth minus prediction against the prediction in {len(bins)} bins: median, and where 80% of the rows are."
+    alt = (
+        f"Actual minus predicted value against the prediction in {len(bins)} bins: median, and middle 80% of the rows."
+    )
     return _svg(draw, alt, height=3.2, salt="residuals")
 
 

@@ -158,7 +158,7 @@ def _importances(card: Card) -> Iterator[Section]:
         return
     text = [
         f"How far {measured.metric} falls when the values of one column are shuffled, on {measured.rows:,} test rows: "
-        f"mean and standard deviation of {measured.repeats} shuffles. Columns that say the same share their importance."
+        f"mean and standard deviation of {measured.repeats} shuffles. Correlated columns share their importance."
     ]
     if card.columns > len(measured.columns):
         text.append(f"The {len(measured.columns):,} most important of {card.columns:,} columns.")
@@ -166,14 +166,14 @@ def _importances(card: Card) -> Iterator[Section]:
     largest = max(each.drop for each in measured.columns)
     bars = [max(each.drop, 0.0) / largest if largest > 0 else 0.0 for each in measured.columns]
     table = Table(["Column", f"Drop of {measured.metric}", "Std. dev."], rows, bars=bars)
-    yield Section("What it goes by", text, tables=[table], figure="importances")
+    yield Section("Feature importances", text, tables=[table], figure="importances")
 
 
 def _calibration(card: Card) -> Iterator[Section]:
     if card.calibration is None:
         return
     text = [
-        f"Test rows with similar predicted probability of {card.outcome}, and the share of them for which it was so. "
+        f"Test rows with similar predicted probability of {card.outcome}, and the observed share. "
         f"On average the two are {100 * card.calibration.gap:.1f} percentage points apart."
     ]
     rows = [
@@ -194,8 +194,8 @@ def _residuals(card: Card) -> Iterator[Section]:
         return
     unit = card.target.name if card.target else "the target"
     text = [
-        f"Truth minus prediction, in units of {unit}, for test rows with similar prediction: the median, "
-        "and between which values 80% of the rows are."
+        f"Actual minus predicted value, in units of {unit}, for test rows with similar prediction: the median, and the "
+        "range of the middle 80% of the rows."
     ]
     rows = [
         [number(each.predicted), number(each.low), number(each.median), number(each.high), f"{each.rows:,}"]
@@ -270,7 +270,7 @@ def _other_row(column: ColumnBaseline) -> list[str]:
 
 def _provenance(card: Card) -> Iterator[Section]:
     if card.provenance:
-        yield Section("Where it comes from", tables=[_facts(card.provenance)])
+        yield Section("Provenance", tables=[_facts(card.provenance)])
 
 
 def _left_out(card: Card) -> Iterator[Section]:

@@ -1,4 +1,4 @@
-"""Where a model comes from: training data, code and environment.
+"""Lineage: the training data, code and environment of a model.
 
 - ``training_data``: digest, columns and source of the training rows, carried by the fitted estimator
 - ``environment``: git commit and diff, lock file, installed packages, Python, processor and threads

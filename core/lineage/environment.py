@@ -1,4 +1,4 @@
-"""Where a model comes from besides its data: code, environment, machine."""
+"""The code, environment and machine a model was trained with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ else:  # 3.10's own knows only wheels with a top_level.txt: not scikit-learn, sk
 
 GIT_TIMEOUT_S = 10  # a repository on a slow network disk answers in seconds; longer means it hangs
 MAX_DIFF_BYTES = 1_000_000  # a larger diff is a data file in the tree; its size is kept instead
-# When what is loaded began to be: as good as, for this module is imported before those of a project that uses it.
+# Nearly the start of the process: this module is imported before those of the project that uses it.
 _began = {"at": time.time()}
 _TOO_LARGE = "diff of "  # and its size; a diff itself begins with "diff --git"
 MAX_FILES = 2000  # of a project's code in one command line
@@ -55,7 +55,7 @@ class CodeState(Value):
 
     @property
     def complete(self) -> bool:
-        """Whether commit and difference say all of the tracked files."""
+        """Whether commit and diff describe all tracked files."""
         return self.commit is not None and not self.diff.startswith(_TOO_LARGE)
 
 
@@ -74,7 +74,7 @@ def code_state(folder: Path | None = None) -> CodeState:
 
 
 def covers_loaded_code(folder: Path | None = None) -> bool:
-    """Tell whether commit and difference of a checkout say everything that the loaded modules of a project do.
+    """Check whether commit and diff of a checkout describe all loaded modules of a project.
 
     Not counted are the standard library, what is installed, which `installed_packages` names, this library, and the
     program itself. A file that was changed after this process began makes the answer False: an older one
@@ -151,7 +151,7 @@ def environment() -> dict[str, str]:
 
 
 def _thread_counts() -> dict[str, str]:
-    """Ask the loaded libraries, which may be configured otherwise than by environment."""
+    """Read the thread counts of the loaded libraries, which may differ from the environment variables."""
     from threadpoolctl import threadpool_info
 
     counts: dict[str, int] = {}
@@ -213,7 +213,7 @@ def _folders() -> tuple[tuple[str, int], ...]:
 
 @functools.lru_cache(maxsize=100)
 def _holds_packages(entry: str, _changed: int) -> bool:
-    """Tell folders of packages from those of a project, which come and go on the path."""
+    """Check whether a folder holds installed packages, not a project: projects come and go on the path."""
     return not Path(entry).is_dir() or any(name.endswith((".dist-info", ".egg-info")) for name in os.listdir(entry))  # noqa: PTH208
 
 

@@ -89,7 +89,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _read(output: bytes, code: int, last_line: str) -> SmokeTest | str:
-    also = f"; it said: {last_line}" if last_line else ""
+    also = f"; its last output: {last_line}" if last_line else ""
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         memory = ", as a system does that runs out of memory" if name == "SIGKILL" else ""

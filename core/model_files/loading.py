@@ -120,7 +120,7 @@ def _nested(events: Any) -> Any:
 
 
 def _strange(seen: tuple[Any, int]) -> str:
-    """Say what of YAML a description has no use for: a few short lines of it can fill all memory, or name a class."""
+    """Return which YAML feature a description must not use: aliases can fill all memory, tags can name a class."""
     event, depth = seen
     if type(event).__name__ == "AliasEvent":
         return f"repeats a part by an alias (*{_shown(event.anchor, MAX_NAME_LENGTH)})"
@@ -150,7 +150,7 @@ def _inside(folder: Path, name: str, subject: str) -> Path:
 
 
 def _quoted(value: object) -> str:
-    """Quote what a file says; only text is shown, everything else by its kind."""
+    """Quote a value of a file: text itself, other values by their type."""
     if value is None:
         return "nothing"
     return repr(_shown(value, MAX_NAME_LENGTH)) if isinstance(value, str) else f"a {type(value).__name__}"

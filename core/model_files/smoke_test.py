@@ -50,7 +50,7 @@ class SmokeTest(Value):
         different: how many of them differ from those at training.
         difference: which differ and how much, in words; empty where all are equal.
         seconds_per_1000_rows: median time of predicting 1,000 rows.
-        memory_mb: peak on top of the imports, in MB; None where this system does not say.
+        memory_mb: peak on top of the imports, in MB; None where this system does not report it.
     """
 
     stage: Stage
@@ -204,7 +204,7 @@ def run_smoke_test(*, model: Path, kept: Path | None, subject: str) -> SmokeTest
 
 
 def _stored(kept: Path | None) -> tuple[pd.DataFrame | None, dict[str, np.ndarray[Any, Any]], str]:
-    """Read rows and predictions, or say why that cannot be done."""
+    """Read rows and predictions, or return why they cannot be read."""
     if kept is None:
         return None, {}, ""
     try:
@@ -214,7 +214,7 @@ def _stored(kept: Path | None) -> tuple[pd.DataFrame | None, dict[str, np.ndarra
 
 
 def _compared(then: dict[str, np.ndarray[Any, Any]], now: dict[str, np.ndarray[Any, Any]]) -> tuple[int, str]:
-    """Count what differs, and say it."""
+    """Count and describe the differences."""
     count, words = 0, []
     for name, was in then.items():
         differs, how = _differing(was, now[name]) if name in now else (was.size, "not given any more")
@@ -287,7 +287,7 @@ def _status(name: str) -> float | None:
 
 
 def _highest() -> float | None:
-    """Ask for the peak where there is no such file: bytes on macOS, 1,024 of them elsewhere, nothing on Windows."""
+    """Return the peak without ``/proc``: in bytes on macOS, in units of 1,024 elsewhere; None on Windows."""
     try:
         import resource
     except ImportError:

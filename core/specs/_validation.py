@@ -27,7 +27,7 @@ def find_problem(spec: ModelSpec) -> str:
 
 
 def _wrong_kind(spec: ModelSpec) -> str:
-    """Say which field holds something of another kind, before anything is asked of it."""
+    """Return which field holds a value of the wrong type, before it is used."""
     a_number = (int, float)
     expected: dict[str, tuple[str, Any]] = {
         **dict.fromkeys(("name", "dataset", "target", "experiment", "purpose"), ("text", str)),
@@ -94,7 +94,7 @@ def _wrong_reads(spec: ModelSpec) -> str:
         return ""
     if not isinstance(spec.reads, (list, tuple)) or not spec.reads:
         return "reads: give a list of column names"
-    return "reads: it names what prepare looks at, and there is no prepare" if spec.prepare is None else ""
+    return "reads: it names the columns that prepare uses, and there is no prepare" if spec.prepare is None else ""
 
 
 def _wrong_parts(spec: ModelSpec) -> str:
@@ -129,7 +129,7 @@ def _wrong_approval(spec: ModelSpec) -> str:
     if not all(isinstance(name, str) and name.strip("@ ") for name in spec.approvers):
         return f"approvers: give names, and groups as '@group', got {list(spec.approvers)!r:.80}"
     if spec.approvers and spec.approval == "none":
-        return "approvers: nobody is asked, because approval is 'none'; set approval='required'"
+        return "approvers: approval is 'none', so they are never asked; set approval='required'"
     if spec.approval_expires <= timedelta(0):
         return f"approval_expires: a positive time, got {spec.approval_expires}"
     return ""

@@ -79,7 +79,7 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _is_setting(value: object) -> bool:
-    """Tell a constant of a module, such as a threshold, from the modules and functions that stand beside it."""
+    """Check whether a global is a constant, such as a threshold, and not a module, class or function."""
     return isinstance(value, (*_PLAIN, list, tuple, dict, set, frozenset))
 
 

@@ -57,7 +57,7 @@ class ModelSpec:
         retrain: what holds back trainings that triggers and schedules start.
         purpose: what the model is for, in a sentence.
         limits: what the model may cost to run.
-        tune: how to look for good parameters first; None trains the estimator as it is.
+        tune: how to search for good parameters first; None trains the estimator as it is.
         approval: ``required`` when a person has to agree before a challenger that passed is promoted.
         approvers: names of who may approve, and of groups as ``@group`` (`Settings.groups`); empty for anyone.
         approval_expires: how long a request waits; after it, it counts as refused.
@@ -133,7 +133,7 @@ class ModelSpec:
                     raise
                 raise ConfigError(
                     f"ModelSpec {self.name!r}: reads: prepare asks for {error}, which is none of {list(self.reads)}: "
-                    "name every column it looks at, as the dataset has it"
+                    "name every column it uses, as the dataset has it"
                 ) from error
         table.attrs.update(attributes)
         return table

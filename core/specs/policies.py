@@ -104,7 +104,7 @@ class Limits(Value):
 
 
 class Tune(Value):
-    """How to look for good parameters before a challenger is trained; see `tasks.tune_model`.
+    """How to search for good parameters before a challenger is trained; see `tasks.tune_model`.
 
     Attributes:
         space: what to try, by parameter name: a list of choices, a (low, high) pair of whole numbers or of floats, or

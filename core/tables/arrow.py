@@ -43,20 +43,20 @@ def parquet_dataset(uri: str) -> ds.FileSystemDataset:
 
 
 def release_memory() -> None:
-    """Give freed memory of Arrow back to the system: its pool keeps it, and NumPy would ask for more beside it."""
+    """Return freed memory of Arrow to the system: its pool keeps it, and NumPy would allocate more."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
 
 
 def has_named_range(schema: pa.Schema) -> bool:
-    """Tell whether pandas kept a column as nothing but its first and last number: no piece of a file has it."""
+    """Check whether pandas stored a column as a range only (first and last number): no part of a file has it."""
     kept = (schema.pandas_metadata or {}).get("index_columns", ())
     return any(isinstance(level, dict) and level.get("name") is not None for level in kept)
 
 
 def delta_table(uri: str, *, version: int | None) -> DeltaTable:
-    """Open a Delta table at a version; the newest one where none is asked for."""
+    """Open a Delta table at a version; the newest by default."""
     from deltalake import DeltaTable
 
     table = DeltaTable(uri)
@@ -108,7 +108,7 @@ def maybe_of_files(files: Files) -> pc.Expression:
 
 
 def of_files(rows: pa.Table, files: Files) -> pa.ChunkedArray:
-    """Tell for each row whether it came from one of some files: path and digest of the content both."""
+    """Return for each row whether it is from one of some files, by path and digest of the content."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

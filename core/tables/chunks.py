@@ -39,12 +39,11 @@ def read_chunks(
     rows: int = CHUNK_ROWS,
     part: TablePart = _WHOLE,
 ) -> Iterator[pd.DataFrame]:
-    """Read a table in chunks, in a fixed order; put together they are what `core.tables.read.as_frame` gives.
+    """Read a table in chunks, in a fixed order; concatenated they equal the frame of `core.tables.read.as_frame`.
 
-    A column has one type in all chunks: that of the whole table. Parquet and Delta tables, the lake's too, are read
-    piece by piece, and only the columns asked for. A frame is sliced, not copied. CSV and JSON lines are read whole,
-    then sliced: types found out piece by piece would differ. So is a reference with a digest over every cell, as all
-    of them have to be read before one may be believed.
+    A column has one type in all chunks: that of the whole table. Of Parquet and Delta tables, one chunk of the given
+    columns is in memory. A frame is sliced, not copied. CSV and JSON lines are read whole, then sliced: types inferred
+    for each chunk would differ. So is a reference with a digest over every cell, which is verified first.
 
     Args:
         table: the rows, where they are, or their address as `core.tables.read.read_table` takes it, without databases.
@@ -91,7 +90,7 @@ def read_chunks(
 
 
 def _there(wanted: list[str] | None, names: Iterable[str], absent_ok: bool) -> list[str] | None:
-    """Leave out what is not there, where that is allowed."""
+    """Leave out missing columns, where that is allowed."""
     if not absent_ok or wanted is None:
         return wanted
     known = set(names)
@@ -99,7 +98,7 @@ def _there(wanted: list[str] | None, names: Iterable[str], absent_ok: bool) -> l
 
 
 def is_streamed(table: TableRef) -> bool:
-    """Tell whether `read_chunks` reads a table piece by piece, not whole.
+    """Check whether `read_chunks` reads a table in chunks, not whole.
 
     Raises:
         ConfigError: it cannot be read again, or nothing is there.
@@ -161,7 +160,7 @@ class _Pieces:
     part: TablePart = _WHOLE
 
     def chunks(self, rows: int) -> Iterator[pd.DataFrame]:
-        """Give frames of so many rows; of the types that all of the rows together have."""
+        """Yield frames of so many rows, with the types of the whole table."""
         finish = self._whole_types(rows)
         for table in _gathered(self._tables(self.columns, rows), rows):
             frame = formats.without_index(table.to_pandas(use_threads=False))
@@ -200,7 +199,7 @@ class _Pieces:
             yield kept.select(list(columns))
 
     def _groups(self, metadata: pq.FileMetaData) -> list[int]:
-        """Return which parts of a file have to be read: those that can have rows of the files asked for."""
+        """Return which row groups of a file have to be read: those that may have rows of the requested files."""
         everything = list(range(metadata.num_row_groups))
         if not self.files:
             return everything
@@ -213,7 +212,7 @@ class _Pieces:
         ]
 
     def _whole_types(self, rows: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
-        """Return what gives a frame the types of the whole table, which a piece without gaps cannot know."""
+        """Return a function that casts a frame to the types of the whole table, which depend on its missing values."""
         import pyarrow.types as of
 
         kinds = {name: self.dataset.schema.field(name).type for name in self.columns}
@@ -234,7 +233,7 @@ class _Pieces:
         return finish
 
     def _members(self, name: str, rows: int) -> pd.Index:
-        """Gather the categories of a column: each piece of a file has its own."""
+        """Collect the categories of a column: each row group of a file has its own."""
         import pyarrow as pa
 
         found: Any = None
@@ -264,7 +263,7 @@ class _Pieces:
 
 
 def _statistics(group: pq.RowGroupMetaData, name: str) -> Any:
-    """Return what a part of a file says of one of its columns; None where it says nothing."""
+    """Return the statistics of a column in a row group; None where there are none."""
     for place in range(group.num_columns):
         column = group.column(place)
         if column.path_in_schema == name:

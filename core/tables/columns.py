@@ -55,7 +55,7 @@ class Column:
 
     @property
     def type_words(self) -> str:
-        """The type as a person would say it."""
+        """The type in words."""
         return f"{self.kind} (declared categorical)" if self.nominal else self.kind
 
     def lengths(self) -> pd.Series:
@@ -99,7 +99,7 @@ def read_column(cells: pd.Series) -> Column:
 
 
 def _kind(cells: pd.Series) -> CellKind:
-    """Say what the cells mean from their dtype, and from the cells themselves where it says nothing."""
+    """Return the kind of cells by their dtype, or by the cells where the dtype is `object`."""
     from pandas.api import types
 
     dtype = cells.dtype

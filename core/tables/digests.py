@@ -147,7 +147,7 @@ def _streams(chunks: Iterable[pa.Array]) -> list[Any]:
 
 
 def _parts(chunk: pa.Array) -> list[Any]:  # noqa: PLR0911 - one return for each kind of value
-    """Return the buffers that say what a chunk means: which cells are there, and their values with gaps zeroed."""
+    """Return the buffers that define a chunk: its validity bitmap, and its values with missing cells zeroed."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -58,7 +58,7 @@ def bad_content(uri: str, *, name: str, observed: str, expected: str) -> DataChe
 
 @contextmanager
 def reading(uri: str) -> Iterator[None]:
-    """Turn what goes wrong while a source is read into an error of ours; the original is its cause.
+    """Translate errors of reading a source to ours; the original is the cause.
 
     Raises:
         ConfigError: the source is not there, or something to read it with is not installed.
@@ -77,7 +77,7 @@ def reading(uri: str) -> Iterator[None]:
 
 
 def _translated(error: Exception, uri: str) -> MLOpsError | None:
-    """Find the error of ours, or None for what no reader is known to raise: that is a bug and stays visible."""
+    """Find the error of ours, or None for one that no reader is known to raise: a bug, which stays visible."""
     kinds = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     if "sqlalchemy" in kinds:
         return _database_error(error, uri)
@@ -95,7 +95,7 @@ def _translated(error: Exception, uri: str) -> MLOpsError | None:
 
 
 def _root(error: Exception) -> BaseException:
-    """Return what is behind an error: over HTTP fsspec calls every failure a missing file."""
+    """Return the root cause of an error: over HTTP fsspec calls every failure a missing file."""
     root: BaseException = error
     while isinstance(root, FileNotFoundError) and root.__cause__ is not None:
         root = root.__cause__
@@ -103,7 +103,7 @@ def _root(error: Exception) -> BaseException:
 
 
 def _is_content(error: Exception) -> bool:
-    """Tell bad content from a failing disk or network.
+    """Check whether an error means bad content, not a failing disk or network.
 
     Codecs and Arrow raise a bare `OSError` without an error number; the operating system and the cloud file
     systems set the number or raise a type of their own.

@@ -34,7 +34,7 @@ _FORMATS = {
 }
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # how pandas keeps it in Parquet
 _VERSION = re.compile(r"^(?P<path>.+)@(?P<version>\d+)$")
-_DELTA_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"}  # where both fsspec and delta-rs can look
+_DELTA_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"}  # that both fsspec and delta-rs read
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def as_frame(table: Table) -> pd.DataFrame:
 
 
 def referred(table: TableRef) -> Source:
-    """Find where a reference leads.
+    """Return the source of a reference.
 
     Raises:
         ConfigError: it cannot be read again (database, masked password), or nothing is there.
@@ -119,7 +119,7 @@ def referred(table: TableRef) -> Source:
 
 
 def described(uri: str | os.PathLike[str]) -> TableRef | None:
-    """Say where a table is, at which version and with which columns, without reading its rows.
+    """Describe a table, with its version and columns, without reading its rows.
 
     Args:
         uri: as `read_table` takes it.
@@ -295,7 +295,7 @@ def require_table(uri: str, columns: Sequence[object], *, rows: int) -> None:
 
 
 def is_parquet(source: Source) -> bool:
-    """Tell whether a source is a Parquet file or a folder of them."""
+    """Check whether a source is a Parquet file or a folder of them."""
     kind, compression = _suffixes(source.uri)
     if source.kind != "file" or compression:
         return False
@@ -322,10 +322,9 @@ def _read_file(uri: str, columns: list[str] | None) -> pd.DataFrame:
 
 
 def of_lake(ref: TableRef) -> bool:
-    """Tell whether a reference's digest is that of a data version of the lake.
+    """Check whether a reference's digest is that of a data version of the lake.
 
-    A data version does not change, and its digest is the sum of what was committed to it: the ledger knows it, the
-    rows alone do not.
+    A data version is immutable, and its digest is the sum of its files' digests, from the ledger, not from its rows.
     """
     return (ref.digest or "").startswith(LAKE_DIGEST)
 
@@ -343,7 +342,7 @@ def require_rows(ref: TableRef, rows: int) -> None:
     """Raise `DataCheckError` where a data version of the lake has other rows than its reference says.
 
     Args:
-        ref: with a digest of the lake; one of some files says nothing of how many rows they have.
+        ref: with a digest of the lake; one of some files has no number of rows.
         rows: as many were read.
     """
     if of_lake(ref) and not ref.files and rows != ref.rows:

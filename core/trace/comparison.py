@@ -1,4 +1,4 @@
-"""What differs between two model versions, by where they come from."""
+"""The differences between the traces of two model versions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from prefect_mlops.core.reports import Report
     from prefect_mlops.core.trace.traces import DataTrace, Trace
 
-ABSENT = ""  # what one of both has not
+ABSENT = ""  # value of what a version does not have
 UNKNOWN = "not known"
 
 
 class Difference(Value):
-    """One thing in which two versions differ.
+    """One difference of two versions.
 
     Attributes:
         section: data, code, environment, packages, parameters, scores, checks, gates or decision.
@@ -50,7 +50,7 @@ class Compared(Value):
 
 
 def compare(first: Trace, second: Trace) -> Compared:
-    """Compare two versions in everything their traces tell."""
+    """Compare the traces of two versions, section by section."""
     sides = {section: (_texts(first, section), _texts(second, section)) for section in _SECTIONS}
     found = [one for section, (a, b) in sides.items() for one in _differences(section, a, b)]
     equal = {section: sum(a.get(name) == text for name, text in b.items()) for section, (a, b) in sides.items()}
@@ -63,7 +63,7 @@ def compare(first: Trace, second: Trace) -> Compared:
 
 
 def _differences(section: str, first: Mapping[str, str], second: Mapping[str, str]) -> Iterator[Difference]:
-    if bool(first) != bool(second):  # nothing is known of one: that is one difference, not hundreds
+    if bool(first) != bool(second):  # one version has no such section: one difference, not hundreds
         yield Difference(section=section, name="all", first=_count(first), second=_count(second))
         return
     for name in dict.fromkeys((*first, *second)):
@@ -83,7 +83,7 @@ def _with_change(one: Difference, first: Trace, second: Trace) -> Difference:
 
 
 def _texts(trace: Trace, section: str) -> dict[str, str]:
-    """Return what a trace tells in a section, as text by name; without what it does not know."""
+    """Return the values of a section as text by name; absent ones are left out."""
     texts = dict(_SECTIONS[section](trace))
     return {name: text for name, text in texts.items() if text != ABSENT}
 
@@ -102,7 +102,7 @@ def _data(trace: Trace) -> Iterator[tuple[str, str]]:
 
 
 def _files(data: DataTrace) -> dict[str, str]:
-    """Name each file once; a path that came with several contents has them all."""
+    """Return the files by path; a path that arrived with several contents has them all."""
     files: dict[str, str] = {}
     for file in data.files:
         text = f"{file.digest} ({file.rows:,} rows)"
@@ -147,7 +147,7 @@ def _gates(trace: Trace) -> Iterator[tuple[str, str]]:
 
 
 def _of_report(report: Report | None, *, passed_too: bool) -> Iterator[tuple[str, str]]:
-    """Give answers; what was seen differs with every row, and of data counts only where a check failed."""
+    """Yield the outcomes; observed values differ with every row, so passed data checks go without."""
     if report is None:
         return
     yield "answer", "passed" if report.passed else "failed"

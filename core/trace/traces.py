@@ -1,4 +1,4 @@
-"""Where a model version comes from: rows, code, environment, parameters, checks, scores, and who decided on it."""
+"""Traces: the rows, code, environment, parameters, checks, scores and decisions behind a model version."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class FileTrace(Value):
     """A file of which rows are in the data version.
 
     Attributes:
-        path: under the landing place.
+        path: under the landing zone.
         digest: of its bytes.
-        content: digest over every cell of the rows that were taken.
-        rows: how many were taken.
+        content: digest over every cell of the accepted rows.
+        rows: how many were accepted.
         refused: how many are in quarantine.
         version: data version it came with.
         at: when that was.
@@ -34,7 +34,7 @@ class FileTrace(Value):
 
 
 class DataTrace(Value):
-    """The rows a model learned from.
+    """The rows a model was trained on.
 
     Attributes:
         digest: over every cell of features and target, in order (`core.tables.digests`).
@@ -70,8 +70,8 @@ class CodeTrace(Value):
         commit: of the checkout.
         dirty: tracked files differed from it; None where that is unknown.
         diff: what differed.
-        spec: dotted name of the recipe.
-        spec_digest: of the recipe.
+        spec: dotted name of the spec.
+        spec_digest: of the spec.
     """
 
     commit: str | None = None
@@ -82,7 +82,7 @@ class CodeTrace(Value):
 
 
 class EnvironmentTrace(Value):
-    """What a model was trained in.
+    """The environment a model was trained in.
 
     Attributes:
         lock: digest of the lock file.
@@ -96,7 +96,7 @@ class EnvironmentTrace(Value):
 
 
 class Trace(Value):
-    """A model version, and everything that is known about where it comes from.
+    """A model version and everything known about its origin.
 
     Attributes:
         model: registered model.
@@ -113,15 +113,15 @@ class Trace(Value):
         seed: what every unset ``random_state`` was set to.
         scores: by metric.
         evaluated_rows: rows the scores are of.
-        reports: verdicts kept with it, by kind: ``data`` its checks, ``gate`` what the gates said.
-        evidence: artifacts kept with the run, such as the model card.
+        reports: stored with it, by kind: ``data`` for the checks, ``gate`` for the gates.
+        evidence: artifacts stored with the run, such as the model card.
         decisions: entries of the history about this version, oldest first.
         decision: the last of them that decided; None where nothing was decided.
-        approval: who agreed or refused, where a person was asked.
+        approval: a person's answer, where approval was required.
         replaced: champion it took the place of.
         champion: it is champion by the history.
-        reigns: from when to when it was champion.
-        unknown: what could not be found out, a sentence each.
+        reigns: its champion periods.
+        unknown: what could not be read, a sentence each.
     """
 
     model: str

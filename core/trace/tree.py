@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from prefect_mlops.core.reports import Check, Report
     from prefect_mlops.core.trace.traces import CodeTrace, DataTrace, EnvironmentTrace, FileTrace, Trace
 
-SHORT_DIGEST = 16  # figures: enough to tell two apart by eye; whole ones are in the JSON
+SHORT_DIGEST = 16  # digits: enough to compare by eye; whole digests are in the JSON
 MAX_FILES = 10
 MAX_PARAMETERS = 60
 MAX_LISTED = 5  # files of a diff, columns
@@ -23,14 +23,14 @@ _FACTS = {"python": "Python", "cpus": "CPUs", "blas_threads": "BLAS threads", "o
 
 
 class Branch(NamedTuple):
-    """A line, and what hangs under it."""
+    """A line, and the branches below it."""
 
     text: str
     below: tuple[Branch, ...] = ()
 
 
 def tree(trace: Trace) -> Branch:
-    """Lay a trace out: data, code, environment, parameters, checks, scores, gates, decision, what is unknown."""
+    """Arrange a trace as a tree: data, code, environment, parameters, checks, scores, gates, decision, unknowns."""
     parts = [
         _branch("Data", _data(trace.data)),
         _branch("Code", _code(trace.code)),
@@ -46,13 +46,13 @@ def tree(trace: Trace) -> Branch:
 
 
 def short(digest: str) -> str:
-    """Return the first figures of a digest, with what computed it."""
-    kind, colon, figures = digest.partition(":")
-    return f"{kind}:{figures[:SHORT_DIGEST]}" if colon else digest[:SHORT_DIGEST]
+    """Return the first digits of a digest, with its algorithm."""
+    algorithm, colon, digits = digest.partition(":")
+    return f"{algorithm}:{digits[:SHORT_DIGEST]}" if colon else digest[:SHORT_DIGEST]
 
 
 def changes(diff: str) -> str:
-    """Say in a line which files a diff changes, and by how many lines."""
+    """Summarise a diff in one line: the files it changes, and by how many lines."""
     files = list(dict.fromkeys(_CHANGED.findall(diff)))
     if not files:
         return diff.strip().partition("\n")[0]
@@ -151,7 +151,7 @@ def _reports(reports: Mapping[str, Report]) -> Iterator[Branch]:
 
 
 def _checks(report: Report) -> Iterator[str]:
-    """Gates one by one; of the many checks of data only those that failed."""
+    """Write gates one by one, and of the many data checks only those that failed."""
     passed = [check for check in report.checks if check.passed]
     yield from (f"{_answer(check)}: {check.sentence}" for check in report.failures)
     if report.kind == "gate":
@@ -176,21 +176,21 @@ def _decision(trace: Trace) -> Iterator[str]:
     kind = one.kind.replace("_", " ")
     yield f"{kind} {moment(one.at)} by {one.by}, entry {one.sequence} of the history"
     gate = trace.reports.get("gate")
-    told = {check.sentence for check in gate.checks} if gate else set()
+    gate_sentences = {check.sentence for check in gate.checks} if gate else set()
     if one.reason:
-        yield "why: what the gates said" if {*one.reason.split("; ")} <= told else f"why: {one.reason}"
+        yield "why: what the gates said" if {*one.reason.split("; ")} <= gate_sentences else f"why: {one.reason}"
     if trace.approval is not None:
         typed = f" (signed as {trace.approval.typed})" if trace.approval.typed not in ("", trace.approval.by) else ""
-        said = f": {comment_on(one)}" if comment_on(one) else ""
-        untried = ", without a rehearsal" if trace.approval.without_rehearsal else ""
-        yield f"answered by {trace.approval.by}{typed}{untried}{said}"
+        comment = f": {comment_on(one)}" if comment_on(one) else ""
+        untested = ", without a smoke test" if trace.approval.without_rehearsal else ""
+        yield f"answered by {trace.approval.by}{typed}{untested}{comment}"
     if one.kind in ("promoted", "rolled_back"):
-        yield f"replaced v{trace.replaced}" if trace.replaced else "replaced nobody: there was no champion before"
+        yield f"replaced v{trace.replaced}" if trace.replaced else "replaced no version: there was no champion before"
     if one.flow_run:
         yield f"flow run {one.flow_run}"
-    for reign in trace.reigns:
-        until = f"until {moment(reign.until)}" if reign.until else "until now"
-        yield f"champion from {moment(reign.since)} {until}"
+    for period in trace.reigns:
+        until = f"until {moment(period.until)}" if period.until else "until now"
+        yield f"champion from {moment(period.since)} {until}"
 
 
 def _places(trace: Trace) -> Iterator[str]:

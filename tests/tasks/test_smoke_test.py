@@ -439,7 +439,7 @@ def test_no_secret_and_no_tracking_address_reaches_the_model(
         (
             "print('no memory left', file=sys.stderr); os.kill(os.getpid(), 9)",
             "loads in a clean process",
-            "ended by SIGKILL, as a system does that runs out of memory; it said: no memory left",
+            "ended by SIGKILL, as a system does that runs out of memory; its last output: no memory left",
         ),
         ("for fd in range(3, 50):\n try: os.write(fd, b'rubbish')\n except OSError: pass", "loads", "'rubbish"),
     ],

@@ -329,7 +329,7 @@ def test_what_is_neither_classifier_nor_regressor_is_not_measurable() -> None:
     from sklearn.cluster import KMeans
 
     X, y = load_iris(as_frame=True, return_X_y=True)
-    with pytest.raises(NotMeasurableError, match="KMeans says neither"):
+    with pytest.raises(NotMeasurableError, match="KMeans is neither"):
         measure_behaviour(KMeans(3).fit(X), X, y, seed=0)
 
 
@@ -393,7 +393,7 @@ def test_limits_name_the_facts_they_come_from() -> None:
     assert "latency, saw 80 ms, expected 50 ms." in limits(checks=(warned,))
     until = SimpleNamespace(until="2013-03-31")
     assert "nothing after 2013-03-31" in limits(lineage=until)
-    assert "how it ages" in limits(lineage=SimpleNamespace(until=None), ordered=False)
+    assert "how it degrades over time" in limits(lineage=SimpleNamespace(until=None), ordered=False)
 
 
 def test_a_share_is_never_rounded_to_none_or_all() -> None:
