@@ -12,7 +12,6 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 
 from prefect_mlops.core.errors import ConfigError, ConflictError
-from prefect_mlops.core.lake.versions import data_versions, versions_between
 from prefect_mlops.core.promotion import lock
 from prefect_mlops.core.promotion.history import read_history
 from prefect_mlops.core.specs.policies import Retrain
@@ -145,48 +144,6 @@ def test_data_the_suite_refuses_stops_only_its_own_version(shop) -> None:
     assert told(lines) == [(1, "failed", None, False), (2, "passed", 1, False), (3, "passed", 2, False)]
     assert "saw 400" in lines[0].reason
     assert not backfill("shop.strict", end="@1", dry_run=True)[0].again, "a mended suite gives it another chance"
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "chosen"),
-    [
-        ("", "", [1, 2, 3]),
-        ("@2", "", [2, 3]),
-        ("", "@2", [1, 2]),
-        ("@2", "@2", [2]),
-        ("2020-01-01", "2099-01-01", [1, 2, 3]),
-        ("{first}", "{second}", [1, 2]),
-        ("{second}", "", [2, 3]),
-        ("{day}", "{last_day}", [1, 2, 3]),
-    ],
-)
-def test_ranges(shop, start: str, end: str, chosen: list[int]) -> None:
-    one, two, three = data_versions("shop")
-    words = {
-        "first": one.at.isoformat(),
-        "second": two.at.isoformat(),
-        "day": f"{one.at:%Y-%m-%d}",
-        "last_day": f"{three.at:%Y-%m-%d}",
-    }
-    found = versions_between("shop", start.format(**words), end.format(**words))
-    assert [version.version for version in found] == chosen
-    assert {(version.files, version.rows) for version in found} == {(1, 400)}
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "says"),
-    [
-        ("@4", "", "no version from @4 to the newest: there are @1"),
-        ("@3", "@2", "no version from @3 to @2"),
-        ("2099-01-01", "", "no version from 2099-01-01"),
-        ("yesterday", "", "start 'yesterday' is neither a data version such as @3 nor a date"),
-        ("", "@-1", "end '@-1' is neither"),
-    ],
-)
-def test_wrong_ranges_say_what_there_is(shop, start: str, end: str, says: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        versions_between("shop", start, end)
-    assert says in str(refused.value)
 
 
 def test_wrong_requests(shop, tmp_path: Path) -> None:

@@ -45,7 +45,12 @@ def change(outcome: TableDrift, column: str, aspect: str = "distribution") -> Ch
 
 @pytest.mark.parametrize(
     ("rows", "reference_rows", "columns", "repetitions"),
-    [(500, 500, 10, 200), (500, 500, 30, 120), (60, 2000, 10, 100), (2000, 60, 10, 100)],
+    [
+        (500, 500, 10, 200),
+        (60, 2000, 10, 100),
+        (2000, 60, 10, 100),
+        pytest.param(500, 500, 30, 120, marks=pytest.mark.slow),
+    ],
 )
 def test_data_without_change_rarely_alarms(rows: int, reference_rows: int, columns: int, repetitions: int) -> None:
     rng = np.random.default_rng(7)
