@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from prefect_mlops.core import errors, text
 from prefect_mlops.core.values import Value
@@ -14,12 +16,12 @@ from prefect_mlops.core.values import Value
 MAX_EXAMPLES = 5  # enough to see the pattern; a report is not a data export
 MAX_ROWS_SHOWN = 100  # passed checks beyond this are counted, not listed; failed ones are always listed first
 
-ReportKind = Literal["data", "gate", "drift", "performance"]
 Severity = Literal["error", "warning"]
 
-_ERRORS: dict[ReportKind, type[errors.CheckError]] = {
+_ERRORS: dict[str, type[errors.CheckError]] = {
     "data": errors.DataCheckError,
     "gate": errors.GateError,
+    "smoke-test": errors.GateError,
     "drift": errors.DriftError,
     "performance": errors.PerformanceError,
 }
@@ -29,16 +31,20 @@ class Check(Value):
     """One question and its outcome.
 
     Attributes:
-        name: what was checked.
+        id: what programs know the check by, in lower case and dashes; made of ``name`` where it is not given. It stays
+            when the words change.
+        name: what was checked, for people.
         passed: the outcome.
         severity: ``error`` fails the report, ``warning`` does not.
         subject: column, metric or slice it is about; empty for the whole.
         observed: what was found.
         expected: what was required.
         examples: up to `MAX_EXAMPLES` offending values, as text.
-        value: `observed` as a number, for programs; None where it is not one.
+        value: the number that was compared, for programs; None where there is none, or no finite one.
+        threshold: the number it was compared with.
     """
 
+    id: str = Field(default="", pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     name: str
     passed: bool
     severity: Severity = "error"
@@ -47,6 +53,19 @@ class Check(Value):
     expected: str = ""
     examples: tuple[str, ...] = Field(default=(), max_length=MAX_EXAMPLES)
     value: float | None = None
+    threshold: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_id(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not given.get("id") and given.get("name"):
+            return {**given, "id": re.sub(r"[^a-z0-9]+", "-", str(given["name"]).lower()).strip("-") or "check"}
+        return given
+
+    @field_validator("value", "threshold")
+    @classmethod
+    def _finite(cls, number: float | None) -> float | None:
+        return number if number is not None and math.isfinite(number) else None
 
     @property
     def sentence(self) -> str:
@@ -62,7 +81,8 @@ class Report(Value):
     """All checks of one subject. Failures raise nothing: `raise_for_failure` does.
 
     Attributes:
-        kind: what was checked.
+        kind: what was checked: ``data``, ``freshness``, ``gate``, ``smoke-test``, ``drift``, ``performance``, or a kind
+            of your own, in lower case and dashes. It names the report's file, artifact and event.
         subject: the table, model or pair of tables.
         checks: at least one: a report without checks would pass without evidence.
         rows: number of rows checked, where that is one number.
@@ -70,7 +90,7 @@ class Report(Value):
         links: label and address of pages that show more; made by us, never of data.
     """
 
-    kind: ReportKind
+    kind: str = Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=40)
     subject: str
     checks: tuple[Check, ...] = Field(min_length=1)
     rows: int | None = None
@@ -118,10 +138,11 @@ class Report(Value):
         """Raise the `CheckError` of this kind when the report did not pass.
 
         Raises:
-            CheckError: `DataCheckError`, `GateError`, `DriftError` or `PerformanceError`, carrying this report.
+            CheckError: `DataCheckError`, `GateError`, `DriftError` or `PerformanceError` by the kind, else `CheckError`
+                itself; it carries this report.
         """
         if not self.passed:
-            raise _ERRORS[self.kind](self.summary, self)
+            raise _ERRORS.get(self.kind, errors.CheckError)(self.summary, self)
 
 
 def save_reports(reports: Sequence[Report], folder: Path) -> None:

@@ -83,6 +83,7 @@ def check_of(outcome: Outcome, columns: Iterable[Any]) -> Check:
     configuration = outcome.configuration
     severity: Severity = "error" if outcome.problem or weight_of(configuration) == "error" else "warning"
     return Check(
+        id=str(configuration.type).removeprefix("expect_").replace("_", "-"),
         name=question(configuration),
         passed=outcome.success and not outcome.problem,
         severity=severity,

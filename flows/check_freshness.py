@@ -54,12 +54,15 @@ def freshness(dataset: str, last: datetime | None, *, promise: timedelta, now: d
     """
     age = None if last is None else (now or datetime.now(timezone.utc)) - last
     check = Check(
+        id="freshness",
         name="data arrived in time",
         passed=age is not None and age <= promise,
         observed="nothing was ever committed" if age is None else f"last commit {in_words(age)} ago",
         expected=f"one within {in_words(promise)}",
+        value=None if age is None else age.total_seconds(),
+        threshold=promise.total_seconds(),
     )
-    return Report(kind="data", subject=dataset, checks=(check,))
+    return Report(kind="freshness", subject=dataset, checks=(check,))
 
 
 def in_words(time: timedelta) -> str:

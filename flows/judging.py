@@ -31,6 +31,7 @@ def judge_on(spec: ModelSpec, rows: pd.DataFrame, challenger: Any, champion: Loa
     new, note = _unseen(spec, rows, challenger, champion)
     if len(new) == 0:
         nothing = Check(
+            id="unseen-rows",
             name="rows neither model has seen",
             passed=False,
             observed=f"0 of {len(rows):,} judging rows",

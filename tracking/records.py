@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 5_000_000  # of an artifact that is read whole; what we write is far smaller
 _TEXTS = (mlflow_tags.LINEAGE_DATA, mlflow_tags.PACKAGES, mlflow_tags.UNCOMMITTED_DIFF)
-_REPORT = re.compile(rf"{mlflow_tags.REPORTS_FOLDER}/([a-z]+)\.json")
+_REPORT = re.compile(rf"{mlflow_tags.REPORTS_FOLDER}/([a-z][a-z0-9-]*)\.json")
 
 
 class RunRecord:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from prefect_mlops.core.values import ModelVersion
 
-LOADS = "loads in a clean process"
-HAS_ROWS = "has stored rows to rehearse"
-SAME = "predicts the same as at training"
+LOADS = {"id": "loads", "name": "loads in a clean process"}
+STORED_ROWS = {"id": "stored-rows", "name": "has stored rows to rehearse"}
+SAME = {"id": "same-predictions", "name": "predicts the same as at training"}
 _FILES = (mlflow_tags.SMOKE_TEST_ROWS, mlflow_tags.SMOKE_TEST_PREDICTIONS)
 
 
@@ -37,8 +37,8 @@ def smoke_test_version(version: ModelVersion, limits: Limits | None = None) -> R
         limits: what it may cost: MB on disk, seconds per 1,000 rows, MB of memory; None measures only.
 
     Returns:
-        A report of kind ``gate``: fails where the model is refused, crashes or hangs, has no stored rows, predicts
-        another bit than at training, or costs more than it may.
+        A report of kind ``smoke-test``: fails where the model is refused, crashes or hangs, has no stored rows,
+        predicts another bit than at training, or costs more than it may.
 
     Raises:
         BackendError: MLflow failed.
@@ -51,12 +51,14 @@ def smoke_test_version(version: ModelVersion, limits: Limits | None = None) -> R
         try:
             folder = download_model(client, version, Path(scratch, "model"))
         except ConfigError as error:
-            return Report(kind="gate", subject=subject, checks=(Check(name=LOADS, passed=False, observed=str(error)),))
+            return Report(
+                kind="smoke-test", subject=subject, checks=(Check(**LOADS, passed=False, observed=str(error)),)
+            )
         kept, missing = _download_rows(client, version, Path(scratch, "kept"))
         seen = isolated.smoke_test_isolated(model=folder, kept=kept, subject="the model")
         costs, notes = _costs(seen, files_size(folder) / 1e6, limits or Limits())
     return Report(
-        kind="gate",
+        kind="smoke-test",
         subject=subject,
         checks=(*_answers(seen, missing), *costs),
         rows=seen.rows or None if isinstance(seen, SmokeTest) else None,
@@ -91,23 +93,23 @@ def _download_rows(client: MlflowClient, version: ModelVersion, folder: Path) ->
 def _answers(seen: SmokeTest | str, missing: str) -> list[Check]:
     """Say what became of the questions, up to the first that could not be asked."""
     if isinstance(seen, str):
-        return [Check(name=LOADS, passed=False, observed=seen)]
+        return [Check(**LOADS, passed=False, observed=seen)]
     if seen.stage == "model":
-        return [Check(name=LOADS, passed=False, observed=seen.problem)]
-    loads = Check(name=LOADS, passed=True)
+        return [Check(**LOADS, passed=False, observed=seen.problem)]
+    loads = Check(**LOADS, passed=True)
     if missing or seen.stage == "rows":
         wanted = "rows and predictions of its training: train and log it again, with example= or rehearsal= of log_run"
-        return [loads, Check(name=HAS_ROWS, passed=False, observed=missing or seen.problem, expected=wanted)]
+        return [loads, Check(**STORED_ROWS, passed=False, observed=missing or seen.problem, expected=wanted)]
     if seen.stage == "predict":
-        return [loads, Check(name=SAME, passed=False, observed=seen.problem, expected="predictions")]
+        return [loads, Check(**SAME, passed=False, observed=seen.problem, expected="predictions")]
     return [loads, _same(seen)]
 
 
 def _same(seen: SmokeTest) -> Check:
     if not seen.difference:
-        return Check(name=SAME, passed=True, observed=f"{seen.predictions:,} predictions, bit for bit")
+        return Check(**SAME, passed=True, observed=f"{seen.predictions:,} predictions, bit for bit")
     observed = f"{seen.different:,} of {seen.predictions:,} predictions differ ({seen.difference})"
-    return Check(name=SAME, passed=False, observed=observed, expected=f"the same {seen.predictions:,}, bit for bit")
+    return Check(**SAME, passed=False, observed=observed, expected=f"the same {seen.predictions:,}, bit for bit")
 
 
 def _costs(seen: SmokeTest | str, size_mb: float, limits: Limits) -> tuple[list[Check], tuple[str, ...]]:
@@ -126,7 +128,17 @@ def _costs(seen: SmokeTest | str, size_mb: float, limits: Limits) -> tuple[list[
         seen_words = "not measured" if value is None else f"{_figure(value)} {unit}"
         if limit is not None:
             passed = value is not None and value <= limit
-            checks.append(Check(name=name, passed=passed, observed=seen_words, expected=f"at most {limit:g} {unit}"))
+            checks.append(
+                Check(
+                    id=f"limit-{field.replace('_', '-')}",
+                    name=name,
+                    passed=passed,
+                    observed=seen_words,
+                    expected=f"at most {limit:g} {unit}",
+                    value=value,
+                    threshold=limit,
+                )
+            )
         elif value is not None:
             notes.append(f"{name[0].upper()}{name[1:]}: {seen_words}; no limit is set.")
     return checks, tuple(notes)

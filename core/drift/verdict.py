@@ -71,7 +71,13 @@ class Judge:
     def _checks(self, found: TableDrift) -> Iterator[Check]:
         yield self._decision(found)
         if self.unpredictable:
-            yield Check(name=PREDICTS, passed=False, observed=self.unpredictable, expected="a prediction for each")
+            yield Check(
+                id="predictable",
+                name=PREDICTS,
+                passed=False,
+                observed=self.unpredictable,
+                expected="a prediction for each",
+            )
         for finding in found.findings:
             yield Check(
                 name=finding.what,
@@ -97,17 +103,21 @@ class Judge:
         name = WEIGHT if self.weights else SHARE
         if share is None:
             seen = f"nothing could be judged: {found.rows:,} rows now, {found.reference_rows:,} in the reference"
-            return Check(name=name, passed=False, severity="warning", observed=seen, expected=expected)
+            return Check(
+                id="drifted-share", name=name, passed=False, severity="warning", observed=seen, expected=expected
+            )
         judged = [column for column in found.judged_columns if not self._is_output(column)]
         drifted = [column for column in found.drifted_columns if not self._is_output(column)]
         counted = f"{len(drifted)} of {len(judged)}"
         return Check(
+            id="drifted-share",
             name=name,
             passed=share <= self.max_drifted_share,
             observed=f"{share:.0%} ({counted}{' columns' if self.weights else ''})",
             expected=expected,
             examples=tuple(sorted(drifted, key=self._weight, reverse=True)[:MAX_EXAMPLES]),
             value=share,
+            threshold=self.max_drifted_share,
         )
 
     def _column(self, change: Change, alpha: float) -> Check:
@@ -128,6 +138,7 @@ class Judge:
             expected=limit if change.judged else "enough rows",
             examples=change.examples,
             value=change.measure.size if change.judged else None,
+            threshold=change.minimum if change.judged else None,
         )
 
     def _too_many_lost(self, change: Change) -> bool:
@@ -145,6 +156,7 @@ class Judge:
         # The AUC of a perfect classifier when a share `min_change` of the rows moved, or the block baseline.
         limit = max(0.5 + self.min_change / 2, self.usual_auc)
         return Check(
+            id="domain-classifier",
             name=SEPARATION,
             passed=result.low <= limit,
             severity="warning",

@@ -80,18 +80,33 @@ def _conditions(gate: Gate, challenger: ScoreEstimate, champion: ScoreEstimate |
         if gate.at_least is None and (gate.may_lose is not None or gate.must_gain is not None):
             seen = f"{challenger.score:.4f} ({counted(alone(challenger))})"
             checks.append(
-                Check(name="no champion to beat", passed=True, subject=gate.metric, observed=seen, expected="any score")
+                Check(
+                    id="no-champion",
+                    name="no champion to beat",
+                    passed=True,
+                    subject=gate.metric,
+                    observed=seen,
+                    expected="any score",
+                )
             )
         return checks
     apart = difference(challenger, champion)
     if gate.may_lose is not None:
         checks.append(_non_inferiority(gate, gate.may_lose, seen_both(challenger, champion), apart))
     if gate.must_gain is not None:
-        name, limit = "better than the champion", gate.must_gain
-        passed = apart.lower(gate.confidence) > limit
-        seen = seen_both(challenger, champion) + _interval(apart, gate.confidence, limit=limit)
-        expected = f"a difference surely above {limit:g}"
-        checks.append(Check(name=name, passed=passed, subject=gate.metric, observed=seen, expected=expected))
+        limit, bound = gate.must_gain, apart.lower(gate.confidence)
+        checks.append(
+            Check(
+                id="minimum-improvement",
+                name="better than the champion",
+                passed=bound > limit,
+                subject=gate.metric,
+                observed=seen_both(challenger, champion) + _interval(apart, gate.confidence, limit=limit),
+                expected=f"a difference surely above {limit:g}",
+                value=bound,
+                threshold=limit,
+            )
+        )
     return checks
 
 
@@ -105,18 +120,30 @@ def _minimum_score(gate: Gate, challenger: ScoreEstimate) -> Check:
     passed = challenger.score >= threshold
     if passed and interval and interval[0] < threshold:
         seen += "; the interval reaches below the floor"
-    return Check(name="minimum score", passed=passed, subject=gate.metric, observed=seen, expected=f"≥ {threshold:g}")
+    return Check(
+        id="minimum-score",
+        name="minimum score",
+        passed=passed,
+        subject=gate.metric,
+        observed=seen,
+        expected=f"≥ {threshold:g}",
+        value=challenger.score,
+        threshold=threshold,
+    )
 
 
 def _non_inferiority(gate: Gate, margin: float, seen: str, apart: Estimate) -> Check:
     """Test non-inferiority: the lower bound is above minus the margin, or the two models do not differ."""
-    passed = apart.none or apart.lower(gate.confidence) > -margin
+    bound = 0.0 if apart.none else apart.lower(gate.confidence)
     return Check(
+        id="non-inferiority",
         name="not worse than the champion",
-        passed=passed,
+        passed=apart.none or bound > -margin,
         subject=gate.metric,
         observed=seen + _interval(apart, gate.confidence, limit=-margin),
         expected=f"a difference surely above {-margin:g}" if margin else "a difference surely above 0, or none",
+        value=bound,
+        threshold=-margin,
     )
 
 

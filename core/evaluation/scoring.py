@@ -87,7 +87,14 @@ def _one_class(y: pd.Series) -> str:
 
 
 def _undefined(metric: str, why: str) -> DataCheckError:
-    check = Check(name="score is defined", passed=False, subject=metric, observed=why, expected="a finite number")
+    check = Check(
+        id="score-defined",
+        name="score is defined",
+        passed=False,
+        subject=metric,
+        observed=why,
+        expected="a finite number",
+    )
     return DataCheckError(
         f"{metric} is not defined: {why}", Report(kind="data", subject="scored rows", checks=(check,))
     )

@@ -182,6 +182,7 @@ def _compared(one: _Slice, level: _Level) -> list[Check]:
     return [
         *shown,
         Check(
+            id="other-groups-non-inferiority",
             name="not worse for the other groups",
             passed=failed == 0,
             subject=f"{one.gate.metric} by {one.column}",
@@ -200,16 +201,20 @@ def _group_check(one: _Slice, group: _Group, apart: Estimate, *, margin: float, 
     else:
         seen += f" ({level.words} up to {upper:+.4f}, {counted(apart)}, {apart.method})"
     return Check(
+        id="group-non-inferiority",
         name="not worse for this group",
         passed=not upper < -margin,
         subject=f"{one.gate.metric} for {one.column} = {group.label}",
         observed=seen,
         expected=f"an upper bound of at least {-margin if margin else 0:g}",
+        value=upper,
+        threshold=-margin,
     )
 
 
 def _small_check(one: _Slice, group: _Group) -> Check:
     return Check(
+        id="group-non-inferiority",
         name="not worse for this group",
         passed=True,
         subject=f"{one.gate.metric} for {one.column} = {group.label}",
@@ -224,10 +229,19 @@ def _gap_check(one: _Slice, pairs: list[tuple[_Group, _Group, Estimate]], level:
     expected = f"a lower bound of at most {allowed:g}"
     if not pairs:
         seen = f"too few rows to judge: {len(one.groups)} groups, no two of them large enough"
-        return Check(name=name, passed=True, subject=subject, observed=seen, expected=expected)
+        return Check(id="group-gap", name=name, passed=True, subject=subject, observed=seen, expected=expected)
     bounds = [(estimate.lower(level.each), high, low, estimate) for high, low, estimate in pairs]
     bound, high, low, estimate = max(bounds, key=lambda pair: (pair[0] > allowed, pair[3].value))
     scores = [f"{group.label} {group.challenger.score:.4f}" for group in (high, low) if group.challenger]
     seen = f"{' and '.join(scores)}, gap {estimate.value:.4f}"
     seen += f" ({level.words} from {bound:.4f}, {counted(estimate)})"
-    return Check(name=name, passed=not bound > allowed, subject=subject, observed=seen, expected=expected)
+    return Check(
+        id="group-gap",
+        name=name,
+        passed=not bound > allowed,
+        subject=subject,
+        observed=seen,
+        expected=expected,
+        value=bound,
+        threshold=allowed,
+    )

@@ -177,7 +177,13 @@ def _decision(tests: _WindowTests) -> Check:
     if not tests.losses:
         seen = f"too little to judge: {_why_none(tests)}"
         return Check(
-            name=name, passed=False, severity="warning", subject=tests.metric, observed=seen, expected=expected
+            id="degradation",
+            name=name,
+            passed=False,
+            severity="warning",
+            subject=tests.metric,
+            observed=seen,
+            expected=expected,
         )
     newest = max(tests.losses)
     loss, window = tests.losses[newest], windows[newest]
@@ -185,7 +191,16 @@ def _decision(tests: _WindowTests) -> Check:
     seen += f" (surely above {loss.lower(tests.each):+.4g}, {loss.units:,} blocks)"
     later = len(windows) - 1 - newest
     seen += f"; {later} later {'window is' if later == 1 else 'windows are'} not judged yet" if later else ""
-    return Check(name=name, passed=not tests.degraded(newest), subject=tests.metric, observed=seen, expected=expected)
+    return Check(
+        id="degradation",
+        name=name,
+        passed=not tests.degraded(newest),
+        subject=tests.metric,
+        observed=seen,
+        expected=expected,
+        value=loss.lower(tests.each),
+        threshold=tests.margin,
+    )
 
 
 def _why_none(tests: _WindowTests) -> str:
@@ -203,6 +218,7 @@ def _each_window(tests: _WindowTests) -> Iterator[Check]:
     for number, window in enumerate(tests.course.windows):
         tested = number in tests.losses
         yield Check(
+            id="window-score",
             name="score of a window",
             passed=not (tested and tests.degraded(number)),
             severity="warning",

@@ -143,18 +143,19 @@ def _parameters(trace: Trace) -> Iterator[str]:
 
 
 def _reports(reports: Mapping[str, Report]) -> Iterator[Branch]:
-    names = {"data": "Checks of the data", "gate": "Gates"}
+    names = {"data": "Checks of the data", "gate": "Gates", "smoke-test": "Smoke test"}
     for kind in dict.fromkeys((*names, *reports)):
         if report := reports.get(kind):
             word = "passed" if report.passed else "failed"
-            yield _branch(f"{names.get(kind, kind.capitalize())}: {word}", list(_checks(report)))
+            name = names.get(kind, kind.replace("-", " ").capitalize())
+            yield _branch(f"{name}: {word}", list(_checks(report)))
 
 
 def _checks(report: Report) -> Iterator[str]:
     """Write gates one by one, and of the many data checks only those that failed."""
     passed = [check for check in report.checks if check.passed]
     yield from (f"{_answer(check)}: {check.sentence}" for check in report.failures)
-    if report.kind == "gate":
+    if report.kind in ("gate", "smoke-test"):
         yield from (f"passed: {check.sentence}" for check in passed)
         yield from report.notes
     elif passed:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from prefect_mlops.core.errors import ConfigError, DataCheckError, DriftError, GateError, PerformanceError
+from prefect_mlops.core.errors import CheckError, ConfigError, DataCheckError, DriftError, GateError, PerformanceError
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.text import MAX_CELL_LENGTH, escape
 from prefect_mlops.core.values import Evaluation, Gate, TableRef
@@ -28,14 +28,43 @@ def test_a_report_without_checks_is_no_verdict() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "error"),
-    [("data", DataCheckError), ("gate", GateError), ("drift", DriftError), ("performance", PerformanceError)],
+    [
+        ("data", DataCheckError),
+        ("gate", GateError),
+        ("smoke-test", GateError),
+        ("drift", DriftError),
+        ("performance", PerformanceError),
+        ("fairness", CheckError),
+    ],
 )
 def test_each_kind_raises_its_own_error_with_the_report(kind: str, error: type[Exception]) -> None:
     bad = report(Check(name="between 0 and 24", passed=False, subject="hour", observed="25"), kind=kind)
     with pytest.raises(error, match="hour: between 0 and 24, saw 25") as raised:
         bad.raise_for_failure()
     assert raised.value.report == bad
+    assert type(raised.value) is error
     report(Check(name="a", passed=True), kind=kind).raise_for_failure()
+
+
+@pytest.mark.parametrize("kind", ["", "Data", "../data", "a/b", "a--b", "data.json", "a" * 41])
+def test_a_kind_of_ones_own_can_name_a_file_an_artifact_and_an_event(kind: str) -> None:
+    with pytest.raises(ValidationError, match="kind"):
+        report(Check(name="a", passed=True), kind=kind)
+
+
+def test_a_check_is_known_by_an_id_that_stays_when_its_words_change() -> None:
+    assert Check(name="Recall, by group (of 3)", passed=True).id == "recall-by-group-of-3"
+    assert Check(id="recall", name="Recall, by group (of 3)", passed=True).id == "recall"
+    stored = '{"name": "minimum score", "passed": true, "value": 0.7}'
+    assert Check.model_validate_json(stored).id == "minimum-score"
+    with pytest.raises(ValidationError, match="id"):
+        Check(id="Recall ", name="recall", passed=True)
+
+
+def test_a_number_that_is_not_finite_is_no_number_for_programs() -> None:
+    check = Check(name="a", passed=False, value=float("-inf"), threshold=-0.01)
+    assert (check.value, check.threshold) == (None, -0.01)
+    assert Check.model_validate_json(check.model_dump_json()) == check
 
 
 def test_markdown_shows_failures_first_and_escapes_every_value() -> None:

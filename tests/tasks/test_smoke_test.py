@@ -160,7 +160,7 @@ def test_an_answer_more_or_less_is_a_difference() -> None:
 def test_a_model_that_predicts_as_at_training_passes_and_tells_its_costs(mlflow_store: str) -> None:
     report = smoke_test_model.fn(registered())
     assert report.passed
-    assert (report.kind, report.subject, report.rows) == ("gate", "cancer v1", 200)
+    assert (report.kind, report.subject, report.rows) == ("smoke-test", "cancer v1", 200)
     assert [(check.name, check.observed) for check in report.checks] == [
         ("loads in a clean process", ""),
         ("predicts the same as at training", "600 predictions, bit for bit"),

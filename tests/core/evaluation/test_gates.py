@@ -77,6 +77,19 @@ def test_a_small_gain_on_few_rows_is_not_enough_and_on_many_it_is() -> None:
     assert many.expected == "a difference surely above 0"
 
 
+@pytest.mark.parametrize("quality", [0.9, 1.0, 1.1])
+def test_programs_get_the_number_that_was_compared_and_its_threshold(quality: float) -> None:
+    gate = Gate(METRIC, at_least=-0.8, may_lose=0.01, must_gain=0.02)
+    least, not_worse, better = judge_gates(contest(table(ours=quality)), [gate])
+    assert (least.id, least.threshold) == ("minimum-score", -0.8)
+    assert (not_worse.id, not_worse.threshold) == ("non-inferiority", -0.01)
+    assert (better.id, better.threshold) == ("minimum-improvement", 0.02)
+    assert least.passed == (least.value >= least.threshold)
+    assert not_worse.passed == (not_worse.value > not_worse.threshold)
+    assert better.passed == (better.value > better.threshold)
+    assert f"from {not_worse.value:+.4f}" in not_worse.observed
+
+
 def test_not_worse_needs_proof_too() -> None:
     """The score before would have let an equal challenger pass on any rows; now few rows cannot show a small margin."""
     gate = Gate(METRIC, may_lose=0.03)
