@@ -149,10 +149,8 @@ def _estimate(value: float, spread: NDArray[Any], of: ScoreEstimate) -> Estimate
     exact = Estimate(value, 0.0, max(of.units - 1, 1), of.rows, of.units, of.method, pieces=of.pieces)
     if all_equal and value == 0 and len(finite):
         return exact
-    if of.units < MIN_UNITS:
-        return _unbounded(exact, f"{of.units} independent units, at least {MIN_UNITS} are needed")
-    if len(finite) < min(len(spread), _LEAST_DRAWS):
-        return _unbounded(exact, f"the metric is undefined on {len(spread) - len(finite)} of {len(spread)} resamples")
+    if problem := _undefined(spread, finite, of):
+        return _unbounded(exact, problem)
     if all_equal:
         return exact
     shares = of.sizes / of.sizes.sum()
@@ -169,6 +167,16 @@ def _estimate(value: float, spread: NDArray[Any], of: ScoreEstimate) -> Estimate
         squares += 2 * max(0.0, float((corrected[1:] * corrected[:-1]).sum()))
     freedom = most if kurtosis <= 1 else max(1.0, min(most, 2 * of.units / (kurtosis - 1)))
     return replace(exact, error=math.sqrt(squares), freedom=freedom)
+
+
+def _undefined(spread: NDArray[Any], finite: NDArray[Any], of: ScoreEstimate) -> str:
+    """Say why there is no standard error; empty where there is one."""
+    if of.units < MIN_UNITS:
+        return f"{of.units} independent units, at least {MIN_UNITS} are needed"
+    lost = len(spread) - len(finite)
+    if of.resampled and len(finite) < min(len(spread), _LEAST_DRAWS):
+        return f"the metric is undefined on {lost} of {len(spread)} resamples"
+    return "a class has a single row, so chance cannot be estimated" if lost and not of.resampled else ""
 
 
 def _unbounded(estimate: Estimate, problem: str) -> Estimate:

@@ -225,6 +225,17 @@ def test_what_rests_on_one_block_or_row_alone_cannot_be_judged() -> None:
     assert compared("recall", one_row).problem
 
 
+@pytest.mark.parametrize("many", [0, 1])
+def test_a_class_with_a_single_row_leaves_the_area_under_the_curve_without_an_interval(many: int) -> None:
+    data = table().assign(late=many)
+    data.loc[7, "late"] = 1 - many
+    assert compared("roc_auc", data).problem == "a class has a single row, so chance cannot be estimated"
+    measured = measure("roc_auc", CachedPredictions(Says("one"), data), independent(data["late"]))
+    assert shown(measured) is None
+    data.loc[8, "late"] = 1 - many
+    assert not compared("roc_auc", data).problem
+
+
 def test_a_function_may_change_the_features_before_it_asks() -> None:
     """Kept answers are of no use to it, so the model itself answers; a shuffled index would show."""
     data = table().set_index(pd.Index(range(1000, 1000 + ROWS)))
