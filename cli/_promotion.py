@@ -38,7 +38,7 @@ def who(by: str) -> str:
     except (OSError, KeyError):  # a container's user without a name
         name = ""
     if not name:
-        raise ConfigError("nobody is logged in here by name: say who you are with --by NAME")
+        raise ConfigError("the login here has no name: say who you are with --by NAME")
     return name
 
 

@@ -47,7 +47,7 @@ def decide(
 
     Raises:
         ConfigError: nothing waits, another version than the named one does, or you may not answer.
-        ConflictError: another version became champion in the same moment. Answer again.
+        ConflictError: another version became champion at the same time. Answer again.
         BackendError: MLflow or storage failed.
     """
     with TrainingRun(model, trial=True) as run:

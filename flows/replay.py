@@ -12,9 +12,9 @@ from prefect_mlops.core.specs.dataset import load_dataset
 from prefect_mlops.core.values import Value
 from prefect_mlops.flows.run_summary import RunSummary, summarise_run
 from prefect_mlops.flows.ui_labels import label
-from prefect_mlops.tasks import find_refused, ingest_files, replay_quarantine
+from prefect_mlops.tasks import ingest_files
 from prefect_mlops.tasks.ingestion import Backlog
-from prefect_mlops.tasks.loop import emit_data_event
+from prefect_mlops.tasks.loop import emit_data_event, find_refused, replay_quarantine
 
 
 class Replayed(Value):

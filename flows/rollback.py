@@ -33,7 +33,7 @@ def rollback(
 
     Raises:
         ConfigError: there is nothing to go back to, or the version was never champion.
-        ConflictError: the champion changed in the same moment.
+        ConflictError: the champion changed at the same time.
         BackendError: MLflow or storage failed.
     """
     spec = load_spec(model)

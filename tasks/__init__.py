@@ -5,7 +5,6 @@ Data:
 - `tables`: load a table from a file or the lake.
 - `ingestion`: take pending files from the landing zone into the lake.
 - `data_validation`: run a suite over a table, split bad rows off.
-- `quarantine`: find refused rows, replay them.
 - `splitting`: split a table into training and test rows.
 - `profiles`: profile a table in one pass, also in parts.
 
@@ -52,7 +51,6 @@ from prefect_mlops.tasks.evaluation import evaluate_model, judge_model
 from prefect_mlops.tasks.ingestion import find_pending, ingest_files
 from prefect_mlops.tasks.performance import evaluate_live
 from prefect_mlops.tasks.profiles import profile_table
-from prefect_mlops.tasks.quarantine import find_refused, replay_quarantine
 from prefect_mlops.tasks.registry import (
     find_model,
     find_version,
@@ -80,7 +78,6 @@ __all__ = [
     "evaluate_model",
     "find_model",
     "find_pending",
-    "find_refused",
     "find_training_profile",
     "find_version",
     "ingest_files",
@@ -93,7 +90,6 @@ __all__ = [
     "promote_model",
     "publish_report",
     "register_model",
-    "replay_quarantine",
     "require",
     "roll_back_model",
     "save_training_profile",

@@ -157,7 +157,7 @@ def roll_back_model(model_name: str, *, to: int | None = None, why: str, by: str
 
     Raises:
         ConfigError: there is nothing to go back to, `to` was never champion, or the registry has it no more.
-        ConflictError: the champion changed in the same moment.
+        ConflictError: the champion changed at the same time.
         BackendError: MLflow or the lake failed; retried.
     """
     return registry.roll_back(model_name, to=to, why=why, by=by, flow_run=flow_run_id())

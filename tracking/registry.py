@@ -296,7 +296,7 @@ def roll_back(model_name: str, *, to: int | None = None, why: str, by: str = PER
 
     Raises:
         ConfigError: there is nothing to go back to, `to` was never champion, or the registry has it no more.
-        ConflictError: the champion changed in the same moment.
+        ConflictError: the champion changed at the same time.
         BackendError: MLflow or the lake failed.
     """
     if not why.strip():
@@ -402,7 +402,7 @@ def _set_alias(model_name: str, alias: str, version: int) -> None:
         except MlflowException as error:
             if missing(error):
                 raise
-            # A new alias that two set in the same moment is inserted twice, and one is refused: now it is there.
+            # A new alias that two set at the same time is inserted twice, and one is refused: now it is there.
             client.set_registered_model_alias(model_name, alias, str(version))
 
 

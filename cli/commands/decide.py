@@ -31,7 +31,7 @@ def decide(
 
     Runs the flow `decide` here, on the Prefect server that PREFECT_API_URL names, or on one of its own that ends with
     it. Exit code 1: it was approved, but did not pass its smoke test or lost against a newer champion; or another
-    person answered in the same moment.
+    person answered at the same time.
 
     Say yes to what you have looked at:
 

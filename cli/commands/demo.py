@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class DemoOutcome:
-    """What the story came to; filled in while it is told."""
+    """What the demo did; filled in while it runs."""
 
     files: list[Arrival] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
@@ -83,7 +83,7 @@ def _live(home: Path, say: Say) -> DemoOutcome:
     from prefect_mlops.deployments.local.stack import embedded_environment, local_stack
 
     os.environ.update(embedded_environment(home))
-    # The run's log goes to Prefect's page; the terminal shows the story.
+    # The run's log goes to Prefect's page; the terminal shows the demo.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     preloading = threading.Thread(target=_preload, daemon=True)
@@ -97,7 +97,7 @@ def _live(home: Path, say: Say) -> DemoOutcome:
 
 
 def _preload() -> None:
-    """Import what the story needs while the server starts; it waits on the disk and another process, not on us."""
+    """Import what the demo needs while the server starts; it waits on the disk and another process, not on us."""
     for name in ("sklearn.ensemble", "mlflow.sklearn", "great_expectations", "evidently"):
         importlib.import_module(name)
 
@@ -170,7 +170,7 @@ def _decided(decision: Decision) -> str:
 
 def _as_json(outcome: DemoOutcome, home: Path, seconds: float) -> dict[str, Any]:
     drift = outcome.drift
-    assert drift is not None  # noqa: S101 - the story ends with it or with an error
+    assert drift is not None  # noqa: S101 - the demo ends with it or with an error
     return {
         "model": outcome.decisions[0].model,
         "champion": outcome.champion,
@@ -217,7 +217,7 @@ def _show(outcome: DemoOutcome, home: Path, seconds: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    assert outcome.drift is not None  # noqa: S101 - the story ends with it or with an error
+    assert outcome.drift is not None  # noqa: S101 - the demo ends with it or with an error
     console = Console()
     files = Table("File", "State", "Rows", "Bad", "Why", title="What arrived", title_justify="left")
     for arrival in outcome.files:

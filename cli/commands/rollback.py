@@ -28,8 +28,8 @@ def rollback(
 
     Writes it into the model's history, then moves MLflow's alias. Nothing is loaded, no Prefect server is needed, and a
     training that is at work does not hold it up: it has to judge again. Killed and started again in the same words, it
-    finishes what it began; for another reason, it goes further back. Exit code 1: somebody changed the champion in the
-    same moment, or MLflow or the lake failed.
+    finishes what it began; for another reason, it goes further back. Exit code 1: the champion changed at the
+    same time, or MLflow or the lake failed.
 
     Take the last promotion back:
 

@@ -226,7 +226,7 @@ def roll_back(
         now = champion.sequence if champion else None
         if seen and seen[0] != now:
             raise ConflictError(
-                f"{model_name}: {champion.what if champion else 'the history changed'} in the same moment; nothing was "
+                f"{model_name}: {champion.what if champion else 'the history changed'} at the same time; nothing was "
                 "rolled back. Look at its history, then decide"
             )
         seen.append(now)

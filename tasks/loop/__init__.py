@@ -9,6 +9,7 @@ a history, approvals and alpha spending.
 - `aliases`: let MLflow's aliases follow the histories.
 - `monitoring`: number monitoring runs for alpha spending, record and show them.
 - `profiles`: merge the profiles of the parts of a table.
+- `quarantine`: find refused files, replay quarantined rows.
 - `events`: emit events of a dataset and of a loop that has stopped.
 - `flow_runs`: mark zombie flow runs as crashed.
 """
@@ -20,6 +21,7 @@ from prefect_mlops.tasks.loop.events import emit_data_event, emit_late_event, em
 from prefect_mlops.tasks.loop.flow_runs import crash_zombie_runs
 from prefect_mlops.tasks.loop.monitoring import number_monitoring_run, record_monitoring_run, show_monitoring
 from prefect_mlops.tasks.loop.profiles import merge_profiles
+from prefect_mlops.tasks.loop.quarantine import find_refused, replay_quarantine
 from prefect_mlops.tasks.loop.training_lock import free_training_lock, take_training_lock
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "emit_late_event",
     "emit_stop_event",
     "find_decision",
+    "find_refused",
     "find_request",
     "free_training_lock",
     "merge_profiles",
@@ -38,6 +41,7 @@ __all__ = [
     "record_monitoring_run",
     "refuse_model",
     "repair_alias",
+    "replay_quarantine",
     "request_approval",
     "show_monitoring",
     "sign_approval",

@@ -28,7 +28,8 @@ from prefect_mlops.core.lake.quarantine import find_held, find_refused
 from prefect_mlops.core.lake.replay import Replay
 from prefect_mlops.core.lake.rows import without_marks
 from prefect_mlops.core.tables.digests import table_digest
-from prefect_mlops.tasks import ingest_files, replay_quarantine
+from prefect_mlops.tasks import ingest_files
+from prefect_mlops.tasks.loop import replay_quarantine
 
 ODD_NAMES = [
     "with space.csv",
