@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefect_mlops.core.errors import ConfigError, unknown_name
+from prefect_mlops.core.tables.ordering import text_problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +105,10 @@ def _blocks(rows: pd.DataFrame, order_by: str) -> ResamplingUnits:
     """Cut the rows, in order of time, into blocks of about equal size without cutting a time stamp."""
     import numpy as np
 
-    place, stamps = codes_of(column_of(rows, order_by, "order_by"), order_by, sort=True)
+    times = column_of(rows, order_by, "order_by")
+    if problem := text_problem(times):
+        raise ConfigError(f"order_by: column {order_by!r} holds {problem}: make a time of it first")
+    place, stamps = codes_of(times, order_by, sort=True)
     count = min(MAX_BLOCKS, max(MIN_BLOCKS, len(rows) // _ROWS_A_BLOCK))
     sizes = np.bincount(place, minlength=len(stamps))
     middle = np.cumsum(sizes) - sizes / 2

@@ -47,7 +47,7 @@ class ModelSpec:
         reads: columns of the dataset that ``prepare`` reads; it is given no others, and training reads no others.
             None reads all. Without ``prepare`` they follow from the spec: `reading`.
         row_wise: ``prepare`` treats each row by itself, so it may be given a large table in parts.
-        order_by: column of time; test rows are then the last ones.
+        order_by: column of time; test rows are then the last ones. Not text, unless it sorts in order of time.
         group_by: column whose groups stay on one side of the split.
         stratify: keep the target's shares on both sides.
         test_share: share of rows in the test set (holdout), between 0 and 1.

@@ -10,6 +10,7 @@ from prefect_mlops.core.lineage.training_data import UNTIL_ATTRIBUTE
 from prefect_mlops.core.tables.arrow import release_memory
 from prefect_mlops.core.tables.errors import bad_content
 from prefect_mlops.core.tables.formats import require_unique
+from prefect_mlops.core.tables.ordering import text_problem
 from prefect_mlops.core.tables.read import as_frame, table_name
 from prefect_mlops.core.values import Split, Table
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIRST_ROWS = 1_000
+MOST_HELD_BACK = 2.0  # times the share that was asked for, where rows of one moment stay together
 MAX_NAMED = 8  # columns or strata listed in a message; beyond it the count says enough
 
 
@@ -46,7 +48,8 @@ def split_table(  # noqa: PLR0913 - a spec's options of the split, one by one
             a clock or an id is rarely a feature; name them here where they are.
         test_share: share of the rows to hold back, above 0 and below 1; of the groups with ``group_by``.
         order_by: hold back the last rows by this column, as when the model will meet the future. Rows equal to the
-            boundary value all go to the test side, so no moment stands on both sides.
+            boundary value all go to the test side, so no moment stands on both sides. Text is refused unless it sorts
+            in order of time: ISO 8601 or digits, all of one length.
         group_by: keep rows with one value of this column on one side.
         stratify: keep the shares of the target's values on both sides.
         seed: of the random choice; same seed and rows, same split.
@@ -69,12 +72,13 @@ def split_table(  # noqa: PLR0913 - a spec's options of the split, one by one
     chosen = _features(frame, name, target, features, (order_by, group_by))
     _require_target(frame[target], name)
     if order_by is not None:
-        held_back = _last(_known(frame, name, order_by), name, test_share)
+        times = _times(_known(frame, name, order_by), name)
+        held_back = _last(times, name, test_share)
     elif group_by is not None:
         held_back = _whole_groups(_known(frame, name, group_by), name, test_share, seed)
     else:
         held_back = _by_chance(frame[target], name, test_share, seed, stratify=stratify)
-    until = None if order_by is None else _sortable(frame[order_by][~held_back].max())
+    until = None if order_by is None else _sortable(times[~held_back].max())
     own = in_place or frame is not table
     train, test = _sides(frame if own else frame[[*chosen, target]], held_back, in_place=own)
     split = Split(X_train=train[chosen], X_test=test[chosen], y_train=train[target], y_test=test[target])
@@ -163,6 +167,18 @@ def _known(frame: pd.DataFrame, name: str, column: str) -> pd.Series:
     return values
 
 
+def _times(values: pd.Series, name: str) -> pd.Series:
+    """Return the values to order by; periods as the moments they begin at."""
+    import pandas as pd
+
+    if problem := text_problem(values):
+        expected = f"a time: make one of {values.name!r} in prepare, e.g. pd.to_datetime(..., format='%d.%m.%Y')"
+        raise bad_content(name, name="rows can be ordered", observed=problem, expected=expected)
+    if isinstance(values.dtype, pd.PeriodDtype) or pd.api.types.infer_dtype(values, skipna=True) == "period":
+        return pd.Series(pd.PeriodIndex(values).to_timestamp(), index=values.index, name=values.name)
+    return values
+
+
 def _require_target(values: pd.Series, name: str) -> None:
     if len(values) < 2:  # noqa: PLR2004 - one row for each side
         raise _too_few(name, f"{len(values)} rows")
@@ -190,7 +206,20 @@ def _last(values: pd.Series, name: str, test_share: float) -> npt.NDArray[np.boo
         raise bad_content(
             name, name="rows can be ordered", observed=seen, expected="numbers, dates or text of one kind"
         ) from error
+    _require_share(values, name, test_share, held_back)
     return held_back
+
+
+def _require_share(values: pd.Series, name: str, test_share: float, held_back: npt.NDArray[np.bool_]) -> None:
+    """Refuse times so few that far more rows are held back than was asked for."""
+    share = float(held_back.mean())
+    if share <= MOST_HELD_BACK * test_share or share == 1:  # without a training row the sides are refused
+        return
+    seen = f"{values.nunique():,} values of {values.name!r}, so that {share:.0%} of the rows would be held back"
+    expected = (
+        f"at most {MOST_HELD_BACK:g} times the test_share of {test_share:g}: a finer time, or a larger test_share"
+    )
+    raise bad_content(name, name="share can be held back", observed=seen, expected=expected)
 
 
 def _whole_groups(values: pd.Series, name: str, test_share: float, seed: int) -> npt.NDArray[np.bool_]:

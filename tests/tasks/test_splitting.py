@@ -82,6 +82,53 @@ def test_order_by_dates_and_text(rides: pd.DataFrame) -> None:
     assert len(by_day.X_test) == 20
 
 
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        (
+            "%d/%m/%Y",
+            r"rows can be ordered: saw text such as '\d\d/01/2013', which sorts by its letters and not by time",
+        ),
+        ("%d-%b-%Y", r"text such as '\d\d-Jan-2013'"),
+        ("%m/%d/%y", r"text such as '01/\d\d/13'"),
+        ("%Y-%m-%d", ""),
+        ("%Y-%m-%dT%H:%M:%SZ", ""),
+        ("%Y%m%d", ""),
+    ],
+)
+def test_text_that_does_not_sort_in_order_of_time_is_refused(rides: pd.DataFrame, written: str, says: str) -> None:
+    days = pd.Timestamp("2013-01-01") + pd.to_timedelta(rides["hour"], unit="D")
+    rides["day"] = days.dt.strftime(written)
+    if says:
+        with pytest.raises(DataCheckError, match=says) as refused:
+            split(rides, "late", order_by="day")
+        assert "pd.to_datetime" in str(refused.value)
+    else:
+        test = split(rides, "late", order_by="day", features=["hour", "km"]).X_test
+        assert test["hour"].min() == 16
+
+
+@pytest.mark.parametrize("texts", [["9", "10"], ["2024-01-01T00:00:00Z", "2024-01-01T00:00:00+01:00"], ["b", "a"]])
+def test_text_of_several_lengths_or_offsets_is_refused(rides: pd.DataFrame, texts: list[str]) -> None:
+    rides["day"] = [texts[row % 2] for row in range(len(rides))]
+    with pytest.raises(DataCheckError, match="sorts by its letters"):
+        split(rides, "late", order_by="day")
+
+
+def test_periods_are_ordered_by_when_they_begin(rides: pd.DataFrame) -> None:
+    days = pd.Timestamp("2013-01-01") + pd.to_timedelta(rides["hour"], unit="D")
+    for kind in (days.dt.to_period("D"), days.dt.to_period("D").astype(object)):
+        test = split(rides.assign(day=kind), "late", order_by="day", features=["hour"]).X_test
+        assert test["hour"].min() == 16
+
+
+def test_times_so_few_that_far_more_is_held_back_are_refused(rides: pd.DataFrame) -> None:
+    rides["year"] = [2011, 2012, 2013, 2013, 2013] * (len(rides) // 5)
+    with pytest.raises(DataCheckError, match="3 values of 'year', so that 60% of the rows would be held back"):
+        split(rides, "late", order_by="year", test_share=0.2)
+    assert len(split(rides, "late", order_by="year", test_share=0.4).X_test) == 0.6 * len(rides)
+
+
 def test_groups_stay_whole(rides: pd.DataFrame) -> None:
     result = split(rides, "late", group_by="driver", features=["driver", "km"], test_share=0.3)
     train, test = set(result.X_train["driver"]), set(result.X_test["driver"])
