@@ -303,7 +303,7 @@ class TrainingRun:
             _there(self.scores, "score", "judge"),
             experiment=self.spec.experiment,
             example=rows.head(),
-            rehearsal=rows.head(MAX_ROWS),
+            smoke_test_rows=rows.head(MAX_ROWS),
             reports=tuple(self.summary.reports),
             tags={**self._facts(), **(tags or {})},
         )

@@ -47,9 +47,9 @@ def _work(order: dict[str, Any], out: Path, result: dict[str, Any]) -> None:
     split = split_table(table, spec.target, **spec.split_options)
     result.update(data=training_digest(split.X_train, split.y_train), rows=len(split.X_train), stage="training")
     estimator = _tuned(spec.estimator, order["tuned"])
-    model = fit(estimator, split.X_train, split.y_train, seed=spec.seed)
+    fitted = fit(estimator, split.X_train, split.y_train, seed=spec.seed)
     result.update(environment=environment(), stage="predictions")
-    _compare(order, model, split.X_test, out)
+    _compare(order, fitted, split.X_test, out)
 
 
 def _steps() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
@@ -86,15 +86,15 @@ def _tuned(estimator: Any, parameters: dict[str, Any]) -> Any:
     return clone(estimator).set_params(**parameters) if parameters else estimator
 
 
-def _compare(order: dict[str, Any], model: Any, test: pd.DataFrame, out: Path) -> None:
-    """Write the model, and what it and the registered one say about the same rows."""
+def _compare(order: dict[str, Any], estimator: Any, test: pd.DataFrame, out: Path) -> None:
+    """Write the estimator, and what it and the registered one say about the same rows."""
     import joblib
     import numpy as np
     import skops.io
 
     from prefect_mlops.core.model_files.smoke_test import predictions_of, read_rows
 
-    skops.io.dump(model, out / "model.skops")
+    skops.io.dump(estimator, out / "model.skops")
     registered = skops.io.load(order["model"], trusted=order["trusted"])
     asked = {"test": test}
     if order["rows"]:
@@ -103,7 +103,7 @@ def _compare(order: dict[str, Any], model: Any, test: pd.DataFrame, out: Path) -
     with joblib.parallel_config(backend="sequential"):
         for name, rows in asked.items():
             np.savez(out / f"{name}_then.npz", **predictions_of(registered, rows))  # type: ignore[arg-type]
-            np.savez(out / f"{name}_now.npz", **predictions_of(model, rows))  # type: ignore[arg-type]
+            np.savez(out / f"{name}_now.npz", **predictions_of(estimator, rows))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

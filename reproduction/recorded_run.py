@@ -81,11 +81,11 @@ def versions(lines: str) -> dict[str, str]:
     return {name.lower().replace("_", "-"): version for name, version in package_versions(lines).items()}
 
 
-def fetch_recorded_run(name: str, which: int | str, folder: Path) -> RecordedRun:
+def fetch_recorded_run(model_name: str, which: int | str, folder: Path) -> RecordedRun:
     """Download a version's model file and the artifacts of its run that are compared.
 
     Args:
-        name: registered model.
+        model_name: registered model.
         which: number of the version, or an alias.
         folder: an empty folder to download to.
 
@@ -97,25 +97,25 @@ def fetch_recorded_run(name: str, which: int | str, folder: Path) -> RecordedRun
         BackendError: MLflow failed.
     """
     client = mlflow_client()
-    version = _version(client, name, which)
-    with backend(f"looking up the run of {name} v{version.version}"):
+    version = _version(client, model_name, which)
+    with backend(f"looking up the run of {model_name} v{version.version}"):
         tags = RunTags(dict(client.get_run(version.run_id).data.tags))
         files = _download_files(client, version.run_id, folder)
     home = download_model(client, version, folder / "model")
-    subject = f"model {name} v{version.version}"
+    subject = f"model {model_name} v{version.version}"
     return RecordedRun(version, model_file(home, subject=subject), tags, files)
 
 
-def _version(client: MlflowClient, name: str, which: int | str) -> ModelVersion:
+def _version(client: MlflowClient, model_name: str, which: int | str) -> ModelVersion:
     if isinstance(which, str):
-        found, named = version_by_alias(client, checked_name(name), which), f"alias {which!r}"
+        found, named = version_by_alias(client, checked_name(model_name), which), f"alias {which!r}"
     else:
-        found, named = version_by_number(client, name, which), f"version {which}"
+        found, named = version_by_number(client, model_name, which), f"version {which}"
     if found is None:
-        raise absent(client, name, named)
+        raise absent(client, model_name, named)
     if not found.run_id:
         raise ConfigError(
-            f"{name} v{found.version} was registered without a run, so nothing is known about where it is from"
+            f"{model_name} v{found.version} was registered without a run, so nothing is known about where it is from"
         )
     return found
 

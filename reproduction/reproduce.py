@@ -93,7 +93,7 @@ class Reproduced(Value):
 
 
 def reproduce_model(
-    name: str,
+    model_name: str,
     which: int | str,
     *,
     spec: str = "",
@@ -105,7 +105,7 @@ def reproduce_model(
     """Train a model version again from its records, in the code of its commit, and compare.
 
     Args:
-        name: registered model.
+        model_name: registered model.
         which: number of the version, or an alias.
         spec: dotted name of the spec, where the version does not say it.
         project: folder of the project in its repository; the current one by default.
@@ -123,8 +123,8 @@ def reproduce_model(
     tell = progress or no_progress
     with sigterm_as_exit(), tempfile.TemporaryDirectory(prefix="prefect-mlops-reproduce-") as scratch:
         folder = Path(scratch).resolve()
-        tell(f"fetching {name} {f'v{which}' if isinstance(which, int) else which} and what is known about it")
-        record = fetch_recorded_run(name, which, folder)
+        tell(f"fetching {model_name} {f'v{which}' if isinstance(which, int) else which} and what is known about it")
+        record = fetch_recorded_run(model_name, which, folder)
         dotted = spec or record.tags.spec
         if not dotted:
             raise ConfigError(f"{record.name} does not say which spec made it: give --spec, e.g. --spec flights.model")

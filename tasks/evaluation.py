@@ -5,26 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lineage.training_data import estimator_name, lineage_of
-from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
-from prefect_mlops.core.reports import Report
-from prefect_mlops.core.values import Evaluation, Gate, LoadedModel
+from prefect_mlops.core.evaluation import models
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from prefect_mlops.core.evaluation.estimates import Rows
-    from prefect_mlops.core.evaluation.predictions import CachedPredictions
+    from prefect_mlops.core.metrics import Metric
+    from prefect_mlops.core.reports import Report
+    from prefect_mlops.core.values import Evaluation, Gate
 
 
 def _evaluate_name(parameters: dict[str, Any]) -> str:
-    return f"evaluate-{_name(parameters['estimator'])}-on-{len(parameters['X'])}-rows"
+    return f"evaluate-{models.model_title(parameters['estimator'])}-on-{len(parameters['X'])}-rows"
 
 
 def _judge_name(parameters: dict[str, Any]) -> str:
-    return f"judge-{_name(parameters['challenger'])}-on-{len(parameters['X'])}-rows"
+    return f"judge-{models.model_title(parameters['challenger'])}-on-{len(parameters['X'])}-rows"
 
 
 @step(_evaluate_name)
@@ -57,19 +54,7 @@ def evaluate_model(
 
     Source: `sklearn.metrics.get_scorer`; the intervals as in `core.evaluation.influence_functions`.
     """
-    from prefect_mlops.core.evaluation.estimates import measure
-    from prefect_mlops.core.evaluation.intervals import shown
-
-    wanted = require_metrics(metrics)
-    rows = _rows(X, y, order_by=order_by, group_by=group_by)
-    answers = _answers(estimator, X, role="model", besides=(order_by, group_by))
-    measured = {metric_name(metric): measure(metric, answers, rows) for metric in wanted}
-    intervals = {name: shown(found) for name, found in measured.items()}
-    return Evaluation(
-        metrics={name: found.score for name, found in measured.items()},
-        rows=len(X),
-        intervals={name: interval for name, interval in intervals.items() if interval is not None},
-    )
+    return models.evaluate_model(estimator, X, y, metrics=metrics, order_by=order_by, group_by=group_by)
 
 
 @step(_judge_name)
@@ -112,60 +97,4 @@ def judge_model(
 
     Source: `sklearn.metrics.get_scorer`; `influence_functions`, `intervals`, `gates` of `core.evaluation` name theirs.
     """
-    from prefect_mlops.core.evaluation.gates import Comparison, judge_gates
-    from prefect_mlops.core.evaluation.slices import judge_slices
-
-    if not gates:
-        raise ConfigError("no gate was given: a promotion needs at least one, e.g. Gate('roc_auc', at_least=0.8)")
-    require_metrics([gate.scorer for gate in gates])
-    rows = _rows(X, y, order_by=order_by, group_by=group_by, seed=seed)
-    besides = (order_by, group_by)
-    ours = _answers(challenger, X, role="challenger", besides=besides)
-    theirs = None if champion is None else _answers(champion, X, role="champion", besides=besides)
-    contest = Comparison(ours, theirs, rows, X)
-    checks = (*judge_gates(contest, gates), *judge_slices(contest, gates))
-    notes = (rows.units.note,) if rows.units.note else ()
-    return Report(kind="gate", subject=_subject(challenger, champion), checks=checks, rows=len(X), notes=notes)
-
-
-def _rows(X: pd.DataFrame, y: pd.Series, *, order_by: str | None, group_by: str | None, seed: int = 0) -> Rows:
-    import pandas as pd
-
-    from prefect_mlops.core.evaluation.estimates import Rows
-    from prefect_mlops.core.evaluation.resampling_units import resampling_units
-
-    if len(X) != len(y):
-        raise ConfigError(f"{len(X):,} rows but {len(y):,} values of the target: give one for each row")
-    return Rows(pd.Series(y).reset_index(drop=True), resampling_units(X, order_by=order_by, group_by=group_by), seed)
-
-
-def _answers(model: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | None, ...]) -> CachedPredictions:
-    """Let a model answer on the columns it knows, which need not be all the rows have."""
-    from prefect_mlops.core.evaluation.predictions import CachedPredictions
-
-    estimator = _estimator(model)
-    learned = lineage_of(estimator)
-    wanted = list(learned.columns) if learned else [str(name) for name in getattr(estimator, "feature_names_in_", [])]
-    missing = sorted(set(wanted) - {str(name) for name in X.columns})
-    if missing:
-        raise ConfigError(
-            f"the {role} {_name(model)} needs column {', '.join(map(repr, missing))}, which the judging rows do not "
-            "have: judge on rows with the features of both"
-        )
-    known = X[wanted] if wanted else X.drop(columns=[name for name in besides if name])
-    return CachedPredictions(estimator, known)
-
-
-def _estimator(model: Any) -> Any:
-    return model.estimator if isinstance(model, LoadedModel) else model
-
-
-def _name(model: Any) -> str:
-    if isinstance(model, LoadedModel):
-        return f"{model.version.name} v{model.version.version}"
-    return estimator_name(model)
-
-
-def _subject(challenger: Any, champion: Any | None) -> str:
-    against = f" against {_name(champion)}" if champion is not None else ", no champion yet"
-    return f"{_name(challenger)}{against}"
+    return models.judge_model(challenger, champion, X, y, gates=gates, order_by=order_by, group_by=group_by, seed=seed)

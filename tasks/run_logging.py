@@ -29,7 +29,7 @@ def log_run(
     *,
     experiment: str,
     example: pd.DataFrame | None = None,
-    rehearsal: pd.DataFrame | None = None,
+    smoke_test_rows: pd.DataFrame | None = None,
     reports: Sequence[Report] = (),
     params: dict[str, Any] | None = None,
     tags: dict[str, str] | None = None,
@@ -44,8 +44,8 @@ def log_run(
         evaluation: its scores.
         experiment: MLflow experiment; made when it is new.
         example: a few rows of features; gives the model its signature. Without it no signature is kept.
-        rehearsal: up to 200 rows of features that are kept as they are, with what the model predicts for them, so that
-            `smoke_test_model` can ask it again before it is promoted; None keeps those of ``example``.
+        smoke_test_rows: up to 200 rows of features that are kept as they are, with what the estimator predicts for
+            them, so that `smoke_test_model` can ask it again before it is promoted; None keeps those of ``example``.
         reports: verdicts to keep with the run, as JSON and markdown.
         params: more parameters than the estimator's own.
         tags: more tags.
@@ -66,7 +66,7 @@ def log_run(
         caller=flow_context.caller(),
         code=flow_context.code_of_run(),
         example=example,
-        rehearsal=rehearsal,
+        smoke_test_rows=smoke_test_rows,
         reports=reports,
         params=params,
         tags=tags,

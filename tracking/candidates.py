@@ -53,7 +53,7 @@ def log_candidate(  # noqa: PLR0913 - the arguments of `tasks.log_run`, and who 
     caller: Caller,
     code: CodeState,
     example: pd.DataFrame | None = None,
-    rehearsal: pd.DataFrame | None = None,
+    smoke_test_rows: pd.DataFrame | None = None,
     reports: Sequence[Report] = (),
     params: dict[str, Any] | None = None,
     tags: dict[str, str] | None = None,
@@ -71,7 +71,7 @@ def log_candidate(  # noqa: PLR0913 - the arguments of `tasks.log_run`, and who 
         caller: the Prefect run that logs.
         code: state of the code that made the estimator.
         example: a few rows of features; gives the model its signature. Without it no signature is kept.
-        rehearsal: rows of features for the smoke test, kept with what the estimator predicts for them; None keeps
+        smoke_test_rows: rows of features for the smoke test, kept with what the estimator predicts for them; None keeps
             those of ``example``.
         reports: verdicts to keep with the run, as JSON and markdown.
         params: more parameters than the estimator's own.
@@ -93,7 +93,7 @@ def log_candidate(  # noqa: PLR0913 - the arguments of `tasks.log_run`, and who 
         folder = Path(scratch)
         _save_model(estimator, example, folder / "model")
         _save_evidence(reports, lineage, code, folder / "evidence")
-        rows = example if rehearsal is None else rehearsal
+        rows = example if smoke_test_rows is None else smoke_test_rows
         if refused := _save_smoke_test_rows(estimator, rows, folder / "evidence"):
             warn(refused)
         where = runs.experiment_id(client, experiment)

@@ -51,12 +51,17 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     return str(found.experiment_id)
 
 
-def candidate_key(who: Caller, model: Any, data_digest: str | None) -> str:
+def candidate_key(who: Caller, estimator: Any, data_digest: str | None) -> str:
     """Name a candidate by what it is, so that a retry of the run finds the same one again.
 
     Inside a flow run that is estimator, parameters and training data; a lone task is known by its own run.
     """
-    described = [who.flow_run_id or who.task_run_id, repr(type(model)), described_parameters(model), data_digest]
+    described = [
+        who.flow_run_id or who.task_run_id,
+        repr(type(estimator)),
+        described_parameters(estimator),
+        data_digest,
+    ]
     return hashlib.sha256(json.dumps(described, default=str, sort_keys=True).encode()).hexdigest()[:32]
 
 

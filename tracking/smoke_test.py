@@ -98,7 +98,9 @@ def _answers(seen: SmokeTest | str, missing: str) -> list[Check]:
         return [Check(**LOADS, passed=False, observed=seen.problem)]
     loads = Check(**LOADS, passed=True)
     if missing or seen.stage == "rows":
-        wanted = "rows and predictions of its training: train and log it again, with example= or rehearsal= of log_run"
+        wanted = (
+            "rows and predictions of its training: train and log it again, with example= or smoke_test_rows= of log_run"
+        )
         return [loads, Check(**STORED_ROWS, passed=False, observed=missing or seen.problem, expected=wanted)]
     if seen.stage == "predict":
         return [loads, Check(**SAME, passed=False, observed=seen.problem, expected="predictions")]

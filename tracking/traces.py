@@ -24,13 +24,13 @@ CHAMPION = "champion"
 MAX_NAMED = 8  # versions in a message
 
 
-def trace_version(name: str, which: int | str | None = None) -> Trace:
+def trace_version(model_name: str, which: int | str | None = None) -> Trace:
     """Find out where a model version comes from.
 
     What is gone, such as a deleted run, or a version the history knows and the registry no more, is listed as unknown.
 
     Args:
-        name: registered model.
+        model_name: registered model.
         which: number of the version, or an alias; None takes the champion by the history, else by the alias.
 
     Raises:
@@ -38,9 +38,9 @@ def trace_version(name: str, which: int | str | None = None) -> Trace:
         BackendError: MLflow or the lake failed.
     """
     client = mlflow_client()
-    entries, problem = _history(name)
-    versions, aliases = _versions(client, name), _aliases(client, name)
-    number = _number(name, which, aliases=aliases, known=set(versions), entries=entries)
+    entries, problem = _history(model_name)
+    versions, aliases = _versions(client, model_name), _aliases(client, model_name)
+    number = _number(model_name, which, aliases=aliases, known=set(versions), entries=entries)
     found = versions.get(number)
     traced = RunRecord(client, (found.run_id or "") if found else "")
     if found is None:
@@ -48,11 +48,11 @@ def trace_version(name: str, which: int | str | None = None) -> Trace:
     about = [entry for entry in entries if entry.version == number and entry.kind in DECISIONS]
     champion = champion_entry(entries)
     return Trace(
-        model=name,
+        model=model_name,
         version=number,
         aliases=tuple(sorted(alias for alias, points_at in aliases.items() if points_at == number)),
         registered=datetime.fromtimestamp(found.creation_timestamp / 1000, timezone.utc) if found else None,
-        url=page(f"models/{name}/versions/{number}") if found else None,
+        url=page(f"models/{model_name}/versions/{number}") if found else None,
         **describe_run(traced, found.tags or {} if found else {}),
         decisions=tuple(about),
         champion=champion is not None and champion.version == number,

@@ -100,11 +100,13 @@ def _target(estimator: Any, split: Split) -> Target:
     return data.describe_target(split.y_train, split.y_test, classes=not is_regressor(estimator))
 
 
-def measure_behaviour(model: Any, X: pd.DataFrame, y: pd.Series, *, seed: int) -> Calibration | Residuals | Confusion:
-    """Measure calibration, residuals or confusion, whichever fits the model.
+def measure_behaviour(
+    estimator: Any, X: pd.DataFrame, y: pd.Series, *, seed: int
+) -> Calibration | Residuals | Confusion:
+    """Measure calibration, residuals or confusion, whichever fits the estimator.
 
     Args:
-        model: fitted scikit-learn compatible estimator.
+        estimator: fitted scikit-learn compatible estimator.
         X: features of the test rows, (rows, columns); a seeded sample of at most `BEHAVIOUR_ROWS` is used.
         y: ground truth, (rows,).
         seed: of the sample.
@@ -122,28 +124,28 @@ def measure_behaviour(model: Any, X: pd.DataFrame, y: pd.Series, *, seed: int) -
 
     rows = sample(len(X), BEHAVIOUR_ROWS, seed=seed)
     X, y = X.iloc[rows], y.iloc[rows]
-    if not (is_classifier(model) or is_regressor(model)):
-        raise NotMeasurableError(f"{estimator_name(model)} is neither a classifier nor a regressor")
+    if not (is_classifier(estimator) or is_regressor(estimator)):
+        raise NotMeasurableError(f"{estimator_name(estimator)} is neither a classifier nor a regressor")
     with one_thread():
-        return _residuals(model, X, y) if is_regressor(model) else _classifier(model, X, y)
+        return _residuals(estimator, X, y) if is_regressor(estimator) else _classifier(estimator, X, y)
 
 
-def _classifier(model: Any, X: pd.DataFrame, y: pd.Series) -> Calibration | Confusion:
-    if len(model.classes_) != 2:  # noqa: PLR2004 - a probability of one of two classes is one number
-        return _confusion(model, X, y)
-    if not hasattr(model, "predict_proba"):
-        note = f"{estimator_name(model)} has no predict_proba, so there is no calibration curve."
-        return _confusion(model, X, y).model_copy(update={"note": note})
-    return _calibration(model, X, y)
+def _classifier(estimator: Any, X: pd.DataFrame, y: pd.Series) -> Calibration | Confusion:
+    if len(estimator.classes_) != 2:  # noqa: PLR2004 - a probability of one of two classes is one number
+        return _confusion(estimator, X, y)
+    if not hasattr(estimator, "predict_proba"):
+        note = f"{estimator_name(estimator)} has no predict_proba, so there is no calibration curve."
+        return _confusion(estimator, X, y).model_copy(update={"note": note})
+    return _calibration(estimator, X, y)
 
 
-def _calibration(model: Any, X: pd.DataFrame, y: pd.Series) -> Calibration:
+def _calibration(estimator: Any, X: pd.DataFrame, y: pd.Series) -> Calibration:
     import numpy as np
     from scipy.stats import binomtest
     from sklearn.calibration import calibration_curve
 
-    positive = model.classes_[1]
-    predicted = np.asarray(model.predict_proba(X), dtype="float64")[:, 1]
+    positive = estimator.classes_[1]
+    predicted = np.asarray(estimator.predict_proba(X), dtype="float64")[:, 1]
     is_positive = (y == positive).to_numpy(dtype="int64")
     observed, mean_predicted = calibration_curve(is_positive, predicted, n_bins=BINS, strategy="quantile")
     # `calibration_curve` returns no counts: bin the rows the same way.
@@ -164,10 +166,10 @@ def _calibration(model: Any, X: pd.DataFrame, y: pd.Series) -> Calibration:
     return Calibration(positive=plain(positive), bins=tuple(bins))
 
 
-def _residuals(model: Any, X: pd.DataFrame, y: pd.Series) -> Residuals:
+def _residuals(estimator: Any, X: pd.DataFrame, y: pd.Series) -> Residuals:
     import numpy as np
 
-    predicted = np.asarray(model.predict(X), dtype="float64")
+    predicted = np.asarray(estimator.predict(X), dtype="float64")
     if predicted.ndim != 1:
         raise NotMeasurableError("it predicts more than one number for a row")
     residuals = y.to_numpy(dtype="float64", na_value=np.nan) - predicted
@@ -193,13 +195,13 @@ def _residuals(model: Any, X: pd.DataFrame, y: pd.Series) -> Residuals:
     return Residuals(bins=tuple(bins))
 
 
-def _confusion(model: Any, X: pd.DataFrame, y: pd.Series) -> Confusion:
+def _confusion(estimator: Any, X: pd.DataFrame, y: pd.Series) -> Confusion:
     import numpy as np
     import pandas as pd
 
-    predicted = pd.Series(np.asarray(model.predict(X)).ravel(), index=y.index, dtype=object)
+    predicted = pd.Series(np.asarray(estimator.predict(X)).ravel(), index=y.index, dtype=object)
     y_true = y.astype(object)
-    classes = list(model.classes_)
+    classes = list(estimator.classes_)
     if len(classes) > MAX_CLASSES:
         frequent = y_true.value_counts().index[:MAX_CLASSES]
         classes = [label for label in classes if label in set(frequent)]

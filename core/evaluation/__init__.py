@@ -1,5 +1,6 @@
 """Evaluation: scores of a model, their uncertainty, and the gates that compare a challenger with the champion.
 
+- ``models``: a model scored, or a challenger compared with the champion, in one call
 - ``predictions``: cached predictions: computed once for all rows of the test set, read again for any subset of them
 - ``scoring``: scores by scikit-learn scorer names and custom metrics; why a score cannot be computed
 - ``estimates``: one score on some rows, with its variation over the resampling units
@@ -17,6 +18,7 @@ __all__ = [
     "importance",
     "influence_functions",
     "intervals",
+    "models",
     "predictions",
     "resampling_units",
     "scoring",

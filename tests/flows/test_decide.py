@@ -71,7 +71,7 @@ def registered(spec) -> ModelVersion:
     model = train_model.fn(spec.estimator, split.X_train, split.y_train, seed=spec.seed)
     scores = evaluate_model.fn(model, split.X_test, split.y_test, metrics=spec.metrics)
     rows = split.X_test
-    run = log_run.fn(model, scores, experiment="cancer", example=rows.head(), rehearsal=rows.head(50))
+    run = log_run.fn(model, scores, experiment="cancer", example=rows.head(), smoke_test_rows=rows.head(50))
     return register_model.fn(run, spec.name)
 
 

@@ -4,23 +4,18 @@ import json
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import sklearn
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.models import Model
 from prefect import flow
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_breast_cancer
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
-from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.lineage.training_data import lineage_of
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.values import Evaluation, LoggedRun
@@ -140,24 +135,6 @@ def test_twin_parents_are_settled_to_one(prefect_api: None, mlflow_store: str, m
     assert len(children) == 2
 
 
-def test_outside_a_flow_there_is_no_parent(mlflow_store: str) -> None:
-    run = log_run.fn(train_model.fn(estimator(1.0), *ROWS), SCORES, experiment="many")
-    assert run.parent_run_id is None
-    (only,), none = runs_of("many")
-    assert (only.info.run_id, none) == (run.run_id, [])
-
-
-def test_a_failure_in_the_middle_leaves_no_run_running(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_args: object, **_kwargs: object) -> None:
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(MlflowClient, "log_model_artifacts", unreachable)
-    with pytest.raises(BackendError, match="failed while logging to experiment 'many': the disk is full"):
-        log_run.fn(train_model.fn(estimator(1.0), *ROWS), SCORES, experiment="many")
-    (run,), _ = runs_of("many")
-    assert run.info.status == "FAILED"
-
-
 @pytest.fixture
 def checkout(tmp_path: Path, mlflow_store: str) -> Path:
     """The current folder as a git checkout with a change that is not committed, and a lock file."""
@@ -212,33 +189,6 @@ def test_the_run_holds_what_the_model_comes_from(prefect_api: None, checkout: Pa
     pd.testing.assert_frame_equal(pd.read_parquet(stored / "rehearsal" / "rows.parquet"), X.head())
 
 
-def test_rows_to_rehearse_on_are_kept_with_what_was_predicted(mlflow_store: str) -> None:
-    X, y = ROWS
-    model = train_model.fn(estimator(1.0), X, y)
-    run = log_run.fn(model, SCORES, experiment="many", example=X.head(), rehearsal=X.tail(300))
-    stored = Path(download_artifacts(run_id=run.run_id)) / "rehearsal"
-    kept = pd.read_parquet(stored / "rows.parquet")
-    pd.testing.assert_frame_equal(kept, X.tail(300).head(200).reset_index(drop=True))
-    with np.load(stored / "predictions.npz", allow_pickle=False) as said:
-        assert np.array_equal(said["predict"], model.predict(kept))
-        assert np.array_equal(said["predict_proba"], model.predict_proba(kept))
-
-
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [({}, "no example was given"), ({"rehearsal": ROWS[0].assign(odd=[1, "x"] + [b"y"] * 567)}, "odd")],
-    ids=["none given", "mixed objects"],
-)
-def test_rows_that_cannot_be_kept_are_told_and_the_run_is_logged(
-    mlflow_store: str, caplog: pytest.LogCaptureFixture, options: dict[str, pd.DataFrame], why: str
-) -> None:
-    run = log_run.fn(train_model.fn(estimator(1.0), *ROWS), SCORES, experiment="many", **options)
-    (told,) = [line for line in caplog.messages if line.startswith("No rows were kept")]
-    assert "No rows were kept to rehearse LogisticRegression on, so it cannot be rehearsed before promotion: " in told
-    assert why in told
-    assert not MlflowClient().list_artifacts(run.run_id, "rehearsal")
-
-
 def test_prefect_and_mlflow_link_to_each_other(
     prefect_api: None, mlflow_store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -255,78 +205,3 @@ def test_prefect_and_mlflow_link_to_each_other(
     assert logged.url.startswith("http://127.0.0.1:5000/#/experiments/")
     assert logged.url.endswith(logged.run_id)
     assert f"LogisticRegression is in MLflow: {logged.url}" in caplog.text
-
-
-def test_requirements_are_pinned_and_the_format_is_skops(mlflow_store: str) -> None:
-    run = log_run.fn(train_model.fn(estimator(1.0), *ROWS), SCORES, experiment="many", example=ROWS[0].head())
-    folder = Path(download_artifacts(run.model_uri))
-    pinned = (folder / "requirements.txt").read_text().splitlines()
-    assert {line.partition("==")[0] for line in pinned} >= {"scikit-learn", "skops", "mlflow", "pandas", "numpy"}
-    assert all("==" in line for line in pinned)
-    flavor = Model.load(folder / "MLmodel").flavors["sklearn"]
-    assert flavor["serialization_format"] == "skops"
-    assert not list(folder.glob("*.pkl"))
-
-
-def test_nullable_columns_keep_their_signature(mlflow_store: str) -> None:
-    X = pd.DataFrame(
-        {
-            "gaps": pd.array([1, None, 3, 4], dtype="Int64"),
-            "whole": pd.array([1, 2, 3, 4], dtype="Int64"),
-            "flag": pd.array([True, None, False, True], dtype="boolean"),
-            "number": [0.1, np.nan, 0.3, 0.4],
-        }
-    )
-    model = train_model.fn(
-        HistGradientBoostingClassifier(max_iter=2, min_samples_leaf=1), X, pd.Series([0, 1, 0, 1], name="y")
-    )
-    run = log_run.fn(model, SCORES, experiment="many", example=X)
-    signature = Model.load(Path(download_artifacts(run.model_uri)) / "MLmodel").signature
-    kinds = {column.name: column.type.name for column in signature.inputs}
-    assert kinds == {"gaps": "double", "whole": "long", "flag": "boolean", "number": "double"}
-    assert signature.outputs is not None
-
-
-class Homemade(ClassifierMixin, BaseEstimator):
-    """An estimator nobody reviewed."""
-
-    def fit(self, X: object, y: object) -> Homemade:
-        self.classes_ = np.unique(y)
-        return self
-
-    def predict(self, X: pd.DataFrame) -> np.ndarray:
-        return np.zeros(len(X), dtype=int)
-
-
-def test_an_untrusted_type_is_named_with_the_way_to_allow_it(
-    mlflow_store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = train_model.fn(Homemade(), *ROWS)
-    with pytest.raises(ConfigError, match=r"not trusted: .*Homemade.*PREFECT_MLOPS_TRUSTED_TYPES=") as refused:
-        log_run.fn(model, SCORES, experiment="many")
-    allowed = str(refused.value).rpartition("=")[2]
-    monkeypatch.setenv("PREFECT_MLOPS_TRUSTED_TYPES", allowed)
-    assert log_run.fn(model, SCORES, experiment="many").model_uri.startswith("models:/m-")
-
-
-def test_a_lambda_cannot_be_stored_and_says_so(mlflow_store: str) -> None:
-    model = train_model.fn(make_pipeline(FunctionTransformer(lambda x: x), LogisticRegression(max_iter=5000)), *ROWS)
-    with pytest.raises(ConfigError, match="importable from a module"):
-        log_run.fn(model, SCORES, experiment="many")
-
-
-def test_mlflow_out_of_reach_is_a_plain_backend_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(BackendError, match="Is it running, and is MLFLOW_TRACKING_URI right") as failed:
-        log_run.fn(train_model.fn(estimator(1.0), *ROWS), SCORES, experiment="many")
-    assert "secret" not in str(failed.value)
-    assert failed.value.__cause__ is not None
-
-
-def test_a_deleted_experiment_is_named(mlflow_store: str) -> None:
-    client = MlflowClient()
-    client.delete_experiment(client.create_experiment("gone"))
-    with pytest.raises(ConfigError, match="experiment 'gone' is deleted"):
-        log_run.fn(train_model.fn(estimator(1.0), *ROWS), SCORES, experiment="gone")

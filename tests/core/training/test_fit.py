@@ -12,9 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.lineage.training_data import lineage_of
 from prefect_mlops.core.tables.digests import columns_digest
-from prefect_mlops.tasks import train_model
-
-train = train_model.fn
+from prefect_mlops.core.training.fit import fit_estimator as train
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
+from prefect_mlops.core.evaluation.models import evaluate_model as evaluate
+from prefect_mlops.core.evaluation.models import judge_model as judge
 from prefect_mlops.core.values import Evaluation, Gate, LoadedModel, ModelVersion
-from prefect_mlops.tasks import evaluate_model, judge_model
-
-evaluate, judge = evaluate_model.fn, judge_model.fn
 
 
 @pytest.fixture(scope="module")

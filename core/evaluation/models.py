@@ -1,0 +1,150 @@
+"""A model scored on rows it has not seen, and a challenger compared with the champion, in one call each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.evaluation.estimates import Rows, measure
+from prefect_mlops.core.evaluation.gates import Comparison, judge_gates
+from prefect_mlops.core.evaluation.intervals import shown
+from prefect_mlops.core.evaluation.predictions import CachedPredictions
+from prefect_mlops.core.evaluation.resampling_units import resampling_units
+from prefect_mlops.core.evaluation.slices import judge_slices
+from prefect_mlops.core.lineage.training_data import estimator_name, lineage_of
+from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
+from prefect_mlops.core.reports import Report
+from prefect_mlops.core.values import Evaluation, Gate, LoadedModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def evaluate_model(
+    estimator: Any,
+    X: pd.DataFrame,
+    y: pd.Series,
+    *,
+    metrics: Sequence[Metric],
+    order_by: str | None = None,
+    group_by: str | None = None,
+) -> Evaluation:
+    """Score a fitted model on rows it has not seen.
+
+    Args:
+        estimator: fitted scikit-learn compatible estimator, or a `LoadedModel`.
+        X: features, (rows, columns); columns the model does not know are left out.
+        y: truth, (rows,), in the order of ``X``.
+        metrics: scikit-learn scorer names, and functions ``f(estimator, X, y) -> float``; larger is better for each.
+        order_by: column of time in ``X``; the intervals then rest on blocks in time.
+        group_by: column in ``X`` whose groups are independent of each other; the intervals then rest on groups.
+
+    Returns:
+        The scores, how many rows they rest on, and a 95 % interval for each. A metric that only scikit-learn or its
+        author knows is computed up to 200 times for that (`core.evaluation.estimates`).
+
+    Raises:
+        ConfigError: unknown metric, or one that does not fit model or target; a column that is not there.
+        DataCheckError: no rows, or a score that is not defined on these rows.
+
+    Source: `sklearn.metrics.get_scorer`; the intervals as in `core.evaluation.influence_functions`.
+    """
+    wanted = require_metrics(metrics)
+    rows = _rows(X, y, order_by=order_by, group_by=group_by)
+    answers = _answers(estimator, X, role="model", besides=(order_by, group_by))
+    measured = {metric_name(metric): measure(metric, answers, rows) for metric in wanted}
+    intervals = {name: shown(found) for name, found in measured.items()}
+    return Evaluation(
+        metrics={name: found.score for name, found in measured.items()},
+        rows=len(X),
+        intervals={name: interval for name, interval in intervals.items() if interval is not None},
+    )
+
+
+def judge_model(
+    challenger: Any,
+    champion: Any | None,
+    X: pd.DataFrame,
+    y: pd.Series,
+    *,
+    gates: Sequence[Gate],
+    order_by: str | None = None,
+    group_by: str | None = None,
+    seed: int = 0,
+) -> Report:
+    """Compare a challenger with the champion on the same rows, which neither was trained on.
+
+    Differences are judged by their interval, so that luck on few rows decides nothing: ``may_lose`` and ``must_gain``
+    hold where the lower bound lies above minus the margin, or above the gain. docs/gates.md tells which interval
+    belongs to which metric. Predictions are made once; a metric that only its author knows is computed up to
+    200 times for each model.
+
+    Args:
+        challenger: fitted estimator that wants to be promoted.
+        champion: `LoadedModel` or fitted estimator that is live now; None where there is none, then only ``at_least``
+            and ``max_gap`` count.
+        X: the judging rows, (rows, columns): the features of both, and the columns named by the options and slices.
+        y: truth, (rows,), in the order of ``X``.
+        gates: conditions; all have to hold.
+        order_by: column of time; rows close in time are then taken together, in up to 50 blocks.
+        group_by: column whose groups are independent of each other; rows of one group are then taken together.
+        seed: of the resamples.
+
+    Returns:
+        A ``gate`` report with one check for each condition, and for the groups of the slices.
+
+    Raises:
+        ConfigError: no gates, unknown metric or column, a slice with too many values, or a champion that needs other
+            columns than ``X`` has.
+        DataCheckError: no rows, or a score that is not defined on these rows.
+
+    Source: `sklearn.metrics.get_scorer`; `influence_functions`, `intervals`, `gates` of `core.evaluation` name theirs.
+    """
+    if not gates:
+        raise ConfigError("no gate was given: a promotion needs at least one, e.g. Gate('roc_auc', at_least=0.8)")
+    require_metrics([gate.scorer for gate in gates])
+    rows = _rows(X, y, order_by=order_by, group_by=group_by, seed=seed)
+    besides = (order_by, group_by)
+    ours = _answers(challenger, X, role="challenger", besides=besides)
+    theirs = None if champion is None else _answers(champion, X, role="champion", besides=besides)
+    contest = Comparison(ours, theirs, rows, X)
+    checks = (*judge_gates(contest, gates), *judge_slices(contest, gates))
+    notes = (rows.units.note,) if rows.units.note else ()
+    return Report(kind="gate", subject=_subject(challenger, champion), checks=checks, rows=len(X), notes=notes)
+
+
+def _rows(X: pd.DataFrame, y: pd.Series, *, order_by: str | None, group_by: str | None, seed: int = 0) -> Rows:
+    import pandas as pd
+
+    if len(X) != len(y):
+        raise ConfigError(f"{len(X):,} rows but {len(y):,} values of the target: give one for each row")
+    return Rows(pd.Series(y).reset_index(drop=True), resampling_units(X, order_by=order_by, group_by=group_by), seed)
+
+
+def _answers(given: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | None, ...]) -> CachedPredictions:
+    """Let a model answer on the columns it knows, which need not be all the rows have."""
+    estimator = given.estimator if isinstance(given, LoadedModel) else given
+    learned = lineage_of(estimator)
+    wanted = list(learned.columns) if learned else [str(name) for name in getattr(estimator, "feature_names_in_", [])]
+    missing = sorted(set(wanted) - {str(name) for name in X.columns})
+    if missing:
+        named = ", ".join(map(repr, missing))
+        raise ConfigError(
+            f"the {role} {model_title(given)} needs column {named}, which the judging rows do not have: judge on rows "
+            "with the features of both"
+        )
+    known = X[wanted] if wanted else X.drop(columns=[name for name in besides if name])
+    return CachedPredictions(estimator, known)
+
+
+def model_title(given: Any) -> str:
+    """Name a `LoadedModel` by its version, an estimator by its kind."""
+    if isinstance(given, LoadedModel):
+        return f"{given.version.name} v{given.version.version}"
+    return estimator_name(given)
+
+
+def _subject(challenger: Any, champion: Any | None) -> str:
+    against = f" against {model_title(champion)}" if champion is not None else ", no champion yet"
+    return f"{model_title(challenger)}{against}"
