@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from prefect_mlops.core.addresses import is_address, table_uri
 from prefect_mlops.core.errors import ConfigError
@@ -26,6 +26,17 @@ if TYPE_CHECKING:
     from prefect_mlops.core.values import Gate
 
 __all__ = ["MAX_SEED", "ModelSpec", "described_parameters", "is_address", "load_spec"]
+
+
+class SplitOptions(TypedDict):
+    """Keywords of `tasks.split_table` that a spec decides, typed so that a call with them has a type."""
+
+    features: Sequence[str] | None
+    test_share: float
+    order_by: str | None
+    group_by: str | None
+    stratify: bool
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,10 +164,16 @@ class ModelSpec:
         return [name for name in names if needed is None or name in needed]
 
     @property
-    def split_options(self) -> dict[str, Any]:
+    def split_options(self) -> SplitOptions:
         """How the rows are split, as `tasks.split_table` takes it."""
-        names = ("features", "test_share", "order_by", "group_by", "stratify", "seed")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "features": self.features,
+            "test_share": self.test_share,
+            "order_by": self.order_by,
+            "group_by": self.group_by,
+            "stratify": self.stratify,
+            "seed": self.seed,
+        }
 
     @property
     def preparation(self) -> str:

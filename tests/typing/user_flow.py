@@ -1,4 +1,4 @@
-"""A flow as a user would write it, of public tasks only: no cast, no annotation of a result.
+"""A flow as a user would write it, of public tasks and of `TrainingRun`: no cast, no annotation of a result.
 
 Checked by `test_user_flow.py` with mypy and pyright; it is never run.
 """
@@ -17,11 +17,14 @@ from sklearn.ensemble import RandomForestClassifier
 from typing_extensions import assert_type
 
 from prefect_mlops.core import (
+    Check,
+    Decision,
     Degradation,
     Drift,
     Evaluation,
     Gate,
     LoggedRun,
+    ModelSpec,
     ModelVersion,
     Report,
     Split,
@@ -29,6 +32,7 @@ from prefect_mlops.core import (
     Tune,
 )
 from prefect_mlops.core.drift.detection import DriftReport
+from prefect_mlops.flows.training_run import TrainingRun
 from prefect_mlops.tasks import (
     detect_drift,
     draw_drift_page,
@@ -103,3 +107,29 @@ def watch(current: TableRef, reference: TableRef, labels: pd.DataFrame, page: Pa
     tables = load_table.map([current.uri, reference.uri]).result()
     assert_type(tables, list[pd.DataFrame])
     return found
+
+
+def same_recall(run: TrainingRun) -> Report:
+    """A check of one's own sees the run with its types."""
+    assert_type(run.split, Split)
+    return evaluate_fairness(run.challenger, run.split)
+
+
+def evaluate_fairness(estimator: object, split: Split) -> Report:
+    check = Check(name="recall is alike", passed=estimator is not None, observed=f"{len(split.y_test)} rows")
+    return Report(kind="fairness", subject="rides", checks=(check,))
+
+
+@flow
+def train_mine(spec: ModelSpec) -> Decision:
+    """The stages of the ready flow with a step of one's own."""
+    with TrainingRun(spec) as run:
+        if run.load():
+            split = split_table(run.table, spec.target, **spec.split_options)
+            assert_type(split, Split)
+            run.train()
+            assert_type(run.judge(), Report)
+            assert_type(run.check(same_recall), Report)
+            run.register()
+            run.smoke_test()
+        return run.conclude()
