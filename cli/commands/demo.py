@@ -91,7 +91,7 @@ def _live(home: Path, say: Say) -> DemoOutcome:
     with local_stack(home, progress=say) as stack:
         os.environ.update(stack.environment)
         preloading.join()
-        outcome = _tell(home, say)
+        outcome = _run_steps(home, say)
         _send_what_is_left()
         return outcome
 
@@ -111,7 +111,7 @@ def _send_what_is_left() -> None:
     EventsWorker.drain_all(timeout=10)
 
 
-def _tell(home: Path, say: Say) -> DemoOutcome:
+def _run_steps(home: Path, say: Say) -> DemoOutcome:
     from prefect_mlops.examples.flights import arrivals as files
     from prefect_mlops.flows.ingest import ingest
     from prefect_mlops.flows.monitor import monitor

@@ -100,7 +100,7 @@ def test_a_version_is_rehearsed_and_then_champion_by_a_persons_word(run: Callabl
     client = MlflowClient()
     assert noted(client, "cancer") == {entry.sequence: entry.hash}
     assert audit_history("cancer", read_rows("cancer"), noted(client, "cancer")).passed
-    assert "reports/gate.md" in [file.path for file in client.list_artifacts(second.run_id, "reports")]
+    assert "reports/smoke-test.md" in [file.path for file in client.list_artifacts(second.run_id, "reports")]
     again = json.loads(run(*arguments, "--json")[1])
     assert (again["again"], again["by"]) == (True, "anna")
     assert [one.kind for one in read_history("cancer")].count("promoted") == 2
