@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from prefect_mlops.core.text import one_line
+from prefect_mlops.core.text import listed, one_line
 
 if TYPE_CHECKING:
     from prefect_mlops.core.reports import Report
@@ -82,8 +82,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") 
     if near:
         seen = "did you mean " + " or ".join(repr(option) for option in near) + "?"
     elif options:
-        shown = ", ".join(repr(option) for option in options[:MAX_LISTED])
-        seen = f"there are: {shown}" + (f" and {len(options) - MAX_LISTED} more" if len(options) > MAX_LISTED else "")
+        seen = f"there are: {listed([repr(option) for option in options], MAX_LISTED)}"
     else:
         seen = "there are none"
     return ConfigError(" ".join(part for part in (f"no {kind} is called {name!r}: {seen}", hint) if part))

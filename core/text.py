@@ -32,6 +32,17 @@ def show(value: object) -> str:
     return one_line(value, MAX_SHOWN)
 
 
+def listed(items: Sequence[object], most: int) -> str:
+    """List the first items of many, and count the others: ``a, b and 3 more``.
+
+    Args:
+        items: written as they are; pass them through `repr` or `show` where they are data.
+        most: items to name.
+    """
+    rest = len(items) - most
+    return ", ".join(map(str, items[:most])) + (f" and {rest:,} more" if rest > 0 else "")
+
+
 def plain(value: object) -> str:
     """Turn a value or name from data into one short line of printable text that every encoding takes."""
     text = "".join(sign if sign.isprintable() else " " for sign in str(value))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from prefect_mlops.core.reports import MAX_EXAMPLES, Check, Severity
-from prefect_mlops.core.text import show
+from prefect_mlops.core.text import listed, show
 from prefect_mlops.data_checks.engine import NO_COLUMN, Outcome, columns_of, no_column
 
 MAX_LISTED = 8  # members of a set shown in a name; beyond it the count says enough
@@ -197,9 +197,7 @@ def _share(share: float) -> str:
 def _members(value: object) -> str:
     if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
         return _text(value)
-    members = list(value)
-    shown = ", ".join(_text(member) for member in members[:MAX_LISTED])
-    return shown + (f" and {len(members) - MAX_LISTED:,} more" if len(members) > MAX_LISTED else "")
+    return listed([_text(member) for member in value], MAX_LISTED)
 
 
 def _text(value: object) -> str:

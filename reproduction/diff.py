@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.environment import installed_packages
 from prefect_mlops.core.model_files.contents import READ_FROM, differing_paths, model_content
-from prefect_mlops.core.text import one_line
+from prefect_mlops.core.text import listed, one_line
 from prefect_mlops.core.values import Value
 from prefect_mlops.reproduction.recorded_run import RecordedRun, versions
 
@@ -120,7 +120,7 @@ def environment_part(record: RecordedRun, result: Mapping[str, Any], lock: Path 
         packages, wording = _locked(lock), "in the lock"
     moved = _moved(packages or {})
     if moved:
-        seen.append(_listed([f"{name} {was} {wording}, {has} now" for name, was, has in moved]))
+        seen.append(listed([f"{name} {was} {wording}, {has} now" for name, was, has in moved], MAX_NAMED))
     locked = record.tags.lock
     if locked and result.get("lock") != locked:
         seen.append("the lock file is another one" if result.get("lock") else "the lock file is not in the commit")
@@ -187,7 +187,7 @@ def hardware_part(record: RecordedRun, result: Mapping[str, Any]) -> DiffPart:
         f"{name} {then[name]} then, {now.get(name, 'not known')} now" for name in then if now.get(name) != then[name]
     ]
     if moved:
-        return differs(_listed(moved))
+        return differs(listed(moved, MAX_NAMED))
     return same(", ".join(f"{name} {value}" for name, value in sorted(then.items())))
 
 
@@ -276,12 +276,7 @@ def content_part(record: RecordedRun, out: Path) -> DiffPart:
     paths = differing_paths(then, model_content(out / "model.skops"))
     counted = [path for path in paths if not path.startswith(READ_FROM)]
     if counted:
-        named = _listed([path or "its type" for path in counted])
+        named = listed([path or "its type" for path in counted], MAX_NAMED)
         return differs(f"{len(counted):,} of {len(then):,} parts: {named}")
     moved = "; only the place the rows were read from is another one" if paths else ""
     return same(f"{len(then):,} parts{moved}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more

@@ -15,6 +15,7 @@ from prefect_mlops.cli._terminal import escaped
 from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import BackendError, ConfigError, MLOpsError
 from prefect_mlops.core.lake.compaction import Compacted, Need
+from prefect_mlops.core.text import listed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -201,8 +202,7 @@ def _show(done: list[Compacted], *, problem: str, dry_run: bool, as_json: bool) 
 
 def _kept(one: Compacted) -> str:
     parts = [f"@{version} ({', '.join(who)})" for version, who in one.kept.items()]
-    more = f" and {len(parts) - MAX_KEPT} more versions" if len(parts) > MAX_KEPT else ""
-    return ", ".join(parts[:MAX_KEPT]) + more or "-"
+    return listed(parts, MAX_KEPT) or "-"
 
 
 def _size(count: int) -> str:

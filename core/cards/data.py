@@ -10,7 +10,7 @@ from prefect_mlops.core.drift.column_drift import joint_kind
 from prefect_mlops.core.drift.column_profile import ColumnProfile, profile_column
 from prefect_mlops.core.evaluation.importance import MAX_COLUMNS, Importances
 from prefect_mlops.core.tables.columns import Column, read_column
-from prefect_mlops.core.text import plain
+from prefect_mlops.core.text import listed, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,19 +153,19 @@ def _time_limits(lineage: Lineage | None, *, ordered: bool) -> Iterator[str]:
 def _value_limits(baseline: Sequence[ColumnBaseline]) -> Iterator[str]:
     categories = [f"{each.column} ({each.distinct:,})" for each in baseline if each.distinct and each.kind != "boolean"]
     if categories:
-        yield f"Values seen in training: {_listed(categories)}. Any other value is new to it."
+        yield f"Values seen in training: {listed(categories, MAX_NAMED)}. Any other value is new to it."
     if any(each.kind == "numeric" for each in baseline):
         yield "Numbers outside of the ranges under “Drift baseline” were not in training."
     empty = [each.column for each in baseline if each.kind == "empty"]
     if empty:
-        yield f"Without any value in training: {_listed(empty)}."
+        yield f"Without any value in training: {listed(empty, MAX_NAMED)}."
 
 
 def _missing_limits(baseline: Sequence[ColumnBaseline]) -> Iterator[str]:
     gaps = [each for each in baseline if each.missing and each.kind != "empty"]
     if gaps:
-        listed = _listed([f"{each.column} ({percent(each.missing)})" for each in gaps])
-        yield f"Values were missing in training in {listed}; in the other columns a gap is new to it."
+        names = listed([f"{each.column} ({percent(each.missing)})" for each in gaps], MAX_NAMED)
+        yield f"Values were missing in training in {names}; in the other columns a gap is new to it."
     elif baseline:
         yield "No value was missing in training; a gap is new to it."
 
@@ -179,7 +179,8 @@ def _target_limits(target: Target | None, rows_tested: int) -> Iterator[str]:
     more = target.distinct - len(target.lines)
     if rare or more:
         rest = f", and {more:,} more classes" if more else ""
-        yield f"Rare in training: {_listed(rare)}{rest}; scores over all rows hardly show how these are treated."
+        names = listed(rare, MAX_NAMED)
+        yield f"Rare in training: {names}{rest}; scores over all rows hardly show how these are treated."
 
 
 def _importance_limits(importances: Importances | None) -> Iterator[str]:
@@ -195,7 +196,7 @@ def _importance_limits(importances: Importances | None) -> Iterator[str]:
         named = [each.column for each in importances.columns if each.drop <= importances.noise(each.spread)]
         yield (
             f"{importances.negligible:,} {noun} no difference to {importances.metric} beyond chance"
-            f"{f': {_listed(named)}' if named else ''}."
+            f"{f': {listed(named, MAX_NAMED)}' if named else ''}."
         )
 
 
@@ -210,7 +211,7 @@ def _calibration_limits(calibration: Calibration | None) -> Iterator[str]:
 def _gate_limits(checks: Sequence[Check]) -> Iterator[str]:
     small = [check.subject for check in checks if check.passed and "too few" in check.observed]
     if small:
-        yield f"Test rows were too few for the gate to judge {_listed(small)}."
+        yield f"Test rows were too few for the gate to judge {listed(small, MAX_NAMED)}."
     yield from (f"{check.sentence}." for check in checks if not check.passed and check.severity == "warning")
 
 
@@ -221,8 +222,3 @@ def percent(part: float) -> str:
     if 0.999 < part < 1:  # noqa: PLR2004 - likewise
         return "> 99.9%"
     return f"{100 * part:.1f}%" if 0 < part < 1 else f"{100 * part:.0f}%"
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more

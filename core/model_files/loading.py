@@ -8,7 +8,7 @@ from typing import Any
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.imports import uncollected
 from prefect_mlops.core.model_files.trusted_types import trusted_types
-from prefect_mlops.core.text import MAX_REASON, one_line
+from prefect_mlops.core.text import MAX_REASON, listed, one_line
 
 MAX_DESCRIPTION_BYTES = 4_000_000  # the signature of ten thousand columns takes a quarter of it
 MAX_NESTING = 50  # MLflow's own descriptions are five deep; a parser gives up, or crashes, somewhere beyond this
@@ -55,9 +55,8 @@ def files_size(folder: Path) -> int:
 def untrusted_types(subject: str, types: list[str]) -> ConfigError:
     """Name the types that are not trusted, and how to allow them."""
     named = [_shown(name, MAX_NAME_LENGTH) for name in types]
-    more = f" and {len(named) - MAX_LISTED} more" if len(named) > MAX_LISTED else ""
     return ConfigError(
-        f"{subject} holds types that are not trusted: {', '.join(named[:MAX_LISTED])}{more}. When you have read what "
+        f"{subject} holds types that are not trusted: {listed(named, MAX_LISTED)}. When you have read what "
         f"they do, allow them for this site with PREFECT_MLOPS_TRUSTED_TYPES={','.join(named[:MAX_LISTED])}"
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefect_mlops.core.promotion.periods import comment_on
-from prefect_mlops.core.text import moment
+from prefect_mlops.core.text import listed, moment
 
 if TYPE_CHECKING:
     from prefect_mlops.core.reports import Check, Report
@@ -205,5 +205,4 @@ def _places(trace: Trace) -> Iterator[str]:
 
 
 def _some(names: Sequence[str], what: str) -> str:
-    more = f" and {len(names) - MAX_LISTED} more {what}" if len(names) > MAX_LISTED else ""
-    return ", ".join(names[:MAX_LISTED]) + more
+    return listed(names, MAX_LISTED) + (f" {what}" if len(names) > MAX_LISTED else "")

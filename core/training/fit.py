@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.training_data import UNTIL_ATTRIBUTE, Lineage, attach, training_digest
-from prefect_mlops.core.text import one_line
+from prefect_mlops.core.text import listed, one_line
 from prefect_mlops.core.training.estimators import require_classes, require_rows, seeded_copy
 
 if TYPE_CHECKING:
@@ -66,16 +66,13 @@ def _why(error: Exception, X: pd.DataFrame) -> str:
     columns = [str(name) for name in getattr(X, "columns", [])]
     if "NaN" in text or "missing" in text:
         holes = [name for place, name in enumerate(columns) if X.iloc[:, place].isna().any()]
-        return f"{text} Columns with missing values: {_listed(holes)}; add an imputer to the pipeline."
+        names = listed([repr(name) for name in holes], MAX_NAMED_COLUMNS)
+        return f"{text} Columns with missing values: {names}; add an imputer to the pipeline."
     if "could not convert" in text:
         words = [name for place, name in enumerate(columns) if X.iloc[:, place].dtype.kind not in "biuf"]
-        return f"{text}. Columns that are not numbers: {_listed(words)}; add an encoder to the pipeline."
+        names = listed([repr(name) for name in words], MAX_NAMED_COLUMNS)
+        return f"{text}. Columns that are not numbers: {names}; add an encoder to the pipeline."
     return text
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED_COLUMNS} more" if len(names) > MAX_NAMED_COLUMNS else ""
-    return ", ".join(repr(name) for name in names[:MAX_NAMED_COLUMNS]) + more
 
 
 def _lineage(X: pd.DataFrame, y: pd.Series, seed: int) -> Lineage:

@@ -12,6 +12,7 @@ from prefect_mlops.core.tables.errors import bad_content
 from prefect_mlops.core.tables.formats import require_unique
 from prefect_mlops.core.tables.ordering import text_problem
 from prefect_mlops.core.tables.read import as_frame, table_name
+from prefect_mlops.core.text import listed
 from prefect_mlops.core.values import Split, Table
 
 if TYPE_CHECKING:
@@ -250,7 +251,8 @@ def _by_chance(values: pd.Series, name: str, test_share: float, seed: int, *, st
         strata, kinds = pd.factorize(values)
         single = [repr(kinds[int(code)]) for code in np.flatnonzero(np.bincount(strata) == 1)]
         if single:
-            seen = f"{len(single):,} of {len(kinds):,} values of {values.name!r} in a single row: {_listed(single)}"
+            names = listed(single, MAX_NAMED)
+            seen = f"{len(single):,} of {len(kinds):,} values of {values.name!r} in a single row: {names}"
             raise bad_content(name, name="strata can be split", observed=seen, expected="at least two rows of each")
     size = min(max(1, round(len(values) * test_share)), len(values) - 1)
     try:
@@ -275,7 +277,7 @@ def _require_sides(split: Split, name: str) -> None:
         raise bad_content(name, name="target varies in training", observed=seen, expected=expected)
     empty = [repr(column) for column, cells in split.X_train.items() if cells.isna().all()]
     if empty:
-        seen = f"{len(empty):,} columns without any value in {len(train):,} training rows: {_listed(empty)}"
+        seen = f"{len(empty):,} columns without any value in {len(train):,} training rows: {listed(empty, MAX_NAMED)}"
         raise bad_content(name, name="features have values", observed=seen, expected="other features, or other rows")
 
 
@@ -286,7 +288,3 @@ def _varies(values: pd.Series) -> bool:
 
 def _too_few(name: str, seen: str) -> DataCheckError:
     return bad_content(name, name="both sides have rows", observed=seen, expected="at least one row on each side")
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else "")

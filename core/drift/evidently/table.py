@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.drift.evidently.columns import Pair, ready_pairs
 from prefect_mlops.core.imports import uncollected
+from prefect_mlops.core.text import listed
 
 if TYPE_CHECKING:
     from prefect_mlops.core.drift.table_drift import TableDrift
@@ -70,19 +71,15 @@ def draw_table(
     if not pairs:
         raise NothingToDrawError("no column can be drawn")
     left_out += [name for name in dict.fromkeys(f.column for f in comparison.findings) if name not in comparison.kinds]
-    notes = [f"Left out of the page: {_named(left_out)}."] if left_out else []
+    notes = [f"Left out of the page: {listed([repr(name) for name in left_out], MAX_NAMED)}."] if left_out else []
     if too_many:
-        notes.append(f"The page has room for {most} columns, those that drifted first; not drawn: {_named(too_many)}.")
+        names = listed([repr(name) for name in too_many], MAX_NAMED)
+        notes.append(f"The page has room for {most} columns, those that drifted first; not drawn: {names}.")
     drawn_from = (
         f"drawn from {len(current.sample):,} of {current.rows:,} current and {len(reference.sample):,} of "
         f"{reference.rows:,} reference rows; the verdict is from all of them"
     )
     return Drawing(_evidently_table(pairs, comparison), drawn_from, notes)
-
-
-def _named(names: Sequence[str]) -> str:
-    more = len(names) - MAX_NAMED
-    return ", ".join(map(repr, names[:MAX_NAMED])) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _evidently_table(pairs: Sequence[Pair], comparison: TableDrift) -> Any:
