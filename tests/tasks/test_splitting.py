@@ -14,6 +14,6 @@ def test_run_names_say_table_and_way() -> None:
 
 @pytest.mark.usefixtures("prefect_api")
 def test_split_runs_as_a_task() -> None:
-    rides = pd.DataFrame({"hour": range(100), "late": [True, False] * 50})
+    rides = pd.DataFrame({"hour": range(100), "km": range(100), "late": [True, False] * 50})
     result = split_table(rides, "late", order_by="hour")
     assert len(result.y_train) == 80
