@@ -71,7 +71,7 @@ class DatasetStatus(Value):
         if self.pending:
             yield (f"Files wait: if the ingest deployment does not take them in, run prefect-mlops ingest {self.name}.")
         if self.late:
-            yield f"Ask whoever delivers {self.name}: nothing came for longer than promised."
+            yield f"Ask those who deliver {self.name}: nothing came for longer than promised."
         if self.refused or self.quarantined:
             yield f"Look at what was refused: prefect-mlops quarantine list {self.name}."
 

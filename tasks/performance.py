@@ -34,7 +34,7 @@ def evaluate_live(
 ) -> Report:
     """Score a live model over time from its stored predictions and the labels there are by now.
 
-    The report fails when the newest window that can be judged is surely worse than the baseline by more than
+    The report fails when the newest window that can be judged is worse than the baseline, beyond chance, by more than
     ``may_lose``. A window can be judged when it is over, ``min_labelled`` of its predictions have a label, and it holds
     50 labelled rows or more. With too little to judge nothing is claimed: the deciding check is a failed warning then,
     not a pass. Run as often as new labels come, a model that has not decayed beyond ``may_lose`` gives a false alarm in

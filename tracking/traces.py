@@ -67,7 +67,7 @@ def _history(name: str) -> tuple[list[Entry], list[str]]:
     try:
         return read_history(name), []
     except ValidationError:
-        return [], [f"who decided on it: somebody changed its history, see prefect-mlops audit verify {name}"]
+        return [], [f"who decided on it: its history was changed, see prefect-mlops audit verify {name}"]
 
 
 def _versions(client: MlflowClient, name: str) -> dict[int, Any]:

@@ -69,7 +69,7 @@ def _confirm(yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise ConfigError("nobody is there to be asked: look at the plan with --dry-run, then deploy with --yes")
+        raise ConfigError("there is no terminal to ask on: look at the plan with --dry-run, then deploy with --yes")
     typer.confirm("Change this on the server?", abort=True, err=True)
 
 

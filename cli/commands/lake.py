@@ -48,7 +48,7 @@ def optimize(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on one line.")] = False,
 ) -> None:
-    """Make few files of many small ones, and give back what nobody needs.
+    """Make few files of many small ones, and free what is not needed any more.
 
     Each arriving file leaves a few small files in the lake, and tables of many small files are slow to read. Rows and
     their order stay as they are, and files can arrive meanwhile. Replaced files are deleted after --keep-days, but
@@ -79,7 +79,7 @@ def optimize(
         done = [give_back(one, needs, keep_for=timedelta(days=keep_days), dry_run=dry_run) for one in done]
     _show(done, problem=problem, dry_run=dry_run, as_json=as_json)
     if problem:
-        raise BackendError(f"no file was deleted, as nobody can say which versions models were trained on: {problem}")
+        raise BackendError(f"no file was deleted, as it is unknown which versions models were trained on: {problem}")
 
 
 def needed_versions() -> list[Need]:
@@ -165,7 +165,7 @@ def _registered(client: MlflowClient, runs: dict[str, Run]) -> dict[str, list[st
             except MlflowException as error:
                 raise ConfigError(
                     f"{name} was made by run {run_id or '(unknown)'}, which is gone from MLflow, and with it what it "
-                    "was trained on: delete that model version if nobody needs to rebuild it"
+                    "was trained on: delete that model version if it need not be rebuilt"
                 ) from error
     return named
 

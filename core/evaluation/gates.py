@@ -102,7 +102,7 @@ def _conditions(gate: Gate, challenger: ScoreEstimate, champion: ScoreEstimate |
                 passed=bound > limit,
                 subject=gate.metric,
                 observed=seen_both(challenger, champion) + _interval(apart, gate.confidence, limit=limit),
-                expected=f"a difference surely above {limit:g}",
+                expected=f"a lower bound above {limit:g}",
                 value=bound,
                 threshold=limit,
             )
@@ -119,7 +119,7 @@ def _minimum_score(gate: Gate, challenger: ScoreEstimate) -> Check:
     seen += f"{counted(estimate)})"
     passed = challenger.score >= threshold
     if passed and interval and interval[0] < threshold:
-        seen += "; the interval reaches below the floor"
+        seen += "; the interval reaches below the minimum"
     return Check(
         id="minimum-score",
         name="minimum score",
@@ -141,7 +141,7 @@ def _non_inferiority(gate: Gate, margin: float, seen: str, apart: Estimate) -> C
         passed=apart.none or bound > -margin,
         subject=gate.metric,
         observed=seen + _interval(apart, gate.confidence, limit=-margin),
-        expected=f"a difference surely above {-margin:g}" if margin else "a difference surely above 0, or none",
+        expected=f"a lower bound above {-margin:g}" if margin else "a lower bound above 0, or no difference",
         value=bound,
         threshold=-margin,
     )

@@ -172,7 +172,7 @@ def loss_of(before: Estimate | ScoreEstimate, window: ScoreEstimate) -> Estimate
 
 def _decision(tests: _WindowTests) -> Check:
     """Decide by the newest judged window; without one the check is a failed warning."""
-    name, expected = "score has not decayed", f"a loss not surely above {tests.margin:g}"
+    name, expected = "score has not decayed", f"a lower bound of the loss of at most {tests.margin:g}"
     windows = tests.course.windows
     if not tests.losses:
         seen = f"too little to judge: {_why_none(tests)}"
@@ -188,7 +188,7 @@ def _decision(tests: _WindowTests) -> Check:
     newest = max(tests.losses)
     loss, window = tests.losses[newest], windows[newest]
     seen = f"{window.scores[tests.metric]:.4g} in {window.name}, baseline {tests.score:.4g}, loss {loss.value:+.4g}"
-    seen += f" (surely above {loss.lower(tests.each):+.4g}, {loss.units:,} blocks)"
+    seen += f" (lower bound {loss.lower(tests.each):+.4g}, {loss.units:,} blocks)"
     later = len(windows) - 1 - newest
     seen += f"; {later} later {'window is' if later == 1 else 'windows are'} not judged yet" if later else ""
     return Check(
@@ -224,7 +224,7 @@ def _each_window(tests: _WindowTests) -> Iterator[Check]:
             severity="warning",
             subject=window.name,
             observed=_seen(tests, number, window),
-            expected=f"a loss not surely above {tests.margin:g}" if tested else "",
+            expected=f"a lower bound of the loss of at most {tests.margin:g}" if tested else "",
         )
 
 

@@ -71,7 +71,7 @@ def test_it_shows_asks_deploys_and_has_nothing_to_do_the_second_time(deploy: Dep
     unasked = deploy()
     assert (unasked.returncode, unasked.stderr) == (
         2,
-        "error: nobody is there to be asked: look at the plan with --dry-run, then deploy with --yes\n",
+        "error: there is no terminal to ask on: look at the plan with --dry-run, then deploy with --yes\n",
     )
     done = deploy("--yes", "--json")
     assert done.returncode == 0

@@ -162,7 +162,7 @@ def test_a_regression_is_followed_in_its_own_units() -> None:
         }
     )
     assert [(check.subject, check.passed) for check in report.checks[:2]] == [(metric, False) for metric in metrics]
-    assert report.checks[0].expected == "a loss not surely above 3"
+    assert report.checks[0].expected == "a lower bound of the loss of at most 3"
 
 
 def test_it_runs_as_a_task_of_a_flow(prefect_api: None) -> None:

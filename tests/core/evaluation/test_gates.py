@@ -74,7 +74,7 @@ def test_a_small_gain_on_few_rows_is_not_enough_and_on_many_it_is() -> None:
     assert few.observed.endswith("; it could be chance")
     assert many.passed
     assert "20,000 rows, t)" in many.observed
-    assert many.expected == "a difference surely above 0"
+    assert many.expected == "a lower bound above 0"
 
 
 @pytest.mark.parametrize("quality", [0.9, 1.0, 1.1])
@@ -131,7 +131,7 @@ def test_the_floor_holds_the_score_itself_and_says_when_chance_reaches_below() -
     score = -(rows["truth"] - rows["ours"]).abs().mean()
     exact = condition(rows, Gate(METRIC, at_least=score), champion=False)
     assert exact.passed
-    assert exact.observed.endswith("; the interval reaches below the floor")
+    assert exact.observed.endswith("; the interval reaches below the minimum")
     assert not condition(rows, Gate(METRIC, at_least=np.nextafter(score, 0)), champion=False).passed
     assert "floor" not in condition(rows, Gate(METRIC, at_least=score - 0.5), champion=False).observed
 

@@ -479,7 +479,7 @@ def test_a_real_decay_alarms_and_says_from_what_to_what() -> None:
     assert check.severity == "error"
     assert check.subject == "roc_auc"
     assert "in 2026-02-09 to 2026-02-15, baseline 0." in check.observed
-    assert check.expected == "a loss not surely above 0.02"
+    assert check.expected == "a lower bound of the loss of at most 0.02"
 
 
 def test_a_decay_that_is_allowed_does_not_alarm() -> None:
@@ -549,7 +549,7 @@ def test_a_window_of_few_blocks_needs_more_certainty_than_the_rows_of_the_baseli
 
 def test_looking_at_more_metrics_and_shorter_windows_asks_for_more_certainty() -> None:
     def bound(checks: Any) -> float:
-        return float(checks[0].observed.split("surely above ")[1].split(",")[0])
+        return float(checks[0].observed.split("(lower bound ")[1].split(",")[0])
 
     assert bound(decided(5)) > bound(decided(5, metrics=("roc_auc", "accuracy", "f1")))
     assert bound(decided(5, confidence=0.8)) > bound(decided(5, confidence=0.99))
