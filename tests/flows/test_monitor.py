@@ -24,6 +24,7 @@ from prefect_mlops.core.values import Evaluation
 from prefect_mlops.flows.monitor import monitor
 from prefect_mlops.flows.train import train
 from prefect_mlops.tasks import find_version, ingest_files, log_run, promote_model, register_model, train_model
+from tests.stored.stored_home import replace_in_database
 
 REBUILT = "could not be rebuilt"
 
@@ -78,6 +79,17 @@ def champion(trained, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("PREFECT_MLOPS_LAKE", raising=False)
     monkeypatch.chdir(folder)
     return decision
+
+
+@pytest.fixture
+def champion_of_its_own(champion, trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of that project, as current folder, for a test that breaks it."""
+    folder, _ = trained
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    replace_in_database(tmp_path / "mlflow.db", str(folder), str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("PREFECT_MLOPS_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
 
 
 def arrive(name: str, table: pd.DataFrame) -> Arrival:
@@ -212,16 +224,14 @@ def test_drift_that_the_model_does_not_use_informs_and_does_not_alarm(shop, cham
     assert "the model does not use it" in drift.observed
 
 
-def test_a_champion_without_a_reference_gets_one_at_the_first_look(shop, empty) -> None:
-    arrive("first.csv", pd.concat([shop.sales(day) for day in (1, 2, 3)]))
-    train("shop.model")
+def test_a_champion_without_a_reference_gets_one_at_the_first_look(shop, champion_of_its_own) -> None:
     client = MlflowClient()
     run = client.get_model_version_by_alias("shop", "champion").run_id
     kept = Path(client.download_artifacts(run, "reference/profile.json.gz"))
     store = client.get_run(run).info.artifact_uri.removeprefix("file://")
     original = kept.read_bytes()
     shutil.rmtree(Path(store, "reference"))
-    arrive("second.csv", shop.sales(4, rows=1000))
+    arrive("without reference.csv", shop.sales(40, rows=1000))
     assert monitor("shop.model").passed
     assert Path(client.download_artifacts(run, "reference/profile.json.gz")).read_bytes() == original
     (Path(store, "reference") / "profile.json.gz").write_bytes(b"damaged")
@@ -346,9 +356,7 @@ def test_without_arrivals_there_is_nothing_to_look_at_yet(shop, empty, tmp_path:
     assert "Nothing has arrived in dataset 'shop'" in made[0].data
 
 
-def test_an_alias_left_behind_by_a_crash_is_set_before_anything_is_compared(shop, empty) -> None:
-    arrive("first.csv", pd.concat([shop.sales(day) for day in (1, 2, 3)]))
-    train("shop.model")
+def test_an_alias_left_behind_by_a_crash_is_set_before_anything_is_compared(shop, champion_of_its_own) -> None:
     train("shop.model", force=True)
     client = MlflowClient()
     client.set_registered_model_alias("shop", "champion", "1")

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
-from prefect_mlops.core.lake import ingest
+from prefect_mlops.core.lake import ingest, ledger
 from prefect_mlops.core.lake.ingest import Checked, checked, commit_arrivals, table_ref
 from prefect_mlops.core.lake.ledger import Arrival, arrivals, read_ledger, write_lines
 from prefect_mlops.core.lake.rows import content_digest, dataset_rows
@@ -305,12 +305,13 @@ def test_a_commit_that_comes_between_is_seen(home: Path, monkeypatch: pytest.Mon
     assert read_ledger("flights").find("a b's.csv", "sha256:1") is not None
 
 
-def test_the_ledger_stays_a_few_files(home: Path) -> None:
-    for number in range(101):
+def test_the_ledger_stays_a_few_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "COMPACT_EVERY", 10)
+    for number in range(11):
         write_lines("flights", [arrival(path=f"{number}.csv", state="refused", rows=0)])
     table = DeltaTable(table_uri("arrivals", "flights"))
     assert len(table.file_uris()) < 5
-    assert len(arrivals("flights")) == 101
+    assert len(arrivals("flights")) == 11
 
 
 def test_rows_another_engine_rewrote_can_be_searched(home: Path) -> None:

@@ -101,7 +101,8 @@ def test_a_commit_whose_answer_got_lost_is_not_made_twice(home: Path, monkeypatc
     assert read_history("shop") == [written]
 
 
-def test_many_entries_are_kept_in_few_files(home: Path) -> None:
+def test_many_entries_are_kept_in_few_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "COMPACT_EVERY", 10)
     for number in range(history.COMPACT_EVERY + 5):
         record(Entry(model="shop", kind="refused", version=number + 1))
     assert [entry.sequence for entry in read_history("shop")] == list(range(1, history.COMPACT_EVERY + 6))

@@ -12,6 +12,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from prefect_mlops.core.addresses import history_uri
+from prefect_mlops.core.promotion import history
 from prefect_mlops.core.promotion.history import Entry, read_history, read_rows, record, row_hash
 from prefect_mlops.core.promotion.tampering import audit_history
 
@@ -151,8 +152,9 @@ def test_an_entry_forged_with_delta_itself_is_found(rows: Rows) -> None:
     )
 
 
-def test_a_history_stays_whole_when_its_files_are_written_as_one(tmp_path: Path, rows: Rows) -> None:
-    for _ in range(100):
+def test_a_history_stays_whole_when_its_files_are_written_as_one(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "COMPACT_EVERY", 10)
+    for _ in range(20):
         record(Entry(model="shop", kind="drifted", version=1))
     assert len(DeltaTable(history_uri("shop")).file_uris()) < 10
     assert audit_history("shop", read_rows("shop"), witnesses(rows)).passed
