@@ -27,8 +27,8 @@ RECORDED_SECONDS = 30.0
 # Two workers with as many OpenMP threads as processors each: the waiting ones spin where the others could work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Prefect's servers write events and task runs every five seconds, and many tests ask for one that they caused.
-for service in ("EVENT_PERSISTER", "TASK_RUN_RECORDER"):
-    os.environ.setdefault(f"PREFECT_SERVER_SERVICES_{service}_FLUSH_INTERVAL", "0.1")
+os.environ.setdefault("PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL", "0.1")
+os.environ.setdefault("PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL", "1")  # less counts as none: it spins
 
 # A shell starts its background jobs deaf to Ctrl-C, and so would be every program that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():

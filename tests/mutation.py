@@ -75,10 +75,12 @@ def main() -> None:
         raise SystemExit(f"{' '.join(tests)}: fails without any change")
     timeout, found = 10 + 5 * (time.monotonic() - begun), list(mutants(source))
     picked = random.Random(options.seed).sample(found, min(options.sample, len(found)))  # noqa: S311 - only a sample
-    lived = [(line, change) for line, change, tree in picked if survives(path, tree, tests, timeout)]
-    for line, change in sorted(lived):
-        print(f"survived: {options.module}:{line}: {change}")
-    print(f"{options.module}: {len(picked) - len(lived)} of {len(picked)} killed; {len(found)} places")
+    lived = 0
+    for line, change, tree in picked:
+        if survives(path, tree, tests, timeout):
+            lived += 1
+            print(f"survived: {options.module}:{line}: {change}", flush=True)
+    print(f"{options.module}: {len(picked) - lived} of {len(picked)} killed; {len(found)} places")
 
 
 if __name__ == "__main__":

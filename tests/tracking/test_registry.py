@@ -60,7 +60,7 @@ def _fail() -> None:
 
 
 def logged(estimator: object | None = None) -> LoggedRun:
-    model = train_model.fn(LogisticRegression(max_iter=5000) if estimator is None else estimator, X, Y)
+    model = train_model.fn(LogisticRegression(solver="liblinear") if estimator is None else estimator, X, Y)
     return log_run.fn(model, SCORES, experiment="cancer", example=X.head())
 
 
@@ -92,7 +92,7 @@ def test_common_estimators_go_there_and_back_without_pickle(mlflow_store: str, e
 def test_champion_is_who_was_promoted_last(mlflow_store: str) -> None:
     assert find_model("cancer") is None
     first = registry.promote(register(logged(), "cancer"))
-    second = register(logged(LogisticRegression(C=0.1, max_iter=5000)), "cancer")
+    second = register(logged(LogisticRegression(C=0.1, solver="liblinear")), "cancer")
     assert find_model("cancer").version == first
     registry.promote(second)
     assert find_model("cancer").version.version == 2
@@ -127,7 +127,7 @@ def test_an_alias_that_another_writer_makes_in_the_same_moment_is_set_all_the_sa
 
 def test_a_champion_is_in_the_history_before_it_is_live(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first = registry.promote(register(logged(), "cancer"))
-    second = register(logged(LogisticRegression(C=0.1, max_iter=5000)), "cancer")
+    second = register(logged(LogisticRegression(C=0.1, solver="liblinear")), "cancer")
     with monkeypatch.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         away.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

@@ -17,8 +17,8 @@ from prefect_mlops.core.values import Evaluation, Gate, LoadedModel, ModelVersio
 @pytest.fixture(scope="module")
 def binary():
     X, y = load_breast_cancer(as_frame=True, return_X_y=True)
-    good = LogisticRegression(max_iter=5000).fit(X[:300], y[:300])
-    poor = LogisticRegression(max_iter=5000).fit(X[["mean smoothness"]][:300], y[:300])
+    good = LogisticRegression(solver="liblinear").fit(X[:300], y[:300])
+    poor = LogisticRegression(solver="liblinear").fit(X[["mean smoothness"]][:300], y[:300])
     return X[300:], y[300:], good, poor
 
 
@@ -105,7 +105,7 @@ def test_the_champion_gets_its_own_columns_in_its_own_order(binary) -> None:
     X, y, good, poor = binary
     shuffled = X[X.columns[::-1]]
     both = judge(
-        LogisticRegression(max_iter=5000).fit(shuffled, y),
+        LogisticRegression(solver="liblinear").fit(shuffled, y),
         champion(poor),
         shuffled,
         y,
