@@ -45,7 +45,7 @@ def learn(spring: pd.DataFrame, seed: int) -> tuple[Any, TrainingProfile]:
     (learned, known), (unseen, truth) = ((X.iloc[np.sort(side)], y.iloc[np.sort(side)]) for side in places)  # in order
     fitted = model.estimator.set_params(histgradientboostingclassifier__random_state=seed).fit(learned, known)
     importances = measure_importances(fitted, unseen, truth, metric="roc_auc", seed=seed)
-    return fitted, make_training_profile(learned, known, model=fitted, unseen=unseen, importances=importances)
+    return fitted, make_training_profile(learned, known, estimator=fitted, unseen=unseen, importances=importances)
 
 
 def sizes(report: Report) -> dict[str, float]:

@@ -64,7 +64,7 @@ def make_training_profile(
     X: pd.DataFrame,
     y: pd.Series | None = None,
     *,
-    model: Any = None,
+    estimator: Any = None,
     unseen: pd.DataFrame | None = None,
     importances: Importances | None = None,
     preparation: str = "",
@@ -75,7 +75,7 @@ def make_training_profile(
     Args:
         X: features of the training rows, (rows, features), in order of arrival, which the block baseline needs.
         y: their target.
-        model: fitted estimator, for the profile of its predictions.
+        estimator: fitted estimator, for the profile of its predictions.
         unseen: features of rows it was not trained on, in order of arrival: on training rows a model is
             overconfident.
         importances: permutation importances of the features.
@@ -91,8 +91,8 @@ def make_training_profile(
     baseline = replace(
         measure_block_baseline(table, profile, order=order), auc=block_baseline_auc(table, kinds, order=order)
     )
-    if model is not None and unseen is not None and len(unseen):
-        profile, predictions = with_predictions(profile, model, unseen)
+    if estimator is not None and unseen is not None and len(unseen):
+        profile, predictions = with_predictions(profile, estimator, unseen)
         of_predictions = measure_block_baseline(predictions, profile, scale=len(predictions) / len(unseen))
         baseline = replace(baseline, sizes={**baseline.sizes, **of_predictions.sizes})
     weights = weights_of(importances, features) if importances else {}
@@ -125,7 +125,7 @@ def profile_split(
         split.X_train,
         split.y_train,
         order=_order(split.X_train, times),
-        model=estimator,
+        estimator=estimator,
         unseen=split.X_test if unseen is None else split.X_test.iloc[unseen],
         importances=importances or _importances(estimator, spec, split),
         preparation=spec.preparation,
@@ -156,12 +156,12 @@ def compacted(profile: TableProfile) -> TableProfile:
     return replace(profile, columns=columns)
 
 
-def with_predictions(profile: TableProfile, model: Any, rows: pd.DataFrame) -> tuple[TableProfile, pd.DataFrame]:
+def with_predictions(profile: TableProfile, estimator: Any, rows: pd.DataFrame) -> tuple[TableProfile, pd.DataFrame]:
     """Add the predictions of a model as one more column.
 
     Args:
         profile: gets the column `PREDICTION`, and so does its sample.
-        model: fitted estimator.
+        estimator: fitted estimator.
         rows: features, as the model takes them; of more than `SAMPLE_ROWS` a seeded sample is used, in order.
 
     Returns:
@@ -175,28 +175,28 @@ def with_predictions(profile: TableProfile, model: Any, rows: pd.DataFrame) -> t
 
     if len(rows) > SAMPLE_ROWS:
         rows = rows.iloc[np.sort(np.random.default_rng(SAMPLE_SEED).choice(len(rows), SAMPLE_ROWS, replace=False))]
-    predictions = scores_of(model, rows)
+    predictions = scores_of(estimator, rows)
     sample = profile.sample.assign(**{PREDICTION: predictions.reindex(range(len(profile.sample)))})
     columns = profile.columns | {PREDICTION: profile_column(pd.Series(predictions))}
     return replace(profile, columns=columns, sample=sample), pd.DataFrame({PREDICTION: predictions})
 
 
-def scores_of(model: Any, rows: pd.DataFrame) -> pd.Series:
+def scores_of(estimator: Any, rows: pd.DataFrame) -> pd.Series:
     """Return one value for each row: the probability of the second of two classes, else the prediction itself.
 
     Args:
-        model: fitted estimator.
+        estimator: fitted estimator.
         rows: features, (rows, features).
     """
     import pandas as pd
 
-    predictions = predictions_of(model, rows, questions_for(model)[1:])
+    predictions = predictions_of(estimator, rows, questions_for(estimator)[1:])
     probabilities = predictions.get("predict_proba", predictions.get("decision_function"))
     if probabilities is not None and "predict_proba" in predictions and probabilities.shape[1:] == (_TWO,):
         return pd.Series(probabilities[:, 1])
     if probabilities is not None and probabilities.ndim == 1:
         return pd.Series(probabilities)
-    classes = predictions_of(model, rows, ["predict"])["predict"]
+    classes = predictions_of(estimator, rows, ["predict"])["predict"]
     if probabilities is not None and classes.ndim == 1:  # with more than two classes the class is a category
         return pd.Series(classes.astype(str), dtype=object)
     return pd.Series(classes if classes.ndim == 1 else classes[:, 0])

@@ -65,11 +65,11 @@ class Importances(Value):
         return float(2 * spread / self.repeats**0.5)
 
 
-def measure_importances(model: Any, X: pd.DataFrame, y: pd.Series, *, metric: Metric, seed: int) -> Importances:
+def measure_importances(estimator: Any, X: pd.DataFrame, y: pd.Series, *, metric: Metric, seed: int) -> Importances:
     """Measure how much the score falls when a column is shuffled.
 
     Args:
-        model: fitted scikit-learn compatible estimator.
+        estimator: fitted scikit-learn compatible estimator.
         X: features of the test rows, (rows, columns); a seeded sample of at most `IMPORTANCE_ROWS` is used, of fewer
             where there are so many columns that more than `MAX_PREDICTIONS` rows would have to be predicted.
         y: ground truth, (rows,).
@@ -96,7 +96,7 @@ def measure_importances(model: Any, X: pd.DataFrame, y: pd.Series, *, metric: Me
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one warning for each shuffle; an undefined score is reported below
         found = permutation_importance(
-            model, X, y, scoring=get_scorer(metric), n_repeats=REPEATS, random_state=seed, n_jobs=None
+            estimator, X, y, scoring=get_scorer(metric), n_repeats=REPEATS, random_state=seed, n_jobs=None
         )
     drops, spreads = found.importances_mean, found.importances_std
     if not (np.isfinite(drops).all() and np.isfinite(spreads).all()):

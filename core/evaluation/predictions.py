@@ -25,10 +25,10 @@ class CachedPredictions:
         understood: metrics by name that `core.evaluation.influence_functions` computed as their scorers do.
     """
 
-    def __init__(self, model: Any, X: pd.DataFrame) -> None:
+    def __init__(self, estimator: Any, X: pd.DataFrame) -> None:
         import numpy as np
 
-        self.model = model
+        self.model = estimator
         self.features = X.set_axis(np.arange(len(X)), axis=0)
         self.enough_for: dict[str, bool] = {}
         self.understood: set[str] = set()

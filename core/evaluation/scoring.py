@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def score_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[Metric]) -> dict[str, float]:
+def score_model(estimator: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[Metric]) -> dict[str, float]:
     """Score a fitted estimator.
 
     Args:
-        model: fitted scikit-learn compatible estimator.
+        estimator: fitted scikit-learn compatible estimator.
         X: features, (rows, columns).
         y: ground truth, (rows,), in the order of ``X``.
         metrics: scorer names, and functions ``f(estimator, X, y) -> float``; larger is better for each.
@@ -38,10 +38,10 @@ def score_model(model: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[
     wanted = require_metrics(metrics)
     if len(X) == 0:
         raise _undefined("rows", "there are no rows to score")
-    return {metric_name(metric): _finite(metric_name(metric), _one(metric, model, X, y), y) for metric in wanted}
+    return {metric_name(metric): _finite(metric_name(metric), _one(metric, estimator, X, y), y) for metric in wanted}
 
 
-def _one(metric: Metric, model: Any, X: pd.DataFrame, y: pd.Series) -> float:
+def _one(metric: Metric, estimator: Any, X: pd.DataFrame, y: pd.Series) -> float:
     from sklearn.metrics import get_scorer
 
     name = metric_name(metric)
@@ -52,19 +52,19 @@ def _one(metric: Metric, model: Any, X: pd.DataFrame, y: pd.Series) -> float:
         # "Only one class is present": the check for NaN reports it, with the name of the metric.
         warnings.filterwarnings("ignore", message="Only one class is present")
         try:
-            return float(scorer(model, X, y))
+            return float(scorer(estimator, X, y))
         except expected as error:
             if _classes(y) == 1:
                 raise _undefined(name, _one_class(y)) from error
             kind = "" if isinstance(error, (ValueError, TypeError, AttributeError)) else f"{type(error).__name__}: "
             raise ConfigError(
-                f"metric {name!r} cannot be computed for {_kind(model)}: {kind}{one_line(error)}{_hint(name, y)}"
+                f"metric {name!r} cannot be computed for {_kind(estimator)}: {kind}{one_line(error)}{_hint(name, y)}"
             ) from error
 
 
-def _kind(model: Any) -> str:
+def _kind(estimator: Any) -> str:
     """Name the class of the model, also of cached predictions."""
-    return type(model.model if isinstance(model, CachedPredictions) else model).__name__
+    return type(estimator.model if isinstance(estimator, CachedPredictions) else estimator).__name__
 
 
 def _finite(name: str, value: float, y: pd.Series) -> float:

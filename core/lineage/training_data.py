@@ -52,14 +52,14 @@ def training_digest(X: pd.DataFrame, y: pd.Series) -> str:
     return columns_digest(itertools.chain(columns, [(target, y)]))
 
 
-def attach(model: Any, lineage: Lineage) -> None:
+def attach(estimator: Any, lineage: Lineage) -> None:
     """Leave the lineage on a fitted estimator, as plain JSON so that any serializer takes it."""
-    setattr(model, ATTRIBUTE, lineage.model_dump(mode="json"))
+    setattr(estimator, ATTRIBUTE, lineage.model_dump(mode="json"))
 
 
-def lineage_of(model: Any) -> Lineage | None:
+def lineage_of(estimator: Any) -> Lineage | None:
     """Read the lineage back; None for a model trained elsewhere."""
-    found = getattr(model, ATTRIBUTE, None)
+    found = getattr(estimator, ATTRIBUTE, None)
     if not isinstance(found, dict):
         return None
     try:
@@ -68,7 +68,7 @@ def lineage_of(model: Any) -> Lineage | None:
         return None
 
 
-def estimator_name(model: Any) -> str:
+def estimator_name(estimator: Any) -> str:
     """Name a model after the estimator that decides, not after the pipeline around it."""
-    steps = getattr(model, "steps", None)
-    return type(steps[-1][1] if steps else model).__name__
+    steps = getattr(estimator, "steps", None)
+    return type(steps[-1][1] if steps else estimator).__name__

@@ -200,13 +200,13 @@ def _are_probabilities(predictions: pd.Series, labels: pd.Series, positive: obje
 
 
 def _stored(
-    metric: str, model: Any, y_true: NDArray[Any], *, both_needed: bool = False, note: str = ""
+    metric: str, estimator: Any, y_true: NDArray[Any], *, both_needed: bool = False, note: str = ""
 ) -> StoredPredictions:
     import numpy as np
     import pandas as pd
 
     nothing = pd.DataFrame(index=np.arange(len(y_true)))
-    return StoredPredictions(metric, CachedPredictions(model, nothing), pd.Series(y_true), both_needed, note)
+    return StoredPredictions(metric, CachedPredictions(estimator, nothing), pd.Series(y_true), both_needed, note)
 
 
 def _numbers(cells: pd.Series, role: str, metric: str) -> NDArray[Any]:

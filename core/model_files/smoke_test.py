@@ -63,14 +63,14 @@ class SmokeTest(Value):
     memory_mb: float | None = None
 
 
-def keep_rows(model: Any, rows: pd.DataFrame, folder: Path) -> str:
+def keep_rows(estimator: Any, rows: pd.DataFrame, folder: Path) -> str:
     """Write rows and the model's predictions for them, for later smoke tests.
 
     The model predicts the rows as they are read back from the file: a table in another memory layout can change the
     last digit of a product.
 
     Args:
-        model: fitted estimator.
+        estimator: fitted estimator.
         rows: features; the first `MAX_ROWS` are kept.
         folder: where to write; nothing is left in it when the rows cannot be kept.
 
@@ -86,7 +86,7 @@ def keep_rows(model: Any, rows: pd.DataFrame, folder: Path) -> str:
     folder.mkdir(parents=True)
     try:
         kept.to_parquet(folder / ROWS_FILE)
-        np.savez(folder / PREDICTIONS_FILE, **predictions_of(model, read_rows(folder)))  # type: ignore[arg-type]
+        np.savez(folder / PREDICTIONS_FILE, **predictions_of(estimator, read_rows(folder)))  # type: ignore[arg-type]
         _read_predictions(folder)
     except Exception as error:  # noqa: BLE001 - pyarrow and estimators raise many kinds for what they cannot take
         for name in (ROWS_FILE, PREDICTIONS_FILE):
@@ -96,18 +96,18 @@ def keep_rows(model: Any, rows: pd.DataFrame, folder: Path) -> str:
     return ""
 
 
-def questions_for(model: Any) -> list[str]:
+def questions_for(estimator: Any) -> list[str]:
     """Return the prediction methods of a model: ``predict``, and ``predict_proba`` or else ``decision_function``."""
-    return ["predict", *[name for name in ("predict_proba", "decision_function") if hasattr(model, name)][:1]]
+    return ["predict", *[name for name in ("predict_proba", "decision_function") if hasattr(estimator, name)][:1]]
 
 
 def predictions_of(
-    model: Any, rows: pd.DataFrame, questions: Sequence[str] | None = None
+    estimator: Any, rows: pd.DataFrame, questions: Sequence[str] | None = None
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Compute the predictions of a model for rows.
 
     Args:
-        model: fitted estimator.
+        estimator: fitted estimator.
         rows: features; each method gets a copy of its own.
         questions: some of `questions_for`; None for all.
 
@@ -119,10 +119,10 @@ def predictions_of(
     """
     import joblib
 
-    names = questions_for(model) if questions is None else questions
+    names = questions_for(estimator) if questions is None else questions
     # Threads add up the trees of a forest in whatever order they end, and the last bits differ at every call.
     with joblib.parallel_config(backend="sequential"):
-        return {name: _plain(name, getattr(model, name)(rows.copy())) for name in names}
+        return {name: _plain(name, getattr(estimator, name)(rows.copy())) for name in names}
 
 
 def _plain(name: str, predicted: Any) -> np.ndarray[Any, Any]:
@@ -250,7 +250,7 @@ def _farthest(was: np.ndarray[Any, Any], has: np.ndarray[Any, Any]) -> str:
     return f", the largest difference is {far.max():.3g}" if far.size else ""
 
 
-def _seconds(model: Any, rows: pd.DataFrame) -> float:
+def _seconds(estimator: Any, rows: pd.DataFrame) -> float:
     """Time the prediction of 1,000 rows, made of the kept ones over and over."""
     import numpy as np
 
@@ -259,7 +259,7 @@ def _seconds(model: Any, rows: pd.DataFrame) -> float:
     while len(taken) < TIMED_RUNS and sum(taken) < TIMED_SECONDS:
         asked = many.copy()
         start = time.perf_counter()
-        model.predict(asked)
+        estimator.predict(asked)
         taken.append(time.perf_counter() - start)
     return statistics.median(taken)
 

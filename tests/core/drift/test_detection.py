@@ -198,7 +198,7 @@ def learned(rows: int = 4000) -> tuple[TrainingProfile, LogisticRegression]:
     )
     found = Importances(metric="roc_auc", rows=500, repeats=5, columns=drops, negligible=2, largest_share=1.0)
     return make_training_profile(
-        table, target, model=model, unseen=batch(rows, seed=9)[["c0", "c2", "c4"]], importances=found
+        table, target, estimator=model, unseen=batch(rows, seed=9)[["c0", "c2", "c4"]], importances=found
     ), model
 
 

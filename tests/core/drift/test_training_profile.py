@@ -153,7 +153,7 @@ Y = X["a"] + X["b"] > 0
     ],
 )
 def test_predictions_are_probabilities_numbers_or_names(model: Any, target: pd.Series, kind: str) -> None:
-    reference = make_training_profile(X, model=model.fit(X, target), unseen=X)
+    reference = make_training_profile(X, estimator=model.fit(X, target), unseen=X)
     assert reference.profile.columns[PREDICTION].kind == kind
     assert reference.profile.columns[PREDICTION].rows == 300
     assert PREDICTION in reference.profile.sample
@@ -161,7 +161,7 @@ def test_predictions_are_probabilities_numbers_or_names(model: Any, target: pd.S
 
 def test_predictions_are_taken_from_rows_the_model_has_not_seen() -> None:
     forest = RandomForestClassifier(20, random_state=0).fit(X[:200], Y[:200])
-    reference = make_training_profile(X[:200], Y[:200].rename("y"), model=forest, unseen=X[200:])
+    reference = make_training_profile(X[:200], Y[:200].rename("y"), estimator=forest, unseen=X[200:])
     said = np.sort(scores_of(forest, X[200:]))
     assert (reference.profile.columns[PREDICTION].numbers.distribution().points == said).all()
     assert (reference.features, reference.target) == (("a", "b", "c"), "y")
