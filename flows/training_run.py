@@ -307,14 +307,14 @@ class TrainingRun:
             reports=tuple(self.summary.reports),
             tags={**self._facts(), **(tags or {})},
         )
-        self._registering = run, register_model.submit(run, self.spec.name, return_state=False)
+        self._registering = run, register_model.submit(run, self.spec.name)
 
     def smoke_test(self) -> None:
         """Begin to try the version in a clean process, where it has passed so far; `conclude` waits for the answer."""
         gate = _there(self.gate, "report", "judge")
         if gate.passed and self._smoke_test is None and not self.dry_run:
             _, version = _there(self._registering, "version", "register")
-            self._smoke_test = smoke_test_model.submit(version, self.spec.limits, return_state=False)
+            self._smoke_test = smoke_test_model.submit(version, self.spec.limits)
 
     def conclude(self) -> Decision:
         """Promote the challenger, request approval or refuse it; write its card, record why, emit the events.
