@@ -34,7 +34,7 @@ def judge_on(spec: ModelSpec, rows: pd.DataFrame, challenger: Any, champion: Loa
             id="unseen-rows",
             name="rows neither model has seen",
             passed=False,
-            observed=f"0 of {len(rows):,} judging rows",
+            observed=f"0 of {len(rows):,} test rows",
             expected="rows that arrived after both were trained",
         )
         return Report(kind="gate", subject=spec.name, checks=(nothing,), rows=0, notes=(note,))
@@ -54,7 +54,7 @@ def judge_on(spec: ModelSpec, rows: pd.DataFrame, challenger: Any, champion: Loa
 def _unseen(
     spec: ModelSpec, rows: pd.DataFrame, challenger: Any, champion: LoadedModel | None
 ) -> tuple[pd.DataFrame, str]:
-    """Return the judging rows that are new to both models, and a sentence on how that is known."""
+    """Return the test rows that are new to both models, and a sentence on how that is known."""
     learned = [lineage_of(challenger), *([lineage_of(champion.estimator)] if champion else [])]
     ends = [one.until if one else None for one in learned]
     if spec.order_by is None or None in ends[1:]:

@@ -39,7 +39,7 @@ class TrainingData:
     split: Split
 
     @property
-    def judging_rows(self) -> pd.DataFrame:
+    def test_rows(self) -> pd.DataFrame:
         """The test rows, with all columns that were read."""
         return self.table.iloc[len(self.split.X_train) :]
 
@@ -93,7 +93,7 @@ def _in_order_of(sides: Split, table: pd.DataFrame, spec: ModelSpec) -> pd.DataF
 
 
 def with_columns_of(spec: ModelSpec, rows: pd.DataFrame, models: Iterable[Any]) -> pd.DataFrame:
-    """Add to judging rows the columns that models of another recipe were trained on: these are read now.
+    """Add to test rows the columns that models of another recipe were trained on: these are read now.
 
     Args:
         spec: how the rows were made.

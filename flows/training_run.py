@@ -172,7 +172,7 @@ class TrainingRun:
     @property
     def test_rows(self) -> pd.DataFrame:
         """The test rows, with all columns that were read."""
-        return self._data.judging_rows
+        return self._data.test_rows
 
     @property
     def version(self) -> ModelVersion:

@@ -84,7 +84,7 @@ def judge_model(
         challenger: fitted estimator that wants to be promoted.
         champion: `LoadedModel` or fitted estimator that is live now; None where there is none, then only ``at_least``
             and ``max_gap`` count.
-        X: the judging rows, (rows, columns): the features of both, and the columns named by the options and slices.
+        X: the test rows, (rows, columns): the features of both, and the columns named by the options and slices.
         y: truth, (rows,), in the order of ``X``.
         gates: conditions; all have to hold.
         order_by: column of time; rows close in time are then taken together, in up to 50 blocks.
@@ -131,7 +131,7 @@ def _answers(given: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | Non
     if missing:
         named = ", ".join(map(repr, missing))
         raise ConfigError(
-            f"the {role} {model_title(given)} needs column {named}, which the judging rows do not have: judge on rows "
+            f"the {role} {model_title(given)} needs column {named}, which the test rows do not have: judge on rows "
             "with the features of both"
         )
     known = X[wanted] if wanted else X.drop(columns=[name for name in besides if name])

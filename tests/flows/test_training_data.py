@@ -100,7 +100,7 @@ def test_only_the_columns_of_the_spec_are_read(lake: str) -> None:
     assert set(trial.table) == set(NEEDED)
     assert trial.digest == whole.digest
     assert told.reports[0].passed
-    assert len(trial.judging_rows) == 1_200
+    assert len(trial.test_rows) == 1_200
     assert np.shares_memory(trial.split.X_train["a"].to_numpy(), trial.table["a"].to_numpy())
 
 
@@ -163,7 +163,7 @@ def test_files_of_other_kinds_give_the_same_rows(lake: str, tmp_path: Path, kind
             for source in (lake, str(path))
         )
         assert kind == "csv" or mine.digest == theirs.digest  # text loses the last digit
-        assert_frame_equal(mine.judging_rows[list(NEEDED)], theirs.judging_rows[list(NEEDED)])
+        assert_frame_equal(mine.test_rows[list(NEEDED)], theirs.test_rows[list(NEEDED)])
 
 
 @pytest.mark.parametrize("reads", [None, ["a", "b", "shop", "day", "returned"]])
@@ -175,11 +175,11 @@ def test_a_champion_of_another_recipe_gets_the_columns_it_needs(lake: str, reads
     trial = prepare_training_data(recipe, "", RunSummary("train", "sales"))
     assert "c" not in trial.table
     ours = fitted(trial)
-    seen = judge_on(recipe, trial.judging_rows, ours, champion)
+    seen = judge_on(recipe, trial.test_rows, ours, champion)
     rows = read_table(lake).drop(columns=list(MARKS)).loc[trial.split.X_test.index]
     assert seen.checks == judge_on(recipe, rows, ours, champion).checks
     write_deltalake(lake.removeprefix("delta://"), sales(6_000), mode="append")  # the version that was read stays
-    assert seen == judge_on(recipe, trial.judging_rows, ours, champion)
+    assert seen == judge_on(recipe, trial.test_rows, ours, champion)
 
 
 def test_rows_are_read_at_the_version_whose_columns_were_looked_at(lake: str) -> None:
