@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,23 @@ def trained_folder(prefect_api: None, migrated_store: Path, tmp_path_factory: py
 
 
 @pytest.fixture
-def trained(trained_folder: Path, project: Any, tmp_path: Path) -> Any:
+def copy_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Copy a project's folder with its MLflow store into the test's folder, as if all had happened there."""
+    from mlflow.tracking._tracking_service import utils
+
+    def copy(folder: Path) -> None:
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        replace_in_database(tmp_path / "mlflow.db", str(folder), str(tmp_path))
+        # MLflow remembers where the artifacts of a run are, and the copies have the same runs.
+        monkeypatch.setattr(utils, "_artifact_repos_cache", OrderedDict())
+
+    return copy
+
+
+@pytest.fixture
+def trained(trained_folder: Path, project: Any, copy_project: Callable[[Path], None]) -> Any:
     """The project with v1 of `cancer` as champion, as `train` made it. Returns the module of its specs."""
-    shutil.copytree(trained_folder, tmp_path, dirs_exist_ok=True)
-    replace_in_database(tmp_path / "mlflow.db", str(trained_folder), str(tmp_path))
+    copy_project(trained_folder)
     return project
 
 

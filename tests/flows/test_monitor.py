@@ -24,7 +24,6 @@ from prefect_mlops.core.values import Evaluation
 from prefect_mlops.flows.monitor import monitor
 from prefect_mlops.flows.train import train
 from prefect_mlops.tasks import find_version, ingest_files, log_run, promote_model, register_model, train_model
-from tests.stored.stored_home import replace_in_database
 
 REBUILT = "could not be rebuilt"
 
@@ -82,11 +81,10 @@ def champion(trained, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def champion_of_its_own(champion, trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def champion_of_its_own(champion, trained, copy_project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy of that project, as current folder, for a test that breaks it."""
     folder, _ = trained
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    replace_in_database(tmp_path / "mlflow.db", str(folder), str(tmp_path))
+    copy_project(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.setenv("PREFECT_MLOPS_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
