@@ -56,6 +56,35 @@ def test_the_same_arrival_is_committed_once(home: Path) -> None:
     assert set(rows("datasets")["_digest"]) == {"sha256:1", "sha256:2"}
 
 
+def test_a_file_that_was_found_to_be_a_duplicate_stays_one(home: Path) -> None:
+    first = commit()
+    for path, reason in ((first.path, "delivered again"), ("other.csv", f"the same content as {first.path}")):
+        found = ingest.duplicate_of(first.path, arrival(path=path))
+        (done,) = commit_arrivals("flights", [Checked(found)])
+        assert (done.state, done.rows, done.version) == ("duplicate", 0, None)
+        assert done.reason == f"{reason}; nothing was done"
+    assert len(rows("datasets")) == 2
+
+
+@pytest.mark.parametrize(("copies", "states"), [("skip", ["committed", "duplicate"]), ("take", ["committed"] * 2)])
+def test_the_same_content_under_another_name_is_a_duplicate_unless_copies_are_taken(
+    home: Path, copies: str, states: list[str]
+) -> None:
+    files = [checked(arrival(path=path), accepted=GOOD) for path in ("a.csv", "b.csv")]
+    assert [done.state for done in commit_arrivals("flights", files, copies=copies)] == states
+    refused = Checked(arrival(path="c.csv", state="refused", rows=0))
+    assert commit_arrivals("flights", [refused], copies=copies)[0].state == "refused"
+
+
+def test_a_version_that_is_not_there_is_refused_and_the_first_and_last_are_found(home: Path) -> None:
+    commit()
+    newest = commit(digest="sha256:2").version
+    for version in (-1, newest + 1):
+        with pytest.raises(ConfigError, match=f"has no version {version}: there are versions up to {newest}"):
+            table_ref("flights", version)
+    assert [table_ref("flights", version).rows for version in (0, newest, None)] == [0, 4, 4]
+
+
 def test_quarantine_keeps_key_row_and_why(home: Path) -> None:
     commit(bad=BAD, state="partly", refused=1)
     kept = rows("quarantine").iloc[0]
