@@ -22,13 +22,15 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
 from prefect_mlops.core.errors import BackendError, ConfigError, ConflictError
+from prefect_mlops.core.lineage.environment import code_state
 from prefect_mlops.core.promotion.decisions import AliasRepair, Approval, sign
 from prefect_mlops.core.promotion.history import Entry, champion_entry, read_history, read_rows, record
 from prefect_mlops.core.promotion.tampering import audit_history
+from prefect_mlops.core.training.fit import fit_estimator
 from prefect_mlops.core.values import Evaluation, LoggedRun, ModelVersion
-from prefect_mlops.tasks import log_run, train_model
 from prefect_mlops.tracking import registry
 from prefect_mlops.tracking.anchors import noted
+from prefect_mlops.tracking.candidates import log_candidate
 from prefect_mlops.tracking.registry import (
     find_model,
     find_version,
@@ -38,6 +40,7 @@ from prefect_mlops.tracking.registry import (
     roll_back,
     sweep,
 )
+from prefect_mlops.tracking.runs import Caller
 
 X, Y = load_breast_cancer(as_frame=True, return_X_y=True)
 SCORES = Evaluation(metrics={"roc_auc": 0.9}, rows=100)
@@ -60,8 +63,8 @@ def _fail() -> None:
 
 
 def logged(estimator: object | None = None) -> LoggedRun:
-    model = train_model.fn(LogisticRegression(solver="liblinear") if estimator is None else estimator, X, Y)
-    return log_run.fn(model, SCORES, experiment="cancer", example=X.head())
+    fitted = fit_estimator(LogisticRegression(solver="liblinear") if estimator is None else estimator, X, Y)
+    return log_candidate(fitted, SCORES, experiment="cancer", caller=Caller(), code=code_state(), example=X.head())
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,7 @@ def logged(estimator: object | None = None) -> LoggedRun:
 def test_common_estimators_go_there_and_back_without_pickle(mlflow_store: str, estimator: object) -> None:
     registry.promote(register(logged(estimator), "cancer"))
     live = find_model("cancer")
-    assert np.array_equal(live.estimator.predict(X), train_model.fn(estimator, X, Y).predict(X))
+    assert np.array_equal(live.estimator.predict(X), fit_estimator(estimator, X, Y).predict(X))
 
 
 def test_champion_is_who_was_promoted_last(mlflow_store: str) -> None:
