@@ -13,14 +13,18 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: setup ## a model's life on real data
 	$(BIN)/prefect-mlops demo
 
+# Whole files, because their tests share what they prepare; in the order of tests/conftest.py, long ones first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup ## the required tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: setup ## the other tests: kills, clusters of processes, large tables, long programs
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	$(PYTEST) -m slow
 
+# Not in CI: on Python 3.11 counting branches doubles the processor time of the tests.
 coverage: setup ## the required tests with the branches they take, child processes too; prints the files below 90 %
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=
+	$(PYTEST) -m "not slow" --cov --cov-report=
 	@$(BIN)/coverage report | awk '/^(Name|-|TOTAL)/ || $$NF + 0 < 90'
 
 SAMPLE ?= 10
