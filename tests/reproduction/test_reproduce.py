@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.values import Evaluation, ModelVersion
+from prefect_mlops.reproduction import _retrain
 from prefect_mlops.reproduction.reproduce import Reproduced, named_version, reproduce_model
 from prefect_mlops.tasks import load_table, log_run, register_model, split_table, train_model
 
@@ -373,3 +374,12 @@ def test_how_a_version_is_named() -> None:
     ):
         with pytest.raises(ConfigError, match="write MODEL/VERSION"):
             named_version(wrong)
+
+
+def test_a_library_from_before_core_training_trains_by_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect_mlops import tasks
+    from prefect_mlops.core.training.fit import fit_estimator
+
+    assert _retrain._steps()[1] is fit_estimator
+    monkeypatch.setitem(sys.modules, "prefect_mlops.core.training.fit", None)
+    assert _retrain._steps() == (tasks.split_table.fn, tasks.train_model.fn, tasks.load_table.fn)
