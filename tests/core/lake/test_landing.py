@@ -165,6 +165,8 @@ def test_a_file_that_grows_where_storage_gives_no_stamp_waits() -> None:
     finally:
         stop.set()
         writer.join()
+    complete, waiting = await_complete(dataset, [look(dataset, "a.csv")], patience=30)
+    assert ([file.path for file in complete], waiting) == (["a.csv"], []), "it has stood still for as long as asked"
 
 
 def test_a_file_copied_with_its_old_time_waits_all_the_same(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from prefect_mlops.core.promotion.history import Entry
-from prefect_mlops.core.promotion.periods import champion_periods, other_decisions, periods_between
+from prefect_mlops.core.promotion.periods import champion_periods, comment_on, other_decisions, periods_between
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 
@@ -53,3 +53,8 @@ def test_a_moment_belongs_to_the_reign_that_begins_at_it() -> None:
 
 def test_turns_drift_and_what_is_not_known_yet_are_no_decisions() -> None:
     assert [one.kind for one in other_decisions(HISTORY)] == ["refused"]
+
+
+def test_an_entry_without_a_comment_has_an_empty_one() -> None:
+    approvals = [{}, {"approval": None}, {"approval": {"by": "ada"}}, {"approval": {"comment": None}}]
+    assert [comment_on(entry(1, "promoted", 1, details=details)) for details in approvals] == [""] * 4

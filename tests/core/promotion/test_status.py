@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+import pytest
+
 from prefect_mlops.core.promotion.history import Entry
 from prefect_mlops.core.promotion.status import ModelStatus, find_status
 from prefect_mlops.core.specs.policies import Retrain
@@ -77,3 +79,27 @@ def test_an_alias_that_does_not_follow_the_history() -> None:
     assert behind.todo[0].startswith("The next run of train, monitor or maintenance lets the alias follow the history.")
     unasked = standing(*PROMOTED, alias=None, alias_known=False)
     assert (unasked.difference, unasked.todo) == ("", ())
+
+
+@pytest.mark.parametrize(
+    "happened",
+    [
+        [{"kind": "failed", "reason": "MLflow is away"}],
+        [DRIFTED],
+        [{"kind": "promoted", "version": 2}],
+    ],
+    ids=["failed", "drifted", "alias behind"],
+)
+def test_what_a_training_at_work_may_mend_is_left_to_it(happened: list[dict[str, object]]) -> None:
+    leased = {"kind": "leased", "until": NOW + HOUR, "flow_run": "b"}
+    assert standing(*PROMOTED, *happened).todo != ()
+    assert standing(*PROMOTED, *happened, leased).todo == ()
+
+
+def test_a_request_without_an_end_names_none() -> None:
+    waiting = standing(*PROMOTED, {"kind": "requested", "version": 2})
+    assert waiting.todo[0].startswith("v2 waits for approval: start")
+
+
+def test_drift_of_a_model_without_a_decision_waits() -> None:
+    assert standing(DRIFTED, alias=None).todo[-1].startswith("It has drifted since")
