@@ -169,6 +169,17 @@ def test_a_file_that_grows_where_storage_gives_no_stamp_waits() -> None:
     assert ([file.path for file in complete], waiting) == (["a.csv"], []), "it has stood still for as long as asked"
 
 
+def test_the_age_of_a_file_counts_here_and_not_by_the_clock_of_another_machine(tmp_path: Path) -> None:
+    import fsspec
+
+    fsspec.filesystem("memory").pipe("/aged/a.csv", b"n\n")
+    put(tmp_path, "a.csv")
+    time.sleep(0.3)
+    here, elsewhere = spec(tmp_path, settle_seconds=0.2), spec("memory://aged", settle_seconds=0.2)
+    assert await_complete(here, [look(here, "a.csv")], patience=0)[1] == []
+    assert await_complete(elsewhere, [look(elsewhere, "a.csv")], patience=0)[1] == ["a.csv: still being written"]
+
+
 def test_a_file_copied_with_its_old_time_waits_all_the_same(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv")
     os.utime(path, (1, 1))

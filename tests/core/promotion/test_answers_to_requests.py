@@ -63,6 +63,14 @@ def test_decisions_before_the_request_are_not_named_as_its_answer() -> None:
     assert "refused" not in str(error.value)
 
 
+def test_the_answer_to_the_request_is_named_and_not_a_later_decision_on_another_version() -> None:
+    request = entry("requested", 2)
+    lock.conclude(answer(2, request.sequence, by="anna"))
+    entry("refused", 4)
+    with pytest.raises(ConflictError, match=r"answered meanwhile \(promoted v2.*, anna\)"):
+        lock.conclude(answer(2, request.sequence, by="ben"))
+
+
 def promotion(version: int, flow_run: str = "") -> Entry:
     about = ModelVersion(name="shop", version=version, run_id="r", model_uri="models:/m-1")
     return lock.conclusion_on("promoted", about, flow_run=flow_run)

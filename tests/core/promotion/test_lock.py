@@ -92,6 +92,16 @@ def test_a_retried_conclusion_is_written_once() -> None:
     assert champion_entry(read_history("shop")).replaced == 2
 
 
+def test_a_refusal_is_written_once_for_each_lock() -> None:
+    lease = take("a")
+    first = conclude("refused", version(2), decision("refused"), lease=lease)
+    assert conclude("refused", version(2), decision("refused"), lease=lease) == first
+    again = take("a")
+    assert conclude("refused", version(2), decision("refused"), lease=again).sequence > again.sequence
+    other = take("b")
+    assert conclude("refused", version(2), decision("refused"), lease=other).sequence > other.sequence
+
+
 def test_who_worked_past_the_lease_decides_nothing() -> None:
     late = take("late", retrain=EXPIRED)
     take("b")
