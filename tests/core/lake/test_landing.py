@@ -202,7 +202,7 @@ def test_a_file_that_vanishes_while_it_is_waited_for_is_nobodys_loss(tmp_path: P
 def test_a_marker_says_when_a_file_is_complete(tmp_path: Path, marker: str, markers: list[str]) -> None:
     for name in ("a.csv", "south/b.csv"):
         put(tmp_path, name)
-    dataset = spec(tmp_path, marker=marker)
+    dataset = spec(tmp_path, marker=marker, settle_seconds=600)
     for number, name in enumerate(markers):
         complete, waiting = await_complete(dataset, list(list_landing(dataset).files), patience=60)
         assert (len(complete), len(waiting)) == (number, 2 - number)
@@ -221,6 +221,10 @@ def test_a_manifest_says_which_content_is_complete(tmp_path: Path) -> None:
     told = {file.path: promised(dataset, file) for file in list_landing(dataset).files}
     assert told == {"a.csv": f"sha256:{digest}", "it's b.csv": f"sha256:{'0' * 64}", "c.csv": ""}
     assert promised(spec(tmp_path), look(dataset, "a.csv")) is None
+    settling = spec(tmp_path, manifest="SHA256SUMS", settle_seconds=600)
+    assert await_complete(settling, list(list_landing(settling).files), patience=5)[1] == [], (
+        "content, not time, counts"
+    )
 
 
 # The spec.

@@ -22,7 +22,7 @@ from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import replay as replays
 from prefect_mlops.core.lake.commits import CommitConflict
 from prefect_mlops.core.lake.ingest import table_ref
-from prefect_mlops.core.lake.ledger import Arrival, read_ledger, write_lines
+from prefect_mlops.core.lake.ledger import Arrival, Ledger, read_ledger, write_lines
 from prefect_mlops.core.lake.pending import find_backlog
 from prefect_mlops.core.lake.quarantine import find_held, find_refused
 from prefect_mlops.core.lake.replay import Replay
@@ -574,3 +574,35 @@ def test_the_backlog_is_what_the_ledger_has_not_seen(shop: Shop) -> None:
 def test_a_backlog_without_a_landing_place_is_a_wrong_request(shop: Shop) -> None:
     with pytest.raises(ConfigError, match="there is no landing folder"):
         find_backlog(shop.spec(landing=str(shop.folder / "gone")))
+
+
+def ledger_line(minute: int, state: str, path: str = "a.csv", digest: str = "d", version: int | None = None) -> Arrival:
+    at = dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc) + dt.timedelta(minutes=minute)
+    return Arrival(dataset="sales", path=path, digest=digest, state=state, version=version, at=at)
+
+
+REFUSED = ledger_line(5, "refused")
+
+
+@pytest.mark.parametrize(
+    ("later", "options", "out"),
+    [
+        ([], {}, True),
+        ([], {"paths": ["a.csv"]}, True),
+        ([], {"paths": ["b.csv"]}, False),
+        ([ledger_line(6, "committed", version=1)], {"paths": ["a.csv"]}, False),
+        ([ledger_line(6, "committed", digest="e", version=1)], {}, False),
+        ([ledger_line(6, "committed", digest="e", version=1)], {"paths": ["a.csv"]}, True),
+        ([ledger_line(4, "committed", digest="e", version=1)], {}, True),
+        ([ledger_line(5, "committed", digest="e", version=1)], {}, True),
+        ([ledger_line(6, "committed", path="b.csv", version=1)], {}, False),
+        ([ledger_line(6, "committed", path="b.csv", version=1)], {"copies": "take"}, True),
+        ([ledger_line(6, "committed", path="b.csv", digest="e", version=1)], {}, True),
+    ],
+)
+def test_a_refused_file_waits_until_its_content_or_a_later_one_of_its_name_is_committed(
+    tmp_path: Path, later: list[Arrival], options: dict[str, Any], out: bool
+) -> None:
+    spec = Shop(tmp_path).spec(copies=options.get("copies", "skip"))
+    found = find_refused(spec, Ledger([REFUSED, *later]), paths=options.get("paths"))
+    assert found == ([REFUSED] if out else [])
