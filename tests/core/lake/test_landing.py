@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from great_expectations import expectations as gxe
 
 from prefect_mlops.core import DatasetSpec
 from prefect_mlops.core.errors import BackendError, ConfigError
+from prefect_mlops.core.lake import landing
 from prefect_mlops.core.lake.completeness import await_complete, promised
 from prefect_mlops.core.lake.landing import digest_of, list_landing, local_file, look
 
@@ -225,6 +226,33 @@ def test_a_manifest_says_which_content_is_complete(tmp_path: Path) -> None:
     assert await_complete(settling, list(list_landing(settling).files), patience=5)[1] == [], (
         "content, not time, counts"
     )
+
+
+MOMENT = datetime(2024, 1, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("info", "stamped"),
+    [
+        ({"size": 3, "ETag": "x", "LastModified": MOMENT}, True),
+        ({"size": 3, "etag": "x", "last_modified": MOMENT.replace(tzinfo=None)}, True),
+        ({"size": 3, "md5Hash": "x", "updated": "2024-01-01T12:00:00Z"}, True),
+        ({"size": 3, "mtime": MOMENT.timestamp()}, False),
+        ({"size": 3, "modified": "2024-01-01T13:00:00+01:00"}, False),
+    ],
+)
+def test_what_storage_reports_is_read_and_a_time_alone_is_no_stamp(info: dict[str, object], stamped: bool) -> None:
+    found = landing._landed("a.csv", info)
+    assert (found.path, found.size, found.modified, bool(found.stamp)) == ("a.csv", 3, MOMENT, stamped)
+    assert landing._landed("a.csv", {**info, "size": 4}).stamp != found.stamp or not stamped
+
+
+@pytest.mark.parametrize("info", [{}, {"size": None}, {"mtime": "soon"}])
+def test_what_storage_does_not_report_is_now_and_empty(info: dict[str, object]) -> None:
+    before = datetime.now(timezone.utc)
+    found = landing._landed("a.csv", info)
+    assert (found.size, found.stamp) == (0, "")
+    assert before <= found.modified <= datetime.now(timezone.utc)
 
 
 # The spec.
