@@ -85,6 +85,25 @@ def test_a_version_that_is_not_there_is_refused_and_the_first_and_last_are_found
     assert [table_ref("flights", version).rows for version in (0, newest, None)] == [0, 4, 4]
 
 
+def test_a_line_that_a_crash_kept_out_of_the_ledger_is_read_from_the_commit(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    commit(path="before.csv", digest="sha256:0")
+    with monkeypatch.context() as dying:
+        dying.setattr(ingest, "write_lines", crash)
+        with pytest.raises(KeyboardInterrupt):
+            commit()
+    read = read_ledger("flights")
+    assert [line.path for line in read.unwritten] == ["a b's.csv"]
+    assert [line.path for line in read.lines] == ["before.csv", "a b's.csv"]
+    assert commit().again
+    assert read_ledger("flights").unwritten == []
+    assert len(rows("arrivals")) == 2
+
+
 def test_quarantine_keeps_key_row_and_why(home: Path) -> None:
     commit(bad=BAD, state="partly", refused=1)
     kept = rows("quarantine").iloc[0]

@@ -228,6 +228,32 @@ def test_a_manifest_says_which_content_is_complete(tmp_path: Path) -> None:
     )
 
 
+def test_a_local_file_is_read_where_it_is_and_one_elsewhere_as_a_copy_that_does_not_stay(tmp_path: Path) -> None:
+    import fsspec
+
+    path = put(tmp_path, "a.csv")
+    with local_file(spec(tmp_path), look(spec(tmp_path), "a.csv")) as file:
+        assert file == path.resolve()
+    fsspec.filesystem("memory").pipe("/copied/day one/a.csv.gz", b"n\n")
+    remote = spec("memory://copied")
+    with local_file(remote, look(remote, "day one/a.csv.gz")) as file:
+        assert (file.read_bytes(), file.suffixes) == (b"n\n", [".csv", ".gz"])
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("path", ["", "memory://led", "../led/a.csv", "x/../../a.csv", "memory://elsewhere/a.csv"])
+def test_a_name_that_leads_out_of_storage_is_refused(path: str) -> None:
+    import fsspec
+
+    for folder in ("led", "elsewhere"):
+        fsspec.filesystem("memory").pipe(f"/{folder}/a.csv", b"n\n")
+    with pytest.raises(ConfigError, match="leads out of the landing place memory://led"):
+        look(spec("memory://led"), path)
+    assert (
+        look(spec("memory://led"), "memory://led/a.csv").path == look(spec("memory://led"), "./a.csv").path == "a.csv"
+    )
+
+
 MOMENT = datetime(2024, 1, 1, 12, tzinfo=timezone.utc)
 
 
