@@ -22,9 +22,10 @@ from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lake import replay as replays
 from prefect_mlops.core.lake.commits import CommitConflict
 from prefect_mlops.core.lake.ingest import table_ref
+from prefect_mlops.core.lake.landing import digest_of
 from prefect_mlops.core.lake.ledger import Arrival, Ledger, read_ledger, write_lines
 from prefect_mlops.core.lake.pending import find_backlog
-from prefect_mlops.core.lake.quarantine import find_held, find_refused
+from prefect_mlops.core.lake.quarantine import find_again, find_held, find_refused, require_arrived
 from prefect_mlops.core.lake.replay import Replay
 from prefect_mlops.core.lake.rows import without_marks
 from prefect_mlops.core.tables.digests import table_digest
@@ -606,3 +607,23 @@ def test_a_refused_file_waits_until_its_content_or_a_later_one_of_its_name_is_co
     spec = Shop(tmp_path).spec(copies=options.get("copies", "skip"))
     found = find_refused(spec, Ledger([REFUSED, *later]), paths=options.get("paths"))
     assert found == ([REFUSED] if out else [])
+
+
+def test_files_that_have_not_arrived_are_named_with_the_nearest() -> None:
+    require_arrived("sales", Ledger([REFUSED]), None)
+    require_arrived("sales", Ledger([REFUSED]), ["a.csv"])
+    with pytest.raises(ConfigError, match=r"'b\.csv'.*did you mean 'a\.csv'"):
+        require_arrived("sales", Ledger([REFUSED]), ["a.csv", "b.csv"])
+
+
+def test_a_refused_file_is_found_again_as_long_as_it_has_not_changed(tmp_path: Path) -> None:
+    spec = Shop(tmp_path).spec()
+    (tmp_path / "a.csv").write_text("n\n1\n")
+    refused = ledger_line(1, "refused", digest=digest_of(tmp_path / "a.csv"))
+    assert find_again(spec, refused).path == "a.csv"
+    (tmp_path / "a.csv").write_text("n\n2\n")
+    with pytest.raises(ConfigError, match="another content by now"):
+        find_again(spec, refused)
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(ConfigError, match="there is no file"):
+        find_again(spec, refused)

@@ -12,9 +12,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from prefect_mlops.core.addresses import history_uri
-from prefect_mlops.core.promotion import history
+from prefect_mlops.core.promotion import history, tampering
 from prefect_mlops.core.promotion.history import Entry, read_history, read_rows, record, row_hash
-from prefect_mlops.core.promotion.tampering import audit_history
+from prefect_mlops.core.promotion.tampering import audit_history, find_rewrites
 
 Rows = list[dict[str, Any]]
 
@@ -158,3 +158,33 @@ def test_a_history_stays_whole_when_its_files_are_written_as_one(rows: Rows, mon
         record(Entry(model="shop", kind="drifted", version=1))
     assert len(DeltaTable(history_uri("shop")).file_uris()) < 10
     assert audit_history("shop", read_rows("shop"), witnesses(rows)).passed
+
+
+def test_a_commit_that_is_no_entry_of_this_library_is_named(rows: Rows) -> None:
+    assert find_rewrites("shop") == []
+    assert find_rewrites("nothing-here") == []
+    DeltaTable(history_uri("shop")).delete("sequence = 4")
+    (found,) = find_rewrites("shop")
+    assert "of the table was made by hand: DELETE by delta-rs" in found
+
+
+@pytest.mark.parametrize(
+    ("commit", "says"),
+    [
+        ({"operation": "WRITE", "operationParameters": {"mode": "Append"}}, "WRITE (Append) by an unknown program;"),
+        ({"operation": "WRITE", "operationParameters": {"mode": "Overwrite"}}, "WRITE (Overwrite) by"),
+        ({"operation": "MERGE", "engineInfo": "Spark", "timestamp": 0}, "MERGE by Spark at 1970-01-01 00:00 UTC;"),
+        ({"operation": None, "timestamp": "soon"}, "commit without a name by an unknown program;"),
+    ],
+)
+def test_what_is_known_of_such_a_commit_is_said(commit: dict[str, Any], says: str) -> None:
+    (found,) = tampering._rewrites([{"version": 7, **commit}])
+    assert found.startswith("version 7 of the table was made by hand: ")
+    assert says in found
+
+
+def test_commits_are_named_oldest_first_and_harmless_ones_are_not() -> None:
+    append = {"operation": "WRITE", "operationParameters": {"mode": "Append"}, tampering.NOTE: "[]"}
+    harmless = [{"operation": name} for name in tampering.HARMLESS]
+    newest_first = [{"operation": "B"}, append, *harmless, {"operation": "A"}]
+    assert [found.split(": ")[1][0] for found in tampering._rewrites(newest_first)] == ["A", "B"]
