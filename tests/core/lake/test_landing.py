@@ -241,6 +241,15 @@ def test_a_local_file_is_read_where_it_is_and_one_elsewhere_as_a_copy_that_does_
     assert not file.exists()
 
 
+@pytest.mark.parametrize("path", ["", "/etc/hostname", "x/../a.csv", "../a.csv"])
+def test_a_name_that_leads_out_of_the_folder_is_refused_also_where_it_comes_back(tmp_path: Path, path: str) -> None:
+    put(tmp_path, "a.csv")
+    put(tmp_path, "x/b.csv")
+    with pytest.raises(ConfigError, match="leads out of the landing folder"):
+        look(spec(tmp_path), path)
+    assert look(spec(tmp_path), str(tmp_path / "a.csv")).path == look(spec(tmp_path), "./a.csv").path == "a.csv"
+
+
 @pytest.mark.parametrize("path", ["", "memory://led", "../led/a.csv", "x/../../a.csv", "memory://elsewhere/a.csv"])
 def test_a_name_that_leads_out_of_storage_is_refused(path: str) -> None:
     import fsspec

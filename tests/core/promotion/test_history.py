@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -99,6 +99,15 @@ def test_a_commit_whose_answer_got_lost_is_not_made_twice(home: Path, monkeypatc
     monkeypatch.setattr(history, "append_next", unheard)
     written = record(Entry(model="shop", kind="promoted", version=1), expected=1)
     assert read_history("shop") == [written]
+
+
+def test_a_hash_covers_what_has_a_value_except_itself_whatever_the_zone() -> None:
+    at = datetime(2024, 1, 1, 12, tzinfo=timezone.utc)
+    row = {"sequence": 1, "at": at}
+    same = {"at": at.astimezone(timezone(timedelta(hours=2))), "sequence": 1, "added later": None, "hash": "sha256:x"}
+    assert history.row_hash(row) == history.row_hash(same)
+    for other in ({**row, "sequence": 2}, {**row, "at": at + timedelta(microseconds=1)}, {**row, "by": "anna"}):
+        assert history.row_hash(other) != history.row_hash(row)
 
 
 def test_many_entries_are_kept_in_few_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
