@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 
 def step(
-    run_name: str | Callable[[dict[str, Any]], str], *, backend: bool = False
+    run_name: str | Callable[[dict[str, Any]], str], *, backend: bool = False, name: str = ""
 ) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a task.
 
@@ -67,6 +67,7 @@ def step(
     Args:
         run_name: name of a run, as a template of the parameters or made from them.
         backend: the task talks to MLflow or storage, so it is retried when one of those failed.
+        name: of the task; that of the function, with dashes, where it is empty.
 
     Returns:
         The decorator.
@@ -75,7 +76,7 @@ def step(
     def decorate(function: Callable[P, R]) -> Step[P, R]:
         made: Any = Task(
             function,
-            name=function.__name__.replace("_", "-"),
+            name=name or function.__name__.replace("_", "-"),
             task_run_name=run_name if isinstance(run_name, str) else cast("Any", _bounded(run_name)),
             cache_policy=NO_CACHE,
             persist_result=False,

@@ -109,23 +109,7 @@ def _measure_name(parameters: dict[str, Any]) -> str:
     return f"measure-{estimator_name(parameters['estimator'])}-on-{len(parameters['split'].X_test)}-rows"
 
 
-@step(_measure_name)
-def measure_model(estimator: Any, *, spec: ModelSpec, split: Split) -> Measurements:
-    """Measure what a model's card tells beside its scores, and what its training rows looked like.
-
-    Each part is made on its own: one that cannot be made is None, or empty, and noted in ``left_out``.
-
-    Args:
-        estimator: fitted scikit-learn compatible estimator.
-        spec: its recipe; the importances are those of the first gate's metric, shuffled by its seed.
-        split: training rows, which the drift baseline describes, and test rows, which everything else is measured on.
-
-    Returns:
-        For `write_card`, and for the weights of `save_training_profile`.
-
-    Source: `sklearn.inspection.permutation_importance`, `sklearn.calibration.calibration_curve`.
-    """
-    return measures.measure_model(estimator, spec=spec, split=split)
+measure_model = step(_measure_name)(measures.measure_model)
 
 
 def _publish(card: Card) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from prefect_mlops.core.promotion.history import PERSON
@@ -14,82 +13,19 @@ from prefect_mlops.tracking.registry import CHAMPION
 if TYPE_CHECKING:
     from prefect_mlops.core.promotion.decisions import Approval
     from prefect_mlops.core.promotion.history import Entry
-    from prefect_mlops.core.values import Decision, LoadedModel, LoggedRun, ModelVersion
+    from prefect_mlops.core.values import Decision, LoadedModel, ModelVersion
 
 
-@step("find-{model_name}@{alias}", backend=True)
-def find_model(model_name: str, alias: str = CHAMPION) -> LoadedModel | None:
-    """Load the model an alias points at, or return None where there is none yet.
-
-    Args:
-        model_name: registered model.
-        alias: which version of it.
-
-    Returns:
-        The model, loaded by the safe loader, or None.
-
-    Raises:
-        ConfigError: the stored model is not in skops format or holds types that are not trusted.
-        BackendError: MLflow failed; retried.
-    """
-    return registry.find_model(model_name, alias)
+find_model = step("find-{model_name}@{alias}", backend=True)(registry.find_model)
 
 
-@step("load-{model_name}", backend=True)
-def load_model(model_name: str, *, alias: str | None = None, version: int | None = None) -> LoadedModel:
-    """Load a model that has to be there.
-
-    Args:
-        model_name: registered model.
-        alias: which version, by alias; ``champion`` when neither is given.
-        version: which version, by number.
-
-    Returns:
-        The model, loaded by the safe loader.
-
-    Raises:
-        ConfigError: no such model, alias or version, with the nearest names; or a model that may not be loaded.
-        BackendError: MLflow failed; retried.
-    """
-    return registry.load_model(model_name, alias=alias, version=version)
+load_model = step("load-{model_name}", backend=True)(registry.load_model)
 
 
-@step("find-version-{model_name}@{alias}", backend=True)
-def find_version(model_name: str, alias: str = CHAMPION, *, version: int | None = None) -> ModelVersion | None:
-    """Look up a version, the one an alias points at by default, without loading it.
-
-    Args:
-        model_name: registered model.
-        alias: which version of it.
-        version: which version, by number; the alias does not count then.
-
-    Returns:
-        The version; None where there is none.
-
-    Raises:
-        ConfigError: a name the registry cannot address.
-        BackendError: MLflow failed; retried.
-    """
-    return registry.find_version(model_name, alias, version=version)
+find_version = step("find-version-{model_name}@{alias}", backend=True)(registry.find_version)
 
 
-@step("register-{model_name}", backend=True)
-def register_model(run: LoggedRun, model_name: str, *, tags: Mapping[str, str] = {}) -> ModelVersion:
-    """Make a logged model a version in the registry; the same model again gives the same version, unchanged.
-
-    Args:
-        run: from `log_run`.
-        model_name: registered model; made when it is new.
-        tags: written on a new version beside the digest of its data.
-
-    Returns:
-        The version.
-
-    Raises:
-        ConfigError: a name the registry cannot address.
-        BackendError: MLflow failed; retried.
-    """
-    return registry.register(run, model_name, tags=tags)
+register_model = step("register-{model_name}", backend=True)(registry.register_model)
 
 
 @step("promote-{version.name}-v{version.version}", backend=True)

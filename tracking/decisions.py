@@ -21,14 +21,17 @@ MAX_DECISION_REASON = 2000  # a tag on a model version holds 5,000 characters
 
 
 def find_decision(model_name: str, recipe: str) -> Decision | None:
-    """Return the newest decision on a recipe; None where there was none.
+    """Return what was decided on a recipe before, or None where it was not.
 
     Args:
         model_name: registered model.
-        recipe: fingerprint of what the decision rests on, as `record_decision` was given.
+        recipe: what `record_decision` was given.
+
+    Returns:
+        The newest decision.
 
     Raises:
-        BackendError: MLflow or the lake failed.
+        BackendError: MLflow or the lake failed; retried.
     """
     known = lock.decision_of(history.decided(history.read_history(model_name), recipe))
     if known is not None:

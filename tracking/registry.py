@@ -187,7 +187,7 @@ def load_model(model_name: str, *, alias: str | None = None, version: int | None
     return _loaded(found)
 
 
-def register(run: LoggedRun, model_name: str, *, tags: Mapping[str, str] = {}) -> ModelVersion:
+def register_model(run: LoggedRun, model_name: str, *, tags: Mapping[str, str] = {}) -> ModelVersion:
     """Make a logged model a version in the registry; the same model again gives the same version, unchanged.
 
     Args:
@@ -227,7 +227,7 @@ def promote(
     again. A crash between history and alias is mended by `repair_alias`, or by calling this again.
 
     Args:
-        version: from `register`.
+        version: from `register_model`.
         alias: which role it takes; only ``champion`` has a history.
         decision: why; None where nothing was judged.
         recipe: fingerprint of what the decision rests on, for `tracking.decisions.find_decision`.

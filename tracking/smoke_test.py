@@ -26,7 +26,7 @@ SAME = {"id": "same-predictions", "name": "predicts the same as at training"}
 _FILES = (mlflow_tags.SMOKE_TEST_ROWS, mlflow_tags.SMOKE_TEST_PREDICTIONS)
 
 
-def smoke_test_version(version: ModelVersion, limits: Limits | None = None) -> Report:
+def smoke_test_model(version: ModelVersion, limits: Limits | None = None) -> Report:
     """Load a version from the registry in a clean process, and ask it again for what it predicted at training.
 
     The process has the path of this one and none of its secrets; it takes the model with the safe loader only. What it

@@ -123,10 +123,10 @@ def _finished(chosen: ModelVersion, champion: Entry, *, dry_run: bool) -> str:
 
 
 def _smoke_tested(chosen: ModelVersion, limits: Limits | None) -> Report:
-    from prefect_mlops.tracking.smoke_test import STORED_ROWS, smoke_test_version
+    from prefect_mlops.tracking.smoke_test import STORED_ROWS, smoke_test_model
 
     say(f"rehearsing {chosen.name} v{chosen.version} in a clean process")
-    report = smoke_test_version(chosen, limits)
+    report = smoke_test_model(chosen, limits)
     if [check.id for check in report.failures] == [STORED_ROWS["id"]]:
         say("to promote a version that is older than stored rows, without trying it: --without-rehearsal")
     report.raise_for_failure()

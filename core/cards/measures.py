@@ -49,7 +49,7 @@ def measure_model(estimator: Any, *, spec: ModelSpec, split: Split) -> Measureme
         split: training rows, which the drift baseline describes, and test rows, which everything else is measured on.
 
     Returns:
-        For `core.cards.assembly.make_card`; the importances also for the weights of a training profile.
+        For `write_card`, and for the weights of `save_training_profile`.
 
     Source: `sklearn.inspection.permutation_importance`, `sklearn.calibration.calibration_curve`.
     """

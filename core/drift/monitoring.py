@@ -44,7 +44,7 @@ class MonitoringRun(Value):
         model: registered model.
         kind: ``drift`` compares rows with the training data, ``performance`` scores the champion on them.
         champion: version that was monitored.
-        number: counted from 1 for each model, kind and champion, by `write_monitoring_run`.
+        number: counted from 1 for each model, kind and champion, by `record_monitoring_run`.
         key: for idempotence: a retry, or another run on the same data, gets the number of the first.
         at: when, in UTC.
         subject: what was compared or scored, e.g. the name of a file.
@@ -142,28 +142,31 @@ def read_monitoring_runs(
     return [run for run in runs if kind in (None, run.kind) and champion in (None, run.champion)]
 
 
-def monitoring_run_number(model: str, *, kind: MonitoringKind, champion: int, key: str) -> int:
-    """Return the number a monitoring run has, or would get.
+def number_monitoring_run(model_name: str, *, kind: MonitoringKind, champion: int, key: str) -> int:
+    """Return the number a monitoring run has or would get; it sets the level of its test, `monitoring.level_of`.
 
     Args:
-        model: registered model.
-        kind: of the run.
-        champion: version that was monitored.
-        key: identifies the run.
+        model_name: registered model.
+        kind: ``drift`` or ``performance``.
+        champion: version that is monitored.
+        key: idempotency key, e.g. a digest of the new rows.
+
+    Returns:
+        The number, from 1.
 
     Raises:
-        BackendError: storage failed.
+        BackendError: storage failed; retried.
     """
-    rows = _rows(open_table(monitoring_uri(model)))
+    rows = _rows(open_table(monitoring_uri(model_name)))
     known = _find(_readable(rows), kind=kind, champion=champion, key=key)
     return known.number if known else _next_number(rows, kind=kind, champion=champion)
 
 
-def write_monitoring_run(run: MonitoringRun) -> MonitoringRun:
+def record_monitoring_run(run: MonitoringRun) -> MonitoringRun:
     """Store a monitoring run, once for each key.
 
     Args:
-        run: with the number from `monitoring_run_number`.
+        run: with the number from `number_monitoring_run`.
 
     Returns:
         The stored run: the first one of its key, or this one; with the next number where another run took its number

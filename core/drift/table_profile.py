@@ -174,7 +174,13 @@ def in_order(table: pd.DataFrame, order: NDArray[Any] | None, part: slice) -> pd
 
 
 def merge_profiles(parts: Iterable[TableProfile]) -> TableProfile:
-    """Make the profile of a table from those of its parts, in their order.
+    """Make the profile of a table from those of its parts.
+
+    Args:
+        parts: from `profile_table`, each with another number of part, in the order of the table.
+
+    Returns:
+        The profile of all rows. Which rows are sampled depends on the parts, how often a value occurs does not.
 
     Raises:
         ConfigError: a part was stored, and its sample cannot be merged.

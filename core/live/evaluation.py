@@ -29,7 +29,14 @@ def evaluate_live(
     now: datetime | None = None,
     subject: str | None = None,
 ) -> Report:
-    """Score a live model over time; `tasks.evaluate_live` says what fails.
+    """Score a live model over time from its stored predictions and the labels there are by now.
+
+    The report fails when the newest window that can be judged is worse than the baseline, beyond chance, by more than
+    ``may_lose``. A window can be judged when it is over, ``min_labelled`` of its predictions have a label, and it holds
+    50 labelled rows or more. With too little to judge nothing is claimed: the deciding check is a failed warning then,
+    not a pass. Run as often as new labels come, a model that has not decayed beyond ``may_lose`` gives a false alarm in
+    at most one year of twenty (``confidence``), and far less often while it loses nothing; docs/performance.md has the
+    figures.
 
     Args:
         predictions: one row for each answer: ``id``, ``at`` (time scored) and ``prediction``: a number, a class, or a
@@ -45,10 +52,14 @@ def evaluate_live(
         now: evaluate as of this moment; later rows are left out.
         subject: what is judged, in the report's title.
 
+    Returns:
+        A ``performance`` report: what decides, each window, what was odd about the tables. ``require`` it to stop a
+        flow.
+
     Raises:
         ConfigError: a column or metric is not there or does not fit, or a number is out of range.
         DataCheckError: a table was reached and holds nothing usable.
-        BackendError: a table could not be reached.
+        BackendError: a table could not be reached; tried again.
 
     Source: scikit-learn's scorers and our intervals (`core.evaluation`); decided by `core.live.degradation`.
     """

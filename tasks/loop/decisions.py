@@ -15,47 +15,14 @@ from prefect_mlops.tracking import decisions
 
 if TYPE_CHECKING:
     from prefect_mlops.core.promotion.decisions import Approval
-    from prefect_mlops.core.reports import Report
     from prefect_mlops.core.specs.policies import Retrain
     from prefect_mlops.core.values import Decision, ModelVersion
 
 
-@step("find-decision-{model_name}", backend=True)
-def find_decision(model_name: str, recipe: str) -> Decision | None:
-    """Return what was decided on a recipe before, or None where it was not.
-
-    Args:
-        model_name: registered model.
-        recipe: what `record_decision` was given.
-
-    Returns:
-        The newest decision.
-
-    Raises:
-        BackendError: MLflow or the lake failed; retried.
-    """
-    return decisions.find_decision(model_name, recipe)
+find_decision = step("find-decision-{model_name}", backend=True)(decisions.find_decision)
 
 
-@step("record-{version.name}-v{version.version}", backend=True)
-def record_decision(
-    version: ModelVersion, decision: Decision, *, recipe: str, reports: Sequence[Report] = ()
-) -> Decision:
-    """Note on a version what was decided and why; the last step, so that an interrupted decision is made again.
-
-    Args:
-        version: the challenger's.
-        decision: without version and address, which are filled in.
-        recipe: names what the decision rests on, for `find_decision`.
-        reports: what it rests on; kept with the version's run, in place of earlier ones of the same kind.
-
-    Returns:
-        The decision with version and address.
-
-    Raises:
-        BackendError: MLflow failed; retried.
-    """
-    return decisions.record_decision(version, decision, recipe=recipe, reports=reports)
+record_decision = step("record-{version.name}-v{version.version}", backend=True)(decisions.record_decision)
 
 
 @step("refuse-{version.name}-v{version.version}", backend=True)

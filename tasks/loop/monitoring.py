@@ -10,43 +10,13 @@ from prefect_mlops.tasks._events import slug
 from prefect_mlops.tasks._step import step
 
 if TYPE_CHECKING:
-    from prefect_mlops.core.drift.monitoring import MonitoringKind, MonitoringRun
+    from prefect_mlops.core.drift.monitoring import MonitoringRun
 
 
-@step("number-{kind}-monitoring-{model_name}", backend=True)
-def number_monitoring_run(model_name: str, *, kind: MonitoringKind, champion: int, key: str) -> int:
-    """Return the number a monitoring run has or would get; it sets the level of its test, `monitoring.level_of`.
-
-    Args:
-        model_name: registered model.
-        kind: ``drift`` or ``performance``.
-        champion: version that is monitored.
-        key: idempotency key, e.g. a digest of the new rows.
-
-    Returns:
-        The number, from 1.
-
-    Raises:
-        BackendError: storage failed; retried.
-    """
-    return monitoring.monitoring_run_number(model_name, kind=kind, champion=champion, key=key)
+number_monitoring_run = step("number-{kind}-monitoring-{model_name}", backend=True)(monitoring.number_monitoring_run)
 
 
-@step("record-{run.kind}-monitoring-{run.model}", backend=True)
-def record_monitoring_run(run: MonitoringRun) -> MonitoringRun:
-    """Record a monitoring run, once for each key.
-
-    Args:
-        run: as it was judged, with the number from `number_monitoring_run`.
-
-    Returns:
-        The monitoring run as it is stored: the first one of its key, or this one, with the next number when another run
-        took its own meanwhile.
-
-    Raises:
-        BackendError: storage failed; retried.
-    """
-    return monitoring.write_monitoring_run(run)
+record_monitoring_run = step("record-{run.kind}-monitoring-{run.model}", backend=True)(monitoring.record_monitoring_run)
 
 
 @step("show-monitoring-{model_name}", backend=True)

@@ -12,7 +12,6 @@ from prefect.client.schemas.objects import TaskRun
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.tables.read import source_of, table_name
 from prefect_mlops.core.values import TableRef
-from prefect_mlops.tasks import tables
 from prefect_mlops.tasks.tables import load_table
 
 
@@ -46,7 +45,7 @@ def test_a_failing_backend_is_tried_again_and_a_wrong_request_is_not(monkeypatch
             raise BackendError("database is locked")
         return pd.DataFrame({"a": [1]})
 
-    monkeypatch.setattr(tables, "read_table", fails)
+    monkeypatch.setattr(load_table, "fn", fails)
     patient = load_table.with_options(retry_delay_seconds=0)
     assert len(patient("locked")) == 1
     assert calls == ["locked"] * 3

@@ -35,7 +35,7 @@ from prefect_mlops.tracking.registry import (
     find_model,
     find_version,
     load_model,
-    register,
+    register_model,
     repair_alias,
     roll_back,
     sweep,
@@ -87,15 +87,15 @@ def logged(estimator: object | None = None) -> LoggedRun:
     ids=lambda estimator: type(estimator).__name__,
 )
 def test_common_estimators_go_there_and_back_without_pickle(mlflow_store: str, estimator: object) -> None:
-    registry.promote(register(logged(estimator), "cancer"))
+    registry.promote(register_model(logged(estimator), "cancer"))
     live = find_model("cancer")
     assert np.array_equal(live.estimator.predict(X), fit_estimator(estimator, X, Y).predict(X))
 
 
 def test_champion_is_who_was_promoted_last(mlflow_store: str) -> None:
     assert find_model("cancer") is None
-    first = registry.promote(register(logged(), "cancer"))
-    second = register(logged(LogisticRegression(C=0.1, solver="liblinear")), "cancer")
+    first = registry.promote(register_model(logged(), "cancer"))
+    second = register_model(logged(LogisticRegression(C=0.1, solver="liblinear")), "cancer")
     assert find_model("cancer").version == first
     registry.promote(second)
     assert find_model("cancer").version.version == 2
@@ -107,7 +107,7 @@ def test_an_alias_that_another_writer_makes_in_the_same_moment_is_set_all_the_sa
     from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias
     from sqlalchemy import event
 
-    version = register(logged(), "cancer")
+    version = register_model(logged(), "cancer")
     made: list[str] = []
 
     def overtaken(_mapper: object, _connection: object, alias: SqlRegisteredModelAlias) -> None:
@@ -129,8 +129,8 @@ def test_an_alias_that_another_writer_makes_in_the_same_moment_is_set_all_the_sa
 
 
 def test_a_champion_is_in_the_history_before_it_is_live(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = registry.promote(register(logged(), "cancer"))
-    second = register(logged(LogisticRegression(C=0.1, solver="liblinear")), "cancer")
+    first = registry.promote(register_model(logged(), "cancer"))
+    second = register_model(logged(LogisticRegression(C=0.1, solver="liblinear")), "cancer")
     with monkeypatch.context() as away:
         away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         away.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -297,7 +297,7 @@ def test_the_sweep_looks_after_every_model_whatever_is_wrong_with_one(mlflow_sto
 
 
 def test_other_aliases_have_no_history(mlflow_store: str) -> None:
-    registry.promote(register(logged(), "cancer"), "shadow")
+    registry.promote(register_model(logged(), "cancer"), "shadow")
     assert find_version("cancer", "shadow").version == 1
     assert find_version("cancer") is None
     assert read_history("cancer") == []
@@ -305,14 +305,14 @@ def test_other_aliases_have_no_history(mlflow_store: str) -> None:
 
 def test_the_same_model_is_registered_once(mlflow_store: str) -> None:
     run = logged()
-    assert register(run, "cancer") == register(run, "cancer")
-    assert register(logged(RandomForestClassifier(n_estimators=2)), "cancer").version == 2
+    assert register_model(run, "cancer") == register_model(run, "cancer")
+    assert register_model(logged(RandomForestClassifier(n_estimators=2)), "cancer").version == 2
 
 
 def test_tags_are_written_on_a_new_version_beside_the_digest_of_its_data(mlflow_store: str) -> None:
     run = logged()
-    version = register(run, "cancer", tags={"team": "risk"})
-    assert register(run, "cancer", tags={"team": "another"}) == version
+    version = register_model(run, "cancer", tags={"team": "risk"})
+    assert register_model(run, "cancer", tags={"team": "another"}) == version
     tags = MlflowClient().get_model_version("cancer", "1").tags
     assert tags == {"team": "risk", "prefect_mlops.data": run.data_digest}
 
@@ -327,7 +327,7 @@ def test_a_promotion_by_a_person_needs_an_approval_that_was_checked(mlflow_store
 
 
 def test_what_is_not_there_is_named_with_the_nearest(mlflow_store: str) -> None:
-    registry.promote(register(logged(), "cancer"))
+    registry.promote(register_model(logged(), "cancer"))
     with pytest.raises(ConfigError, match="no registered model is called 'cancre': did you mean 'cancer'"):
         load_model("cancre")
     with pytest.raises(ConfigError, match="has no version 7"):
@@ -342,12 +342,12 @@ def test_what_is_not_there_is_named_with_the_nearest(mlflow_store: str) -> None:
 @pytest.mark.parametrize("name", ["a/b", "a:b", "", " a"])
 def test_names_a_registry_cannot_address(mlflow_store: str, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be addressed"):
-        register(LoggedRun(run_id="r", experiment="e", model_uri="models:/m-1"), name)
+        register_model(LoggedRun(run_id="r", experiment="e", model_uri="models:/m-1"), name)
 
 
 def test_odd_names_do_not_reach_into_the_query(mlflow_store: str) -> None:
     name = "o'brien' or name = 'cancer"
-    assert register(logged(), name).name == name
+    assert register_model(logged(), name).name == name
 
 
 def test_no_server_is_a_backend_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,7 +370,7 @@ class Canary:
 @pytest.fixture
 def folder(mlflow_store: str, tmp_path: Path) -> Path:
     """The files of a promoted model, to be tampered with."""
-    registry.promote(register(logged(), "cancer"))
+    registry.promote(register_model(logged(), "cancer"))
     (found,) = tmp_path.rglob("MLmodel")
     return found.parent
 
@@ -429,6 +429,6 @@ def test_another_flavor_is_refused(folder: Path) -> None:
 
 
 def test_the_store_the_models_are_in_is_the_ambient_one(mlflow_store: str) -> None:
-    version = register(logged(), "cancer")
+    version = register_model(logged(), "cancer")
     assert isinstance(version, ModelVersion)
     assert MlflowClient(mlflow_store).get_model_version("cancer", "1").source == version.model_uri

@@ -32,7 +32,7 @@ from prefect_mlops.core.values import Evaluation, ModelVersion
 from prefect_mlops.tracking import registry
 from prefect_mlops.tracking.candidates import log_candidate
 from prefect_mlops.tracking.runs import Caller
-from prefect_mlops.tracking.smoke_test import smoke_test_version
+from prefect_mlops.tracking.smoke_test import smoke_test_model
 
 X, Y = load_breast_cancer(as_frame=True, return_X_y=True)
 SCORES = Evaluation(metrics={"roc_auc": 0.9}, rows=100)
@@ -41,7 +41,7 @@ SCORES = Evaluation(metrics={"roc_auc": 0.9}, rows=100)
 def registered(estimator: object | None = None, rows: pd.DataFrame | None = X) -> ModelVersion:
     estimator = make_pipeline(StandardScaler(), LogisticRegression()) if estimator is None else estimator
     model = fit_estimator(estimator, X, Y)
-    return registry.register(
+    return registry.register_model(
         log_candidate(model, SCORES, experiment="cancer", caller=Caller(), code=code_state(), smoke_test_rows=rows),
         "cancer",
     )
@@ -165,7 +165,7 @@ def test_an_answer_more_or_less_is_a_difference() -> None:
 
 
 def test_a_model_that_predicts_as_at_training_passes_and_tells_its_costs(mlflow_store: str) -> None:
-    report = smoke_test_version(registered())
+    report = smoke_test_model(registered())
     assert report.passed
     assert (report.kind, report.subject, report.rows) == ("smoke-test", "cancer v1", 200)
     assert [(check.name, check.observed) for check in report.checks] == [
@@ -179,10 +179,10 @@ def test_a_model_that_predicts_as_at_training_passes_and_tells_its_costs(mlflow_
 
 def test_each_limit_is_a_check(mlflow_store: str) -> None:
     version = registered()
-    generous = smoke_test_version(version, Limits(size_mb=100, seconds_per_1000_rows=60, memory_mb=1000))
+    generous = smoke_test_model(version, Limits(size_mb=100, seconds_per_1000_rows=60, memory_mb=1000))
     assert generous.passed
     assert (len(generous.checks), generous.notes) == (5, ())
-    strict = smoke_test_version(version, Limits(size_mb=1e-6, seconds_per_1000_rows=1e-9, memory_mb=1e-6))
+    strict = smoke_test_model(version, Limits(size_mb=1e-6, seconds_per_1000_rows=1e-9, memory_mb=1e-6))
     assert [check.name for check in strict.failures] == [
         "size on disk",
         "seconds per 1,000 rows",
@@ -216,13 +216,13 @@ def test_a_model_that_predicts_otherwise_is_told_with_how_much(mlflow_store: str
         arrays = {name: kept[name] for name in kept.files}
     arrays["predict_proba"][5, 0] = np.nextafter(arrays["predict_proba"][5, 0], 1)
     np.savez(path, **arrays)
-    failure = only_failure(smoke_test_version(version))
+    failure = only_failure(smoke_test_model(version))
     assert failure.name == "predicts the same as at training"
     assert failure.observed.startswith("1 of 600 predictions differ (predict_proba: 1 of 400 differ, the largest")
 
 
 def test_a_model_without_stored_rows_says_what_to_do(mlflow_store: str) -> None:
-    failure = only_failure(smoke_test_version(registered(rows=None)))
+    failure = only_failure(smoke_test_model(registered(rows=None)))
     assert failure.name == "has stored rows to rehearse"
     assert "has no rehearsal/rows.parquet and no rehearsal/predictions.npz" in failure.observed
     assert "train and log it again, with example= or smoke_test_rows=" in failure.expected
@@ -230,9 +230,9 @@ def test_a_model_without_stored_rows_says_what_to_do(mlflow_store: str) -> None:
 
 def test_a_version_of_no_run_or_of_one_that_is_gone_has_no_rows(mlflow_store: str) -> None:
     version = registered()
-    assert "has no run" in only_failure(smoke_test_version(version.model_copy(update={"run_id": ""}))).observed
+    assert "has no run" in only_failure(smoke_test_model(version.model_copy(update={"run_id": ""}))).observed
     gone = version.model_copy(update={"run_id": "f" * 32})
-    assert f"its run {'f' * 32} is not there" in only_failure(smoke_test_version(gone)).observed
+    assert f"its run {'f' * 32} is not there" in only_failure(smoke_test_model(gone)).observed
 
 
 def pickled_array(path: Path) -> None:
@@ -270,13 +270,13 @@ def test_rows_too_large_are_not_even_brought(mlflow_store: str) -> None:
     version = registered()
     with store_of(version, "rows.parquet").open("r+b") as file:
         file.truncate(101_000_000)
-    assert "rows.parquet has 101,000,000 bytes" in only_failure(smoke_test_version(version)).observed
+    assert "rows.parquet has 101,000,000 bytes" in only_failure(smoke_test_model(version)).observed
 
 
 def test_files_that_are_gone_from_the_store_are_a_failed_check(mlflow_store: str) -> None:
     version = registered()
     shutil.move("mlruns", "away")
-    failure = only_failure(smoke_test_version(version))
+    failure = only_failure(smoke_test_model(version))
     assert failure.name == "loads in a clean process"
     assert "refused downloading model cancer v1" in failure.observed
 
@@ -286,7 +286,7 @@ def test_a_server_that_is_away_is_a_backend_error(mlflow_store: str, monkeypatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(BackendError, match="Is it running"):
-        smoke_test_version(version)
+        smoke_test_model(version)
 
 
 # Models that somebody put into the registry by hand.
@@ -358,7 +358,7 @@ def test_a_hostile_model_is_refused_by_name_and_nothing_runs(
     canary = tmp_path / "ran"
     hostile(folder, canary)
     made = MlflowClient().create_model_version("cancer", source=folder.as_uri(), run_id=champion.run_id)
-    report = smoke_test_version(
+    report = smoke_test_model(
         champion.model_copy(update={"version": int(made.version), "model_uri": made.source, "alias": None})
     )
     failure = only_failure(report)
@@ -379,7 +379,7 @@ def test_an_address_that_climbs_is_refused_by_name(mlflow_store: str, tmp_path: 
     source = f"{described.parent.absolute().as_uri()}/{dots}/artifacts"
     made = MlflowClient().create_model_version("cancer", source=source, run_id=version.run_id)
     climbing = version.model_copy(update={"version": int(made.version), "model_uri": made.source})
-    failure = only_failure(smoke_test_version(climbing))
+    failure = only_failure(smoke_test_model(climbing))
     assert failure.name == "loads in a clean process"
     assert "model cancer v2 is refused: its address" in failure.observed
     assert "holds '..'" in failure.observed
@@ -419,7 +419,7 @@ def moody(mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     def in_mood(mood: str) -> Report:
         (tmp_path / "mood").write_text(mood)
-        return smoke_test_version(version)
+        return smoke_test_model(version)
 
     return in_mood
 

@@ -20,9 +20,9 @@ from prefect_mlops.core.drift.monitoring import (
     ALPHA,
     MonitoringRun,
     level_of,
-    monitoring_run_number,
+    number_monitoring_run,
     read_monitoring_runs,
-    write_monitoring_run,
+    record_monitoring_run,
 )
 from prefect_mlops.core.drift.monitoring_page import MAX_COLUMNS, MAX_RUNS, history_page, plot_history
 from prefect_mlops.core.errors import BackendError, ConfigError
@@ -93,7 +93,7 @@ def test_a_run_is_read_back_as_it_was_kept(home: Path) -> None:
         intervals={"drifted": (0.4, 0.6)},
         flow_run="run-a",
     )
-    assert write_monitoring_run(seen) == seen
+    assert record_monitoring_run(seen) == seen
     assert read_monitoring_runs("shop") == [seen]
     assert MonitoringRun.model_validate_json(seen.model_dump_json()) == seen
     kept = DeltaTable(monitoring_uri("shop")).metadata().configuration
@@ -102,41 +102,41 @@ def test_a_run_is_read_back_as_it_was_kept(home: Path) -> None:
 
 def test_runs_are_counted_for_each_model_kind_and_champion(home: Path) -> None:
     def add(key: str, **given) -> int:
-        return write_monitoring_run(look(key, **given)).number
+        return record_monitoring_run(look(key, **given)).number
 
     assert [add("a"), add("b"), add("c")] == [1, 2, 3]
     assert add("a", kind="performance") == 1
     assert add("a", champion=2) == 1
     assert add("a", model="other") == 1
     assert add("d") == 4
-    assert monitoring_run_number("shop", kind="drift", champion=1, key="e") == 5
-    assert monitoring_run_number("shop", kind="drift", champion=3, key="e") == 1
-    assert monitoring_run_number("unknown", kind="drift", champion=1, key="e") == 1
+    assert number_monitoring_run("shop", kind="drift", champion=1, key="e") == 5
+    assert number_monitoring_run("shop", kind="drift", champion=3, key="e") == 1
+    assert number_monitoring_run("unknown", kind="drift", champion=1, key="e") == 1
 
 
 def test_the_same_run_again_gets_its_old_number_and_writes_nothing(home: Path) -> None:
-    first = write_monitoring_run(look("a", flow_run="run-a"))
-    write_monitoring_run(look("b"))
+    first = record_monitoring_run(look("a", flow_run="run-a"))
+    record_monitoring_run(look("b"))
     version = DeltaTable(monitoring_uri("shop")).version()
-    assert monitoring_run_number("shop", kind="drift", champion=1, key="a") == 1
-    assert write_monitoring_run(look("a", number=3, flow_run="run-b", passed=False)) == first
+    assert number_monitoring_run("shop", kind="drift", champion=1, key="a") == 1
+    assert record_monitoring_run(look("a", number=3, flow_run="run-b", passed=False)) == first
     assert DeltaTable(monitoring_uri("shop")).version() == version
 
 
 def test_a_run_whose_number_was_taken_meanwhile_gets_the_next_and_keeps_its_level(home: Path) -> None:
-    write_monitoring_run(look("theirs", number=1))
-    mine = write_monitoring_run(look("mine", number=1))
+    record_monitoring_run(look("theirs", number=1))
+    mine = record_monitoring_run(look("mine", number=1))
     assert (mine.number, mine.level) == (2, level_of(1))
     assert read_monitoring_runs("shop")[-1] == mine
 
 
 def test_numbers_have_no_gaps_whatever_a_run_says(home: Path) -> None:
-    assert write_monitoring_run(look(number=40)).number == 1
+    assert record_monitoring_run(look(number=40)).number == 1
 
 
 def test_runs_come_oldest_first_and_by_kind_and_champion(home: Path) -> None:
     for day, kind, champion in ((2, "drift", 1), (1, "drift", 1), (3, "performance", 1), (4, "drift", 2)):
-        write_monitoring_run(look(f"{day}", kind=kind, champion=champion, at=START + timedelta(days=day)))
+        record_monitoring_run(look(f"{day}", kind=kind, champion=champion, at=START + timedelta(days=day)))
     assert [one.key for one in read_monitoring_runs("shop")] == ["1", "2", "3", "4"]
     assert [one.key for one in read_monitoring_runs("shop", kind="drift")] == ["1", "2", "4"]
     assert [one.key for one in read_monitoring_runs("shop", kind="drift", champion=1)] == ["1", "2"]
@@ -158,24 +158,24 @@ def test_a_commit_whose_answer_got_lost_is_not_made_twice(home: Path, monkeypatc
         raise CommitConflict("the connection broke after the commit")
 
     monkeypatch.setattr(monitoring, "append_next", unheard)
-    kept = write_monitoring_run(look())
+    kept = record_monitoring_run(look())
     assert read_monitoring_runs("shop") == [kept]
 
 
 def test_columns_of_a_later_time_are_left_alone(home: Path) -> None:
     import pyarrow as pa
 
-    write_monitoring_run(look("a"))
+    record_monitoring_run(look("a"))
     wider = monitoring._as_table(look("b", number=2)).append_column("weather", pa.array(["rain"]))
     write_deltalake(monitoring_uri("shop"), wider, mode="append", schema_mode="merge")
-    assert write_monitoring_run(look("c")).number == 3
+    assert record_monitoring_run(look("c")).number == 3
     assert [one.number for one in read_monitoring_runs("shop")] == [1, 2, 3]
 
 
 def test_a_row_that_cannot_be_read_is_left_out_and_its_number_is_not_given_again(
     home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_monitoring_run(look("a"))
+    record_monitoring_run(look("a"))
     rows = monitoring._as_table(look("b", number=2))
     damaged = rows.set_column(rows.schema.get_field_index("sizes"), "sizes", [["{half"]])
     later = rows.set_column(rows.schema.get_field_index("kind"), "kind", [["fairness"]])
@@ -183,13 +183,13 @@ def test_a_row_that_cannot_be_read_is_left_out_and_its_number_is_not_given_again
         write_deltalake(monitoring_uri("shop"), each, mode="append")
     assert [one.key for one in read_monitoring_runs("shop")] == ["a"]
     assert "monitoring run 2 of shop cannot be read and is left out: sizes" in caplog.text
-    assert write_monitoring_run(look("b")).number == 3
+    assert record_monitoring_run(look("b")).number == 3
 
 
 def test_storage_that_fails_is_a_backend_error(home: Path) -> None:
     home.write_text("a file where the lake should be")
     with pytest.raises(BackendError, match="the lake at"):
-        write_monitoring_run(look())
+        record_monitoring_run(look())
 
 
 def test_no_path_is_built_from_a_name(home: Path) -> None:
@@ -200,11 +200,11 @@ def _race(lake_uri: str, barrier, numbers, name: str) -> None:
     os.environ["PREFECT_MLOPS_LAKE"] = lake_uri
     for turn in range(3):
         key = f"{name}-{turn}"
-        monitoring_run_number("shop", kind="drift", champion=1, key=key)  # imports what is needed before the start
+        number_monitoring_run("shop", kind="drift", champion=1, key=key)  # imports what is needed before the start
         barrier.wait()
-        mine = write_monitoring_run(look(key, flow_run=name))
+        mine = record_monitoring_run(look(key, flow_run=name))
         barrier.wait()
-        same = write_monitoring_run(look(f"both-{turn}", flow_run=name))
+        same = record_monitoring_run(look(f"both-{turn}", flow_run=name))
         numbers.put((key, mine.number, same.number, same.flow_run))
 
 
