@@ -97,13 +97,14 @@ def test_a_dataset_that_is_a_file_or_has_not_arrived_has_no_name(spec, tmp_path:
 
 
 def decide(recipe: str, known: RunFingerprint | None, *, kind: str = "refused") -> None:
-    lease = lock.take("shop", Retrain(), details=noted(known, recipe) if known else None).lock
+    details = noted(known, recipe=recipe, training="sha256:training")
+    lease = lock.take("shop", Retrain(), details=details).lock
     if kind == "failed":
         lock.give_up(lease, "killed")
     else:
         made = Decision(model="shop", decision="refused", reason="worse", metrics={}, rows=1, data_digest=None)
-        details = {"decision": made.model_dump(mode="json")}
-        record(Entry(model="shop", kind=kind, version=1, recipe=recipe, details=details))
+        decided = {"decision": made.model_dump(mode="json")}
+        record(Entry(model="shop", kind=kind, version=1, recipe=recipe, details=decided))
 
 
 def test_a_decision_is_found_by_the_name_its_training_was_known_by(spec) -> None:
