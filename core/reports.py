@@ -62,6 +62,11 @@ class Check(Value):
             return {**given, "id": re.sub(r"[^a-z0-9]+", "-", str(given["name"]).lower()).strip("-") or "check"}
         return given
 
+    @field_validator("subject", mode="before")
+    @classmethod
+    def _as_text(cls, subject: object) -> str:
+        return str(subject)  # a group of a column of numbers
+
     @field_validator("value", "threshold")
     @classmethod
     def _finite(cls, number: float | None) -> float | None:

@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from prefect.context import FlowRunContext
+
 from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import MLOpsError
 from prefect_mlops.core.lake.commits import open_table
 from prefect_mlops.core.lineage.environment import CodeState, installed_packages
 from prefect_mlops.core.promotion.history import DECISIONS, Entry, decided
+from prefect_mlops.core.specs.fingerprints import described_steps
 from prefect_mlops.core.specs.model import ModelSpec, is_address
 from prefect_mlops.core.values import Value
 
@@ -76,6 +79,15 @@ def _table(spec: ModelSpec, data: str) -> DeltaTable | None:
         return open_table(table_uri("datasets", spec.dataset), version=int(data[1:]) if data else None)
     except MLOpsError:
         return None
+
+
+def own_steps() -> str:
+    """Name the calling flow by its name and code where it is a flow of one's own; empty for those of this library."""
+    context = FlowRunContext.get()
+    called = context.flow if context else None
+    if called is None or called.fn.__module__.startswith("prefect_mlops.flows."):
+        return ""
+    return f"{called.name} {hashlib.sha256(described_steps(called.fn).encode()).hexdigest()}"
 
 
 def digest_of(spec_digest: str, rows: str, *, own: str = "") -> str:

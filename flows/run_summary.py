@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from prefect_mlops.core import text
@@ -63,19 +64,22 @@ class RunSummary:
 
 @contextlib.contextmanager
 def summarise_run(kind: str, subject: str) -> Iterator[RunSummary]:
-    """Publish the verdict when the block ends, well or stopped by one of our errors, and its reports after it."""
+    """Publish the summary when the block ends, well or stopped by an error, and its reports after it."""
     summary = RunSummary(kind=kind, subject=subject)
     try:
         yield summary
-    except MLOpsError as error:
+    except Exception as error:
         summary.title = "stopped by a check" if isinstance(error, CheckError) else "stopped"
-        summary.lines.insert(0, str(error))
-        _publish(summary)
+        known = isinstance(error, MLOpsError)
+        summary.lines.insert(0, str(error) if known else f"{type(error).__name__}: {text.one_line(error)}")
+        with contextlib.suppress(Exception):  # the first error is the one to report
+            _publish(summary)
         raise
     _publish(summary)
 
 
 def _publish(summary: RunSummary) -> None:
+    get_run_logger().info("%s: %s", summary.subject, summary.title)
     create_markdown_artifact(
         markdown=summary.to_markdown(),
         key=_key("verdict", summary.kind, summary.subject),

@@ -24,7 +24,8 @@ def train(
     The same recipe on the same rows is decided once: started again, the flow says what was decided and by which run,
     and changes nothing. Where the dataset is one of the lake and all code is in a git repository, no row is read for
     that; a ``prepare`` that reads more than its rows, such as another file, then needs ``force`` when that changed.
-    After gates, limits, approval or checks of the spec changed, the model is judged anew and not trained anew.
+    After gates, limits, approval or checks of the spec changed, the model is judged anew and not trained anew; where it
+    is the champion, they count for the next challenger.
     A refused challenger is registered all the same, without the alias, so that the refusal can be looked up.
     One training of a model runs at a time; a run that is held back is completed and says what holds it.
 

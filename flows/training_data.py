@@ -13,6 +13,7 @@ from prefect_mlops.core.lineage.training_data import lineage_of
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.tables.errors import bad_content
 from prefect_mlops.core.tables.read import described, source_of
+from prefect_mlops.core.text import listed, one_line
 from prefect_mlops.core.values import Split, TableRef
 from prefect_mlops.data_checks.engine import columns_of, configurations_of, needs_all_columns
 from prefect_mlops.data_checks.scopes import ABOUT_COLUMNS, is_own
@@ -21,6 +22,8 @@ from prefect_mlops.tasks import load_table, split_table, validate_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MAX_NAMED = 20  # columns in a message
 
 Rows = TypeVar("Rows", "pd.DataFrame", TableRef)
 Splitter: TypeAlias = "Callable[[pd.DataFrame, ModelSpec], Split]"
@@ -69,24 +72,51 @@ def prepare_training_data(
             the table's index.
 
     Raises:
-        ConfigError: a split of one's own with rows on both sides, or with rows that are not in the table.
+        ConfigError: a split of one's own that raises, or that is no split of the table: rows on both sides, other
+            rows, the target among the features.
         DataCheckError: the data does not meet the spec's suite.
     """
     source, known = _known(spec.source(data))
     table = spec.prepared(_checked_rows(spec, source, known, summary))
     if split is None:
         return TrainingData(table, split_table(table, spec.target, **spec.split_options, in_place=True))
-    sides = split(table, spec)
+    sides = _own_split(split, table, spec)
     return TrainingData(_in_order_of(sides, table, spec), sides)
+
+
+def _own_split(split: Splitter, table: pd.DataFrame, spec: ModelSpec) -> Split:
+    """Call a split of one's own, and refuse what is no split of the table."""
+    about = f"{spec.name}: the split {getattr(split, '__name__', repr(split))!r}"
+    try:
+        sides: object = split(table, spec)
+    except MLOpsError:
+        raise
+    except Exception as error:
+        seen = f"{type(error).__name__}: {one_line(error)}"
+        raise ConfigError(
+            f"{about} cannot be made: {seen}. The table has the columns {listed(list(table.columns), MAX_NAMED)}; "
+            "PREFECT_MLOPS_DEBUG=1 shows where"
+        ) from error
+    if not isinstance(sides, Split):
+        raise ConfigError(f"{about} answered with {type(sides).__name__}: return a Split(X_train=, X_test=, ...)")
+    for side, X, y in (("train", sides.X_train, sides.y_train), ("test", sides.X_test, sides.y_test)):
+        if not len(X):
+            raise ConfigError(f"{about} has no {side} rows")
+        if not X.index.equals(y.index):
+            raise ConfigError(f"{about}: X_{side} and y_{side} are not of the same rows: their index differs")
+        if spec.target in X.columns:
+            raise ConfigError(f"{about}: the target {spec.target!r} is among the features of X_{side}: leakage")
+    twice = int(sides.X_test.index.isin(sides.X_train.index).sum())
+    if twice:
+        raise ConfigError(f"{about}: {twice:,} rows are on both sides, by their index: keep the index of the table")
+    return sides
 
 
 def _in_order_of(sides: Split, table: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
     """Return the rows of a split with all their columns, training rows first."""
     rows = sides.X_train.index.append(sides.X_test.index)
     if not table.index.is_unique or not rows.is_unique or not rows.isin(table.index).all():
-        raise ConfigError(
-            f"{spec.name}: the split of one's own has to give each row of the table to one side at most, by its index"
-        )
+        raise ConfigError(f"{spec.name}: the rows of a split are found in the table by their index, each once: keep it")
     ordered = table.loc[rows]
     ordered.attrs.update(table.attrs)
     return ordered

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import prefect.runtime
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.utilities.urls import url_for
 
@@ -25,7 +26,7 @@ from prefect_mlops.core.lineage.environment import covers_loaded_code
 from prefect_mlops.core.lineage.training_data import lineage_of
 from prefect_mlops.core.model_files.smoke_test import MAX_ROWS
 from prefect_mlops.core.promotion.guards import breaker, find_guard, held_lock
-from prefect_mlops.core.promotion.history import DECISIONS, Entry, champion_entry, read_history
+from prefect_mlops.core.promotion.history import Entry, champion_entry, read_history
 from prefect_mlops.core.promotion.lock import decision_of, freed_sentence, give_up
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.model import ModelSpec, is_address, load_spec
@@ -39,6 +40,7 @@ from prefect_mlops.flows.run_fingerprint import (
     digest_of,
     fingerprint_of,
     noted,
+    own_steps,
     trained_before,
 )
 from prefect_mlops.flows.run_summary import RunSummary, summarise_run
@@ -79,8 +81,6 @@ if TYPE_CHECKING:
     from prefect_mlops.core.values import Split
     from prefect_mlops.tasks.tuning import Tuned
 
-READY_FLOW = "train"
-
 T = TypeVar("T")
 OwnCheck: TypeAlias = "Callable[[TrainingRun], Check | Report]"
 
@@ -97,7 +97,7 @@ class TrainingRun:
     - `smoke_test`: try the version in a clean process.
     - `conclude`: promote it, request approval or refuse it, and record why.
 
-    What a flow of one's own decides is kept apart from what others decide, by the flow's name.
+    What a flow of one's own decides is kept apart from what others decide, by the flow's name and code.
 
     Args:
         spec: ModelSpec, or its dotted name; a version can be reproduced only with a name.
@@ -110,10 +110,10 @@ class TrainingRun:
     Attributes:
         spec: the recipe.
         summary: of the run, published when the block ends; add sentences with ``summary.say``.
-        challenger: the fitted estimator; None before `train`.
-        scores: the challenger's, on the test rows; None before `judge`.
+        challenger: the fitted estimator, there after `train`; one that is set is judged in its place.
+        scores: the challenger's, on the test rows; there after `judge`.
         champion: the live model it was judged against; None where there is none.
-        gate: report of the gates and all other checks; None before `judge`.
+        gate: report of the gates and all other checks; there after `judge`.
         decision: what was decided; None before `conclude`, or before `load` found that nothing is to be done.
     """
 
@@ -129,16 +129,17 @@ class TrainingRun:
     ) -> None:
         self.spec = load_spec(spec) if isinstance(spec, str) else spec
         self.data, self.force, self.automatic, self.dry_run = data, force, automatic, dry_run
-        self.challenger: Any = None
-        self.scores: Evaluation | None = None
         self.champion: LoadedModel | None = None
-        self.gate: Report | None = None
         self.decision: Decision | None = None
         self.lock: Entry | None = None
         self._spec_name = spec if isinstance(spec, str) else ""
         self._decides = not (dry_run or trial)
-        self._flow = str(prefect.runtime.flow_run.flow_name or READY_FLOW)
+        self._flow = str(prefect.runtime.flow_run.flow_name or "train")
         self._recipe = ""
+        self._summary: RunSummary | None = None
+        self._challenger: Any = None
+        self._scores: Evaluation | None = None
+        self._gate: Report | None = None
         self._loaded: TrainingData | None = None
         self._trained: LoadedModel | None = None  # where the same training was decided on before
         self._tuned: Tuned | None = None
@@ -151,13 +152,50 @@ class TrainingRun:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> TrainingRun:
-        self.summary: RunSummary = self._stack.enter_context(summarise_run(self._flow, self.spec.name))
+        if FlowRunContext.get() is None:
+            raise ConfigError(f"{self.spec.name}: a TrainingRun needs a flow run: open it in a function with @flow")
+        self._summary = self._stack.enter_context(summarise_run(self._flow, self.spec.name))
+        self._stack.enter_context(self._concluded())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         return self._stack.__exit__(kind, error, trace)
+
+    @contextlib.contextmanager
+    def _concluded(self) -> Iterator[None]:
+        """Refuse to end as if all were well where a training was begun and not concluded."""
+        yield
+        if self.lock is not None and self.decision is None:
+            raise ConfigError(f"{self.spec.name}: the flow ended without a decision: it did not call conclude()")
+
+    @property
+    def summary(self) -> RunSummary:
+        """The summary of the run."""
+        if self._summary is None:
+            raise ConfigError(f"{self.spec.name}: open the run first: with TrainingRun(...) as run")
+        return self._summary
+
+    @property
+    def challenger(self) -> Any:
+        """The fitted estimator."""
+        return self._there(self._challenger, "challenger", "train")
+
+    @challenger.setter
+    def challenger(self, estimator: Any) -> None:
+        self._challenger, self._scores, self._gate = estimator, None, None
+        self._trained = self._registering = self._smoke_test = None
+
+    @property
+    def scores(self) -> Evaluation:
+        """The challenger's scores on the test rows."""
+        return self._there(self._scores, "score", "judge")
+
+    @property
+    def gate(self) -> Report:
+        """The report of the gates and all other checks."""
+        return self._there(self._gate, "report", "judge")
 
     @property
     def table(self) -> pd.DataFrame:
@@ -181,11 +219,21 @@ class TrainingRun:
 
     @property
     def _data(self) -> TrainingData:
-        return _there(self._loaded, "rows", "load")
+        if self.decision is not None:
+            raise ConfigError(
+                f"{self.spec.name}: there is nothing to train ({self.decision.decision}): train only where load() "
+                "returned True"
+            )
+        return self._there(self._loaded, "rows", "load")
+
+    def _there(self, part: T | None, what: str, stage: str) -> T:
+        if part is None:
+            raise ConfigError(f"{self.spec.name}: the training run has no {what} yet: call {stage}() first")
+        return part
 
     @property
     def _registered(self) -> tuple[LoggedRun, ModelVersion]:
-        run, version = _there(self._registering, "version", "register")
+        run, version = self._there(self._registering, "version", "register")
         return _come(run), _come(version)
 
     def load(self, *, split: Splitter | None = None) -> bool:
@@ -214,7 +262,7 @@ class TrainingRun:
             return False
         if repair := repair_alias(self.spec.name):
             self.summary.say(repair.sentence)
-        own = self._flow if self._flow != READY_FLOW else ""
+        own = own_steps()
         known = fingerprint_of(self.spec, self.data, code_of_run(), own=own)
         if known and not self.force and (decided := decision_of(decided_before(entries, known))):
             return self._decided_before(decided, entries)
@@ -236,14 +284,15 @@ class TrainingRun:
             BackendError: MLflow failed, where a search keeps its trials.
         """
         if self._trained is not None and estimator is None:
-            self.challenger = self._trained.estimator
+            self._challenger = self._trained.estimator
             self.summary.say(f"v{self._trained.version.version} was trained before like this: it is judged anew.")
             return
-        spec, split, self._trained = self.spec, self.split, None
+        spec, split = self.spec, self.split
         if spec.tune and estimator is None:
             self._tuned = self._search()
             estimator = self._tuned.applied_to(spec.estimator)
-        self.challenger = train_model(estimator or spec.estimator, split.X_train, split.y_train, seed=spec.seed)
+        estimator = spec.estimator if estimator is None else estimator  # the truth of an ensemble is its length
+        self.challenger = train_model(estimator, split.X_train, split.y_train, seed=spec.seed)
 
     def judge(
         self,
@@ -278,7 +327,7 @@ class TrainingRun:
         Raises:
             ConfigError: the check raised an error, or answered with something else.
         """
-        gate = _there(self.gate, "report", "judge")
+        gate = self.gate
         self._checks.append(check)
         return self._show(_with(gate, [self._asked(check)]))
 
@@ -300,7 +349,7 @@ class TrainingRun:
         rows = self.split.X_test
         run = log_run.submit(
             self.challenger,
-            _there(self.scores, "score", "judge"),
+            self.scores,
             experiment=self.spec.experiment,
             example=rows.head(),
             smoke_test_rows=rows.head(MAX_ROWS),
@@ -311,9 +360,9 @@ class TrainingRun:
 
     def smoke_test(self) -> None:
         """Begin to try the version in a clean process, where it has passed so far; `conclude` waits for the answer."""
-        gate = _there(self.gate, "report", "judge")
+        gate = self.gate
         if gate.passed and self._smoke_test is None and not self.dry_run:
-            _, version = _there(self._registering, "version", "register")
+            _, version = self._there(self._registering, "version", "register")
             self._smoke_test = smoke_test_model.submit(version, self.spec.limits)
 
     def conclude(self) -> Decision:
@@ -330,11 +379,11 @@ class TrainingRun:
         """
         if self.decision is not None:
             return self.decision
-        gate = _there(self.gate, "report", "judge")
+        gate = self.gate
         if not self._decides:
             self.decision = self._undecided(gate)
             return self.decision
-        lock, measured = _there(self.lock, "training lock", "load"), None
+        lock, measured = self._there(self.lock, "training lock", "load"), None
         while True:
             self.smoke_test()
             measured = measured or self._measure()  # while the smoke test runs
@@ -413,7 +462,9 @@ class TrainingRun:
         champion = champion_entry(entries)
         if champion is not None and champion.version == version:
             made = [one for one in map(decision_of, entries) if one and one.version == version]
-            self.summary.say("It is the champion: gates, limits, approval and checks that changed count for the next.")
+            self.summary.say(
+                "It is the champion: what changed in gates, limits, approval and checks counts for the next."
+            )
             return made[-1] if made else None
         try:
             self._trained = load_model(self.spec.name, version=version)
@@ -429,8 +480,8 @@ class TrainingRun:
         name = self.spec.name
         if not self.automatic and breaker(entries, self.spec.retrain):
             note_entry(name, "closed", reason="a person started train, and what it decided was known")
-        decisions = (one for one in reversed(entries) if one.kind in DECISIONS and one.version == decision.version)
-        first = next(decisions, None)
+        same = (one for one in reversed(entries) if one.kind == decision.decision and one.version == decision.version)
+        first = next(same, None)
         if first and first.flow_run and (page := url_for("flow-run", first.flow_run)):
             self.summary.links.append(("The run that decided it", page))
         again = decision.model_copy(update={"again": True})
@@ -461,9 +512,9 @@ class TrainingRun:
 
     def _judge(self) -> Report:
         spec = self.spec
-        if self.scores is None:
-            self.scores = evaluate_model(
-                _there(self.challenger, "challenger", "train"),
+        if self._scores is None:
+            self._scores = evaluate_model(
+                self.challenger,
                 self.test_rows.drop(columns=spec.target),
                 self.split.y_test,
                 metrics=spec.metrics,
@@ -477,13 +528,14 @@ class TrainingRun:
 
     def _asked(self, check: OwnCheck) -> tuple[tuple[Check, ...], tuple[str, ...]]:
         """Ask a check of one's own; returns its checks and notes."""
-        name = f"{self.spec.name}: the check {getattr(check, '__name__', repr(check))}"
+        name = f"{self.spec.name}: the check {getattr(check, '__name__', repr(check))!r}"
         try:
             answer: object = check(self)
         except MLOpsError:
             raise
         except Exception as error:
-            raise ConfigError(f"{name} cannot be computed: {type(error).__name__}: {one_line(error)}") from error
+            seen = f"{type(error).__name__}: {one_line(error)}"
+            raise ConfigError(f"{name} cannot be computed: {seen}. PREFECT_MLOPS_DEBUG=1 shows where") from error
         if isinstance(answer, Report):
             return answer.checks, answer.notes
         if isinstance(answer, Check):
@@ -492,14 +544,16 @@ class TrainingRun:
 
     def _show(self, gate: Report) -> Report:
         """Keep the report of the gates, in place of the one before."""
-        self.summary.reports[:] = [*(one for one in self.summary.reports if one is not self.gate), gate]
-        self.gate = gate
+        self.summary.reports[:] = [*(one for one in self.summary.reports if one is not self._gate), gate]
+        self._gate = gate
         return gate
 
     def _facts(self) -> dict[str, str]:
         facts = {mlflow_tags.SPEC_DIGEST: self.spec.digest}
         if self._spec_name:
             facts[mlflow_tags.SPEC] = self._spec_name
+        if own_steps():
+            facts[mlflow_tags.OWN_FLOW] = self._flow
         if self._tuned:
             facts[mlflow_tags.TUNED] = json.dumps(self._tuned.params)
             facts[mlflow_tags.TUNED_RUN] = self._tuned.run_id
@@ -524,7 +578,7 @@ class TrainingRun:
             importances=measured.importances,
         )
         self._smoke_tested = self._smoke_test.result().checks
-        self._show(_with(_there(self.gate, "report", "judge"), [(self._smoke_tested, ())]))
+        self._show(_with(self.gate, [(self._smoke_tested, ())]))
 
     def _write_card(self, measured: Measurements) -> None:
         """Write the challenger's card; its page comes after the summary and the evidence."""
@@ -534,7 +588,7 @@ class TrainingRun:
             measured=measured,
             spec=self.spec,
             split=self.split,
-            scores=_there(self.scores, "score", "judge"),
+            scores=self.scores,
             reports=self.summary.reports,
             run=run,
             version=version,
@@ -544,11 +598,11 @@ class TrainingRun:
 
     def _decision(self, gate: Report) -> Decision:
         failed = [check for check in gate.failures if check.severity == "error"]
-        learned, scores = lineage_of(self.challenger), _there(self.scores, "score", "judge")
+        learned, scores = lineage_of(self.challenger), self.scores
         return Decision(
             model=self.spec.name,
             decision="promoted" if gate.passed else "refused",
-            reason=reason_of(gate.checks if gate.passed else failed),
+            reason=reason_of([check for check in gate.checks if check.passed] if gate.passed else failed),
             metrics=scores.metrics,
             rows=learned.rows if learned else 0,
             data_digest=learned.digest if learned else None,
@@ -564,7 +618,7 @@ class TrainingRun:
 
     def _carry_out(self, lock: Entry) -> Decision:
         """Promote, request approval, or refuse; the lock is freed by each of them."""
-        spec, gate = self.spec, _there(self.gate, "report", "judge")
+        spec, gate = self.spec, self.gate
         decision, version, recipe = self._decision(gate), self.version, self._recipe
         if not gate.passed:
             refuse_model(version, decision, recipe=recipe, lease=lock)
@@ -578,7 +632,7 @@ class TrainingRun:
 
     def _record(self, decision: Decision) -> Decision:
         """Note the decision on the version, emit the events, and open the breaker after too many refusals."""
-        name, gate = self.spec.name, _there(self.gate, "report", "judge")
+        name, gate = self.spec.name, self.gate
         done = record_decision(self.version, decision, recipe=self._recipe, reports=self.summary.reports)
         emit_event(gate, about=name)
         if done.decision == "refused" and (opened := open_breaker(name, self.spec.retrain)):
@@ -597,12 +651,6 @@ _Coming: TypeAlias = "PrefectFuture[T] | T"
 
 def _come(part: _Coming[T]) -> T:
     return part.result() if isinstance(part, PrefectFuture) else part
-
-
-def _there(part: T | None, what: str, stage: str) -> T:
-    if part is None:
-        raise ConfigError(f"the training run has no {what} yet: call {stage}() first")
-    return part
 
 
 def _with(gate: Report, answers: Sequence[tuple[tuple[Check, ...], tuple[str, ...]]]) -> Report:

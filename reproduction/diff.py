@@ -86,6 +86,10 @@ def code_part(record: RecordedRun, checkout: Checkout, result: Mapping[str, Any]
     commit = (record.tags.commit or "")[:10]
     if wrong := checkout.problem or _other_code(record, checkout, result, commit):
         return differs(wrong)
+    if flow := record.tags.own_flow:
+        return unknown(
+            f"the flow {flow!r} trained it, which may split or fit otherwise than the spec that was repeated"
+        )
     if result.get("tunes") and record.tags.tuned is None:
         return unknown("the spec tunes its estimator, and the version does not say which parameters were found")
     return same(f"commit {commit}" + (" with what was not committed" if record.diff else ""))

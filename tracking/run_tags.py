@@ -65,6 +65,11 @@ class RunTags:
         return self.texts.get(names.SPEC_DIGEST, "")
 
     @property
+    def own_flow(self) -> str:
+        """Name of the flow that trained it, where that is none of this library's."""
+        return self.texts.get(names.OWN_FLOW, "")
+
+    @property
     def tuned(self) -> str | None:
         """Parameters that a search found, as JSON."""
         return self.texts.get(names.TUNED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -27,6 +27,17 @@ def described(value: Any) -> str:
         Text that is equal for equal values and differs where they do; what can only be named is named.
     """
     return _described(value, ())
+
+
+def described_steps(function: Callable[..., Any]) -> str:
+    """Spell out what a function does, with the functions of its own module that it names."""
+    named = _names(function.__code__)
+    helpers = [
+        item
+        for name, item in sorted(function.__globals__.items(), key=lambda pair: pair[0])
+        if name in named and isinstance(item, FunctionType) and item.__module__ == function.__module__
+    ]
+    return described([function, *helpers])
 
 
 def _described(value: Any, above: tuple[int, ...]) -> str:  # noqa: PLR0911 - one return for each kind of value

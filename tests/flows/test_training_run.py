@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import train_test_split
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.promotion.history import read_history
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.specs.policies import Limits
-from prefect_mlops.core.values import Decision, Gate, Split
+from prefect_mlops.core.values import Decision, Gate, ModelVersion, Split
 from prefect_mlops.flows.train import train
 from prefect_mlops.flows.training_run import TrainingRun
 from prefect_mlops.tasks import find_version
+
+
+def summary_of(run_name: str) -> str:
+    """The summary of the newest flow run of that name."""
+    with get_client(sync_client=True) as client:
+        names = FlowRunFilter(name=FlowRunFilterName(any_=[run_name]))
+        (run,) = client.read_flow_runs(flow_run_filter=names, sort=FlowRunSort.START_TIME_DESC, limit=1)
+        made = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id])),
+            sort=ArtifactSort.CREATED_DESC,
+        )
+    return str(made[-1].data)
 
 
 def kinds() -> list[str]:
@@ -47,24 +66,29 @@ def test_a_check_of_the_spec_refuses_a_challenger_that_passes_every_gate(declare
     assert kinds() == ["leased", "refused"]
 
 
-def test_a_flow_of_ones_own_with_a_check_a_split_and_a_step_after_promotion(project) -> None:
-    exported: list[int] = []
+def by_size(table: pd.DataFrame, spec: ModelSpec) -> Split:
+    ordered = table.sort_values("mean area")
+    test = ordered.iloc[::4]
+    rows = ordered.drop(test.index)
+    return Split(
+        X_train=rows.drop(columns=spec.target),
+        X_test=test.drop(columns=spec.target),
+        y_train=rows[spec.target],
+        y_test=test[spec.target],
+    )
 
-    def by_size(table: pd.DataFrame, spec: ModelSpec) -> Split:
-        ordered = table.sort_values("mean area")
-        test = ordered.iloc[::4]
-        rows = ordered.drop(test.index)
-        return Split(
-            X_train=rows.drop(columns=spec.target),
-            X_test=test.drop(columns=spec.target),
-            y_train=rows[spec.target],
-            y_test=test[spec.target],
-        )
 
-    def enough_rows(run: TrainingRun) -> Report:
-        enough = Check(name="enough rows", passed=len(run.test_rows) == 143, severity="error")
-        return Report(kind="data", subject="test rows", checks=(enough,), notes=("counted",))
+def enough_rows(run: TrainingRun) -> Report:
+    enough = Check(name="enough rows", passed=len(run.test_rows) == 143)
+    return Report(kind="rows", subject="test rows", checks=(enough,), notes=("counted",))
 
+
+def export(version: ModelVersion) -> None:
+    with Path("exported.txt").open("a") as file:
+        file.write(f"v{version.version}\n")
+
+
+def test_a_flow_of_ones_own_with_a_check_a_split_and_a_step_after_promotion(project, tmp_path: Path) -> None:
     @flow
     def my_train(model: str) -> Decision:
         with TrainingRun(model) as run:
@@ -76,52 +100,104 @@ def test_a_flow_of_ones_own_with_a_check_a_split_and_a_step_after_promotion(proj
                 run.smoke_test()
             decision = run.conclude()
         if decision.decision == "promoted" and not decision.again:
-            exported.append(run.version.version)
+            export(run.version)
         return decision
 
     mine = my_train("bundled.cancer")
     assert (mine.decision, mine.version) == ("promoted", 1), mine.reason
-    assert exported == [1]
     assert my_train("bundled.cancer") == mine.model_copy(update={"again": True})
     assert train("bundled.cancer").version == 2, "the ready flow has not decided on these sides"
-    assert exported == [1]
+    assert (tmp_path / "exported.txt").read_text() == "v1\n"
+    client = MlflowClient()
+    flows = [client.get_run(client.get_model_version("cancer", one).run_id).data.tags for one in ("1", "2")]
+    assert [tags.get("prefect_mlops.flow") for tags in flows] == ["my-train", None]
+
+
+@flow
+def stricter(model: str, most: float = 0.1) -> Decision:
+    with TrainingRun(model) as run:
+        if run.load():
+            run.train()
+            run.judge()
+            run.check(equal_rates)
+            run.register()
+        return run.conclude()
+
+
+def test_a_step_of_ones_own_that_changed_decides_again(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = stricter("bundled.cancer")
+    assert refused.decision == "refused"
+    assert stricter("bundled.cancer").again
+    source = inspect.getsource(equal_rates).replace("gap <= 0.1", "gap <= 1.1")
+    exec(source, globals(), changed := {})  # noqa: S102 - the module, edited
+    monkeypatch.setitem(globals(), "equal_rates", changed["equal_rates"])
+    assert (stricter("bundled.cancer").decision, versions()) == ("promoted", 2)
+
+
+def sides(one: Callable, other: Callable) -> Callable:
+    """A split whose sides are cut out of features and target."""
+
+    def by_position(table: pd.DataFrame, spec: ModelSpec) -> Split:
+        X, y = table.drop(columns=spec.target), table[spec.target]
+        return Split(X_train=one(X), X_test=other(X), y_train=one(y), y_test=other(y))
+
+    return by_position
+
+
+def features_with_target(table: pd.DataFrame, spec: ModelSpec) -> Split:
+    one, other = table.iloc[:400], table.iloc[400:]
+    return Split(X_train=one, X_test=other, y_train=one[spec.target], y_test=other[spec.target])
+
+
+def other_rows(table: pd.DataFrame, spec: ModelSpec) -> Split:
+    X, y = table.drop(columns=spec.target), table[spec.target]
+    return Split(X_train=X[:400], X_test=X[400:], y_train=y[100:500], y_test=y[400:])
 
 
 @pytest.mark.parametrize(
     ("split", "says"),
     [
-        (lambda table: (table.index[:100], table.index[50:]), "each row of the table to one side at most"),
-        (lambda table: (table.index[:100], table.index[100:]), ""),
+        (sides(lambda rows: rows[:400], lambda rows: rows[350:]), "50 rows are on both sides"),
+        (sides(lambda rows: rows[:400], lambda rows: rows[400:].reset_index(drop=True)), "169 rows are on both sides"),
+        (sides(lambda rows: rows[:400], lambda rows: rows[:0]), "has no test rows"),
+        (lambda table, spec: train_test_split(table), "answered with list: return a Split"),
+        (
+            lambda table, spec: table["region"],
+            "cannot be made: KeyError: 'region'. The table has the columns mean radius",
+        ),
+        (features_with_target, "the target 'target' is among the features of X_train: leakage"),
+        (other_rows, "X_train and y_train are not of the same rows"),
     ],
 )
-def test_no_row_stands_on_both_sides_of_a_split_of_ones_own(project, split: Callable, says: str) -> None:
-    def sides(table: pd.DataFrame, spec: ModelSpec) -> Split:
-        X, y = table.drop(columns=spec.target), table[spec.target]
-        one, other = split(table)
-        return Split(X_train=X.loc[one], X_test=X.loc[other], y_train=y.loc[one], y_test=y.loc[other])
+def test_what_is_no_split_of_the_table_is_refused_in_words(project, split: Callable, says: str) -> None:
+    @flow
+    def trying() -> None:
+        with TrainingRun("bundled.cancer") as run:
+            run.load(split=split)
 
-    with TrainingRun("bundled.cancer", dry_run=True) as run:
-        if says:
-            with pytest.raises(ConfigError, match=says):
-                run.load(split=sides)
-        else:
-            assert run.load(split=sides)
-            assert list(run.test_rows.index) == list(run.split.X_test.index)
+    with pytest.raises(ConfigError, match=re.escape(says)) as refused:
+        trying()
+    assert str(refused.value).startswith("cancer: the split ")
+    assert kinds() == []
 
 
 def test_an_estimator_of_ones_own_and_another_judge(project) -> None:
     def never(run: TrainingRun) -> Report:
         return Report(kind="gate", subject="cancer", checks=(Check(name="is liked", passed=False),))
 
-    with TrainingRun("bundled.cancer", dry_run=True) as run:
-        run.load()
-        run.train(LogisticRegression(C=0.5, max_iter=5_000))
-        assert run.judge(against=None).passed
-        run.challenger, run.scores = DummyClassifier().fit(run.split.X_train, run.split.y_train), None
-        assert not run.judge().passed
-        run.train()
-        assert [check.name for check in run.judge(never).failures] == ["is liked"]
-        decision = run.conclude()
+    @flow
+    def trying() -> Decision:
+        with TrainingRun("bundled.cancer", dry_run=True) as run:
+            run.load()
+            run.train(RandomForestClassifier(n_estimators=10))  # without a pipeline: unfitted, it has no length
+            assert run.judge(against=None).passed
+            run.challenger = DummyClassifier().fit(run.split.X_train, run.split.y_train)
+            assert not run.judge().passed
+            run.train()
+            assert [check.name for check in run.judge(never).failures] == ["is liked"]
+            return run.conclude()
+
+    decision = trying()
     assert (decision.decision, decision.dry_run, decision.reason) == ("refused", True, "is liked")
     assert MlflowClient().search_registered_models() == []
 
@@ -137,8 +213,8 @@ def answers_yes(run: TrainingRun) -> bool:
 @pytest.mark.parametrize(
     ("check", "says"),
     [
-        (raises, "cancer: the check raises cannot be computed: KeyError: 'no such column'"),
-        (answers_yes, "cancer: the check answers_yes answered with bool: return a Check or a Report"),
+        (raises, "cancer: the check 'raises' cannot be computed: KeyError: 'no such column'"),
+        (answers_yes, "cancer: the check 'answers_yes' answered with bool: return a Check or a Report"),
     ],
 )
 def test_a_check_that_cannot_be_computed_stops_the_run_and_frees_the_lock(
@@ -150,20 +226,76 @@ def test_a_check_that_cannot_be_computed_stops_the_run_and_frees_the_lock(
     assert versions() == 0
 
 
-def test_a_stage_that_was_left_out_is_named_and_the_lock_is_freed(project) -> None:
+def left(run: TrainingRun, *stages: str) -> None:
+    for stage in stages:
+        getattr(run, stage)()
+
+
+@pytest.mark.parametrize(
+    ("stages", "says"),
+    [
+        (("train",), "cancer: the training run has no rows yet: call load() first"),
+        (("load", "judge"), "cancer: the training run has no challenger yet: call train() first"),
+        (("load", "train", "conclude"), "cancer: the training run has no report yet: call judge() first"),
+        (("load",), "cancer: the flow ended without a decision: it did not call conclude()"),
+    ],
+)
+def test_a_stage_that_was_left_out_is_named_and_the_lock_is_freed(project, stages: tuple[str, ...], says: str) -> None:
     @flow
     def forgetful() -> None:
         with TrainingRun("bundled.cancer") as run:
-            run.load()
-            run.train()
-            run.conclude()
+            left(run, *stages)
 
-    with pytest.raises(ConfigError, match=r"has no report yet: call judge\(\) first"):
+    with pytest.raises(ConfigError, match=re.escape(says)):
         forgetful()
-    with TrainingRun("bundled.cancer") as run:
-        assert run.load()
-    assert kinds() == ["leased", "failed"] * 2
-    assert "did not call conclude()" in read_history("cancer")[-1].reason
+    assert kinds() == (["leased", "failed"] if "load" in stages else [])
+
+
+def test_stages_after_a_load_that_found_nothing_to_do_are_refused(project) -> None:
+    @flow
+    def careless() -> None:
+        with TrainingRun("bundled.cancer") as run:
+            left(run, "load", "train", "judge", "register", "conclude")
+
+    careless()
+    with pytest.raises(
+        ConfigError, match=r"there is nothing to train \(promoted\): train only where load\(\) returned True"
+    ):
+        careless()
+    assert versions() == 1
+
+
+def test_a_run_outside_of_a_flow_or_that_was_not_opened_says_what_to_do(project) -> None:
+    with pytest.raises(ConfigError, match="cancer: a TrainingRun needs a flow run: open it in a function with @flow"):
+        TrainingRun("bundled.cancer").__enter__()
+    with pytest.raises(ConfigError, match=r"cancer: open the run first: with TrainingRun\(...\) as run"):
+        TrainingRun("bundled.cancer").load()
+
+
+def test_the_summary_names_an_error_that_is_none_of_ours(project) -> None:
+    @flow(name="broken", flow_run_name="broken")
+    def broken() -> None:
+        with TrainingRun("bundled.cancer") as run:
+            run.load()
+            raise RuntimeError("my own fault")
+
+    with pytest.raises(RuntimeError, match="my own fault"):
+        broken()
+    assert summary_of("broken").startswith("# cancer: stopped\n\n- RuntimeError: my own fault")
+    assert read_history("cancer")[-1].reason == "RuntimeError: my own fault"
+
+
+def test_a_check_that_was_put_back_answers_what_was_decided_and_who_is_champion(declare: Callable[..., str]) -> None:
+    strict, loose = Limits(size_mb=0.0001), Limits(size_mb=100)
+    assert train(declare("cancer", limits=strict)).decision == "refused"
+    assert train(declare("cancer", limits=loose)).decision == "promoted"
+    again = train(declare("cancer", limits=strict))
+    assert (again.decision, again.again) == ("refused", True)
+    summary = summary_of("train-bundled.changed")
+    assert summary.startswith("# cancer: v1 refused (decided before)")
+    assert "v1 is the champion: promoted v1" in summary.replace("\\", "")
+    refused = next(entry for entry in read_history("cancer") if entry.kind == "refused")
+    assert f"/flow-run/{refused.flow_run})" in summary
 
 
 # The training and the decision have digests of their own.
