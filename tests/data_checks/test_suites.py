@@ -43,6 +43,7 @@ def only(frame: pd.DataFrame, expectation: object) -> Check:
 def test_a_failed_range_says_column_count_share_extent_and_examples(rides: pd.DataFrame) -> None:
     check = only(rides, gxe.ExpectColumnValuesToBeBetween(column="hour", min_value=0, max_value=24))
     assert check == Check(
+        id="column-values-to-be-between",
         name="values between 0 and 24",
         passed=False,
         severity="error",

@@ -333,6 +333,7 @@ def test_approval_that_is_not_required_any_more_promotes_the_version_that_waits(
     assert versions() == 1
 
 
+@pytest.mark.slow
 def test_gates_that_changed_judge_the_same_version_again(
     declare: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,7 +344,7 @@ def test_gates_that_changed_judge_the_same_version_again(
     assert (fits, versions()) == (["fit"], 1)
 
 
-def test_the_champion_is_not_judged_against_itself(declare: Callable[..., str]) -> None:
+def test_the_champion_is_not_judged_against_itself(trained, declare: Callable[..., str]) -> None:
     promoted = train("bundled.cancer")
     again = train(declare("cancer", gates=[Gate("roc_auc", must_gain=0.01)]))
     assert again == promoted.model_copy(update={"again": True})
