@@ -112,6 +112,19 @@ def noted(known: RunFingerprint | None, *, recipe: str, training: str) -> dict[s
     return {**({_NAME: known.name, _RECIPE: recipe} if known else {}), _TRAINING: training}
 
 
+def decided_by_older_release(entries: Sequence[Entry], recipe: str) -> Entry | None:
+    """Return a decision of a release whose recipes did not hold limits, approval and checks; None where there is none.
+
+    Args:
+        entries: the model's history, oldest first.
+        recipe: of `ModelSpec.digest` and the rows.
+    """
+    found = decided(entries, recipe)
+    run = found.flow_run if found else ""
+    noted_too = any(one.kind == "leased" and one.flow_run == run and _TRAINING in one.details for one in entries)
+    return None if noted_too else found
+
+
 def trained_before(entries: Sequence[Entry], training: str) -> int | None:
     """Return the newest version that came of a training and was decided on; None where there is none.
 

@@ -37,6 +37,7 @@ from prefect_mlops.flows.judging import judge_on, reason_of
 from prefect_mlops.flows.run_fingerprint import (
     RunFingerprint,
     decided_before,
+    decided_by_older_release,
     digest_of,
     fingerprint_of,
     noted,
@@ -431,6 +432,8 @@ class TrainingRun:
         training = digest_of(spec.training_digest, rows, own=own)
         recipe = "" if self.force else self._recipe
         decided = find_decision(spec.name, recipe) if recipe else None
+        if decided is None and recipe and spec.decision_digest != spec.digest:
+            decided = decision_of(decided_by_older_release(entries, digest_of(spec.digest, rows, own=own)))
         if decided is None and recipe and (version := trained_before(entries, training)):
             decided = self._reuse(version, entries)
         if decided is not None:
