@@ -185,6 +185,7 @@ class TrainingRun:
 
     @challenger.setter
     def challenger(self, estimator: Any) -> None:
+        self.summary.reports[:] = [report for report in self.summary.reports if report is not self._gate]
         self._challenger, self._scores, self._gate = estimator, None, None
         self._trained = self._registering = self._smoke_test = None
 
@@ -220,7 +221,7 @@ class TrainingRun:
 
     @property
     def _data(self) -> TrainingData:
-        if self.decision is not None:
+        if self.decision is not None and self._gate is None:  # `load` has decided so
             raise ConfigError(
                 f"{self.spec.name}: there is nothing to train ({self.decision.decision}): train only where load() "
                 "returned True"

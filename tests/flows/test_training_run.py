@@ -100,6 +100,7 @@ def test_a_flow_of_ones_own_with_a_check_a_split_and_a_step_after_promotion(proj
                 run.smoke_test()
             decision = run.conclude()
         if decision.decision == "promoted" and not decision.again:
+            assert len(run.test_rows) == 143, "what was loaded stays there"
             export(run.version)
         return decision
 
@@ -124,6 +125,7 @@ def stricter(model: str, most: float = 0.1) -> Decision:
         return run.conclude()
 
 
+@pytest.mark.slow
 def test_a_step_of_ones_own_that_changed_decides_again(project, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = stricter("bundled.cancer")
     assert refused.decision == "refused"
@@ -195,6 +197,7 @@ def test_an_estimator_of_ones_own_and_another_judge(project) -> None:
             assert not run.judge().passed
             run.train()
             assert [check.name for check in run.judge(never).failures] == ["is liked"]
+            assert [report.kind for report in run.summary.reports] == ["data", "gate"], "of the last challenger"
             return run.conclude()
 
     decision = trying()
@@ -251,6 +254,7 @@ def test_a_stage_that_was_left_out_is_named_and_the_lock_is_freed(project, stage
     assert kinds() == (["leased", "failed"] if "load" in stages else [])
 
 
+@pytest.mark.slow
 def test_stages_after_a_load_that_found_nothing_to_do_are_refused(project) -> None:
     @flow
     def careless() -> None:
@@ -285,6 +289,7 @@ def test_the_summary_names_an_error_that_is_none_of_ours(project) -> None:
     assert read_history("cancer")[-1].reason == "RuntimeError: my own fault"
 
 
+@pytest.mark.slow
 def test_a_check_that_was_put_back_answers_what_was_decided_and_who_is_champion(declare: Callable[..., str]) -> None:
     strict, loose = Limits(size_mb=0.0001), Limits(size_mb=100)
     assert train(declare("cancer", limits=strict)).decision == "refused"
@@ -325,6 +330,7 @@ def test_a_limit_that_was_loosened_after_a_refusal_is_judged_anew_and_not_traine
     assert train(loose) == decision.model_copy(update={"again": True})
 
 
+@pytest.mark.slow
 def test_approval_that_is_not_required_any_more_promotes_the_version_that_waits(declare: Callable[..., str]) -> None:
     asked = train(declare("cancer", approval="required", approval_expires=timedelta(days=2)))
     assert asked.decision == "requested"
@@ -351,6 +357,7 @@ def test_the_champion_is_not_judged_against_itself(trained, declare: Callable[..
     assert kinds() == ["leased", "promoted", "released"]
 
 
+@pytest.mark.slow
 def test_a_version_that_was_deleted_is_trained_anew(declare: Callable[..., str]) -> None:
     train(declare("cancer", limits=Limits(size_mb=0.0001)))
     MlflowClient().delete_model_version("cancer", "1")
