@@ -57,7 +57,7 @@ def _words(decision: Decision, now: Entry | None) -> tuple[str, str]:
     version = f"v{decision.version}" if decision.version else "the challenger"
     old = f"v{decision.replaced}" if decision.replaced else ""
     stays = f"{old} stays champion." if old else "There is no champion."
-    if now is not None:
+    if now is not None and now.version != decision.replaced:
         stays = f"v{now.version} is the champion: {now.what}."
     if decision.dry_run and decision.decision == "promoted":
         return f"{version} would be promoted", f"It would replace {old}." if old else "It would be the first champion."

@@ -156,7 +156,7 @@ expectations = st.one_of(
     _made(gxe.ExpectSelectColumnValuesToBeUniqueWithinRecord, column_list=["x", "y"], mostly=mostly),
     _made(gxe.ExpectColumnValuesToBeUnique, column="i"),
     _made(gxe.ExpectColumnMeanToBeBetween, column="x", min_value=0, severity=severity),
-    _made(gxe.ExpectTableRowCountToBeBetween, min_value=st.integers(0, 3), max_value=st.one_of(st.none(), st.integers(2, 6)), severity=severity),
+    _made(gxe.ExpectTableRowCountToBeBetween, min_value=st.integers(0, 3), max_value=st.one_of(st.none(), st.integers(3, 6)), severity=severity),
     _made(gxe.ExpectTableColumnsToMatchSet, column_set=st.sampled_from([["x", "y", "i", "s", "flag"], ["x"]]), exact_match=st.booleans()),
     _made(gxe.ExpectColumnToExist, column=st.sampled_from(["x", "no"])),
     _made(gxe.ExpectTableColumnCountToEqual, value=5),

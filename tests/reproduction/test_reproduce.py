@@ -49,11 +49,12 @@ class Careless(ClassifierMixin, BaseEstimator):
 
     def fit(self, X, y):
         self.classes_ = np.unique(y)
-        self.bound_ = np.frombuffer(os.urandom(4), "u4").astype(float) / 2**32 * 80
+        self.factor_ = np.frombuffer(os.urandom(4), "u4").astype("int64") | 1
         return self
 
-    def predict(self, X):
-        return self.classes_[(X["price"].to_numpy() > self.bound_[0]).astype(int)]
+    def predict(self, X):  # a coin for each row, so that two fits never agree on all of them
+        cents = (X["price"].to_numpy() * 100).round().astype("int64")
+        return self.classes_[(cents * self.factor_[0] >> 7) & 1]
 
 
 def prepare(rows):
