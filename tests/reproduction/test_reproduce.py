@@ -240,7 +240,7 @@ def test_an_estimator_that_ignores_its_seed_differs_although_everything_recorded
         "parcels v1 differs from the model trained again although everything recorded is the same: the estimator has "
         "randomness or parallel sums that no seed covers."
     )
-    assert made.content.sentence.endswith(" parts: bound_")
+    assert made.content.sentence.endswith(" parts: factor_")
 
 
 @pytest.mark.slow
