@@ -100,6 +100,12 @@ def test_a_spec_that_tunes_needs_what_was_found(evidence: Make, tmp_path: Path) 
     assert code_part(evidence(tuned="{}"), Checkout(tmp_path, tmp_path), result).state == "same"
 
 
+def test_of_a_flow_of_ones_own_only_the_spec_is_repeated(evidence: Make, tmp_path: Path) -> None:
+    part = code_part(evidence(flow="my-train"), Checkout(tmp_path, tmp_path), {**DONE, "spec_digest": ""})
+    assert part.state == "unknown"
+    assert part.sentence.startswith("the flow 'my-train' trained it, which may split or fit otherwise than the spec")
+
+
 def test_the_library_has_to_come_from_the_commit(evidence: Make, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path, tmp_path / "worktree", tmp_path, tmp_path / "library")
     told = code_part(evidence(), checkout, {**DONE, "library": "/elsewhere/core/__init__.py", "spec_digest": ""})
