@@ -118,6 +118,7 @@ def test_every_task_explains_itself(name: str) -> None:
     first = words.split("\n\n")[0]
     assert "\n" not in first
     assert first.endswith(".")
+    assert f"tasks.{name}" not in words, "it would send its reader to itself"
     parts = dict(re.findall(r"^(Args|Returns|Raises):\n((?:    .*\n?|\n)+)", words, flags=re.MULTILINE))
     assert ("Returns" in parts) == (inspect.signature(task.fn).return_annotation != "None")
     described = re.findall(r"^    (\w+): ", parts.get("Args", ""), flags=re.MULTILINE)

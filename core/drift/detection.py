@@ -76,20 +76,36 @@ def detect_drift(
     level: float = table_drift.ALPHA,
     subject: str | None = None,
 ) -> DriftReport:
-    """Judge whether new data still looks like the data it is compared with; `tasks.detect_drift` says what fails.
+    """Judge whether new data still looks like the data it is compared with.
+
+    A column drifted when its distribution, or the share of its missing, unseen or out-of-range values, moved by more
+    than a trifle and chance does not explain it, corrected for all tests of the report: of independent rows that did
+    not move, at most one report in a hundred names a column. A single drifted column warns. The report fails when
+
+    - more than `max_drifted_share` of the columns drifted: of their weight, where the reference knows what each is
+      worth to the model, so that a column it does not use informs and does not alarm;
+    - as large a share of the rows lies outside what the model has seen of a column it uses, or went missing in it;
+    - what the model says, or its target, drifted;
+    - the schema broke: a column missing, of another type, or without any value.
+
+    Rows are taken as independent; a `TrainingProfile` knows how much neighbouring rows differ by themselves, and a
+    change has to be larger than that. With too few rows nothing is claimed: the check that decides is a failed warning
+    then, not a pass. Timestamps are compared by hour and weekday: that time goes on is no drift.
 
     Args:
         current: the new rows, where they are, or their profile. Tables are read in chunks, so memory does not grow.
-        reference: likewise the rows to compare with, best a `TrainingProfile`.
+        reference: likewise the rows to compare with, usually those the model was trained on; best the
+            `TrainingProfile` that was kept with it.
         spec: gives features, target and thresholds; tables are taken as prepared.
-        estimator: fitted estimator or `LoadedModel`, to compare what it says of both sides.
+        estimator: fitted estimator or `LoadedModel`, to compare what it says of both sides. Without a
+            `TrainingProfile` give reference rows it was not trained on: of those it was, it is surer.
         columns: names to compare; by default the features and target of reference or spec, else all columns.
-        drift: thresholds; None takes those of the spec, else the defaults.
-        level: of the corrected p-values.
+        drift: thresholds; None takes those of the spec, else the defaults of `core.specs.policies.Drift`.
+        level: of the corrected p-values; `core.drift.monitoring.level_of` makes it smaller with each monitoring run.
         subject: what is judged, in the report's title; the names of the tables where left out.
 
     Returns:
-        The verdict, with what a page is drawn from.
+        The verdict; ``require`` it to stop a flow, give it to `draw_drift_page` for Evidently's page.
 
     Raises:
         ConfigError: `columns` names one that is in neither table, or a threshold is out of range.

@@ -49,7 +49,7 @@ class Source:
 def read_table(
     uri: str | os.PathLike[str], *, columns: Sequence[str] | None = None, query: str | None = None
 ) -> pd.DataFrame:
-    """Read a table.
+    """Read a table from a file, a folder, a Delta table or a database.
 
     Args:
         uri: a CSV, TSV, JSON lines or Parquet file (text also compressed: .gz .bz2 .xz .zst), a folder of Parquet
@@ -65,6 +65,8 @@ def read_table(
         ConfigError: missing source or version, unknown column, suffix or scheme, something not installed.
         DataCheckError: the source was reached and holds no usable table; ``.report`` says what was seen.
         BackendError: network, database or permissions; the original error is its cause.
+
+    Source: `pandas`, `pyarrow`, `deltalake`, `sqlalchemy`, by kind of source.
     """
     wanted = wanted_columns(columns)
     with reading(str(uri)):
