@@ -13,8 +13,6 @@ from datetime import datetime, timezone
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-import prefect.runtime
-from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.utilities.urls import url_for
 
@@ -61,7 +59,7 @@ from prefect_mlops.tasks import (
     tune_model,
     write_card,
 )
-from prefect_mlops.tasks.flow_context import code_of_run
+from prefect_mlops.tasks.flow_context import caller, code_of_run, flow_run_id
 from prefect_mlops.tasks.loop import (
     emit_stop_event,
     find_decision,
@@ -112,7 +110,7 @@ class TrainingRun:
         spec: the recipe.
         summary: of the run, published when the block ends; add sentences with ``summary.say``.
         challenger: the fitted estimator, there after `train`; one that is set is judged in its place.
-        scores: the challenger's, on the test rows; there after `judge`.
+        scores: the challenger's, on the test rows; there after `train`.
         champion: the live model it was judged against; None where there is none.
         gate: report of the gates and all other checks; there after `judge`.
         decision: what was decided; None before `conclude`, or before `load` found that nothing is to be done.
@@ -135,7 +133,7 @@ class TrainingRun:
         self.lock: Entry | None = None
         self._spec_name = spec if isinstance(spec, str) else ""
         self._decides = not (dry_run or trial)
-        self._flow = str(prefect.runtime.flow_run.flow_name or "train")
+        self._own = own_steps()
         self._recipe = ""
         self._summary: RunSummary | None = None
         self._challenger: Any = None
@@ -149,14 +147,15 @@ class TrainingRun:
         self._checks: list[OwnCheck] = list(self.spec.checks)
         self._registering: tuple[_Coming[LoggedRun], _Coming[ModelVersion]] | None = None  # waited for when asked
         self._smoke_test: PrefectFuture[Report] | None = None
-        self._smoke_tested: tuple[Check, ...] = ()
+        self._smoke_tested: Report | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> TrainingRun:
-        if FlowRunContext.get() is None:
+        flow = caller().flow_name
+        if flow is None:
             raise ConfigError(f"{self.spec.name}: a TrainingRun needs a flow run: open it in a function with @flow")
-        self._summary = self._stack.enter_context(summarise_run(self._flow, self.spec.name))
-        self._stack.enter_context(self._concluded())
+        self._summary = self._stack.enter_context(summarise_run(flow, self.spec.name))
+        self._stack.enter_context(self._unlocked())
         return self
 
     def __exit__(
@@ -165,11 +164,25 @@ class TrainingRun:
         return self._stack.__exit__(kind, error, trace)
 
     @contextlib.contextmanager
-    def _concluded(self) -> Iterator[None]:
-        """Refuse to end as if all were well where a training was begun and not concluded."""
-        yield
+    def _unlocked(self) -> Iterator[None]:
+        """Free the training lock where the block is left without a decision, and record the reason.
+
+        A killed process writes nothing; then the lock expires. Every other end is written with the decision.
+        """
+        try:
+            yield
+        except BaseException as error:
+            self._give_up(str(error) if isinstance(error, MLOpsError) else f"{type(error).__name__}: {error}")
+            raise
         if self.lock is not None and self.decision is None:
-            raise ConfigError(f"{self.spec.name}: the flow ended without a decision: it did not call conclude()")
+            forgotten = "the flow ended without a decision: it did not call conclude()"
+            self._give_up(forgotten)
+            raise ConfigError(f"{self.spec.name}: {forgotten}")
+
+    def _give_up(self, reason: str) -> None:
+        if self.lock is not None:
+            with contextlib.suppress(Exception):  # the first error is the one to report
+                give_up(self.lock, reason)
 
     @property
     def summary(self) -> RunSummary:
@@ -187,12 +200,22 @@ class TrainingRun:
     def challenger(self, estimator: Any) -> None:
         self.summary.reports[:] = [report for report in self.summary.reports if report is not self._gate]
         self._challenger, self._scores, self._gate = estimator, None, None
-        self._trained = self._registering = self._smoke_test = None
+        self._trained = self._tuned = self._registering = self._smoke_test = self._smoke_tested = None
 
     @property
     def scores(self) -> Evaluation:
-        """The challenger's scores on the test rows."""
-        return self._there(self._scores, "score", "judge")
+        """The challenger's scores on the test rows; computed when they are first asked for."""
+        if self._scores is None:
+            spec = self.spec
+            self._scores = evaluate_model(
+                self.challenger,
+                self.test_rows.drop(columns=spec.target),
+                self.split.y_test,
+                metrics=spec.metrics,
+                order_by=spec.order_by,
+                group_by=spec.group_by,
+            )
+        return self._scores
 
     @property
     def gate(self) -> Report:
@@ -221,7 +244,7 @@ class TrainingRun:
 
     @property
     def _data(self) -> TrainingData:
-        if self.decision is not None and self._gate is None:  # `load` has decided so
+        if self.decision is not None and self._challenger is None:  # `load` has decided so
             raise ConfigError(
                 f"{self.spec.name}: there is nothing to train ({self.decision.decision}): train only where load() "
                 "returned True"
@@ -264,13 +287,12 @@ class TrainingRun:
             return False
         if repair := repair_alias(self.spec.name):
             self.summary.say(repair.sentence)
-        own = own_steps()
-        known = fingerprint_of(self.spec, self.data, code_of_run(), own=own)
+        known = fingerprint_of(self.spec, self.data, code_of_run(), own=self._own)
         if known and not self.force and (decided := decision_of(decided_before(entries, known))):
             return self._decided_before(decided, entries)
         at = f"@{known.version}" if known else self.data
         self._loaded = prepare_training_data(self.spec, at, self.summary, split=split)
-        return self._lock(known, entries, own)
+        return self._lock(known, entries)
 
     def train(self, estimator: Any = None) -> None:
         """Fit the challenger on the training rows, after a search for good parameters where the spec asks for one.
@@ -290,11 +312,11 @@ class TrainingRun:
             self.summary.say(f"v{self._trained.version.version} was trained before like this: it is judged anew.")
             return
         spec, split = self.spec, self.split
-        if spec.tune and estimator is None:
-            self._tuned = self._search()
-            estimator = self._tuned.applied_to(spec.estimator)
-        estimator = spec.estimator if estimator is None else estimator  # the truth of an ensemble is its length
+        tuned = self._search() if spec.tune and estimator is None else None
+        if estimator is None:  # not `or`: the truth of an ensemble is its length
+            estimator = tuned.applied_to(spec.estimator) if tuned else spec.estimator
         self.challenger = train_model(estimator, split.X_train, split.y_train, seed=spec.seed)
+        self._tuned = tuned
 
     def judge(
         self,
@@ -331,7 +353,7 @@ class TrainingRun:
         """
         gate = self.gate
         self._checks.append(check)
-        return self._show(_with(gate, [self._asked(check)]))
+        return self._show(_with(gate, self._asked(check)))
 
     def register(self, *, tags: dict[str, str] | None = None) -> None:
         """Log the challenger to MLflow, with its evidence, and make it a version in the registry.
@@ -408,7 +430,7 @@ class TrainingRun:
         """Read the history, and free the lock where the run that holds it has ended."""
         entries = read_history(self.spec.name)
         held = held_lock(entries)
-        if held is None or held.flow_run == str(prefect.runtime.flow_run.id or ""):
+        if held is None or held.flow_run == flow_run_id():
             return entries
         freed = free_training_lock(self.spec.name)
         if freed is None:
@@ -418,17 +440,17 @@ class TrainingRun:
 
     def _held_back(self, entries: Sequence[Entry]) -> bool:
         """Check, before anything is read, whether an automatic run has data and no guard holds it back."""
-        spec, run, now = self.spec, str(prefect.runtime.flow_run.id or ""), datetime.now(timezone.utc)
-        guard = find_guard(entries, spec.retrain, now, automatic=True, flow_run=run)
+        spec, now = self.spec, datetime.now(timezone.utc)
+        guard = find_guard(entries, spec.retrain, now, automatic=True, flow_run=flow_run_id())
         if guard is not None:
             self.decision = describe_guard(self.summary, spec.name, guard)
         elif not (self.data or is_address(spec.dataset)) and open_table(table_uri("datasets", spec.dataset)) is None:
             self.decision = describe_no_data(self.summary, spec.name, spec.dataset)
         return self.decision is not None
 
-    def _lock(self, known: RunFingerprint | None, entries: Sequence[Entry], own: str) -> bool:
+    def _lock(self, known: RunFingerprint | None, entries: Sequence[Entry]) -> bool:
         """Take the training lock, unless the same recipe was decided on the same rows."""
-        spec, rows = self.spec, self._data.digest
+        spec, rows, own = self.spec, self._data.digest, self._own
         self._recipe = digest_of(spec.decision_digest, rows, own=own)
         training = digest_of(spec.training_digest, rows, own=own)
         recipe = "" if self.force else self._recipe
@@ -447,19 +469,7 @@ class TrainingRun:
         if taken.decided is not None:
             return self._decided_before(taken.decided, read_history(spec.name))
         self.lock = taken.lock
-        self._stack.push(self._free)
         return True
-
-    def _free(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        """Free the training lock where the block is left without a decision, and record the reason.
-
-        A killed process writes nothing; then the lock expires. Every other end is written with the decision.
-        """
-        if self.lock is None or (error is None and self.decision is not None):
-            return
-        reason = str(error) if isinstance(error, MLOpsError) else f"{type(error).__name__}: {error}"
-        with contextlib.suppress(Exception):  # the first error is the one to report
-            give_up(self.lock, reason if error else "the flow ended without a decision: it did not call conclude()")
 
     def _reuse(self, version: int, entries: Sequence[Entry]) -> Decision | None:
         """Load the version that this training would give again; where that is the champion, return its decision."""
@@ -515,23 +525,13 @@ class TrainingRun:
         )
 
     def _judge(self) -> Report:
-        spec = self.spec
-        if self._scores is None:
-            self._scores = evaluate_model(
-                self.challenger,
-                self.test_rows.drop(columns=spec.target),
-                self.split.y_test,
-                metrics=spec.metrics,
-                order_by=spec.order_by,
-                group_by=spec.group_by,
-            )
-        self.champion = find_model(spec.name) if isinstance(self._against, str) else self._against
+        self.champion = find_model(self.spec.name) if isinstance(self._against, str) else self._against
         gate = self._judge_by(self)
         answers = [self._asked(check) for check in self._checks]
-        return self._show(_with(gate, [*answers, (self._smoke_tested, ())]))
+        return self._show(_with(gate, *answers, *([self._smoke_tested] if self._smoke_tested else [])))
 
-    def _asked(self, check: OwnCheck) -> tuple[tuple[Check, ...], tuple[str, ...]]:
-        """Ask a check of one's own; returns its checks and notes."""
+    def _asked(self, check: OwnCheck) -> Report:
+        """Ask a check of one's own."""
         name = f"{self.spec.name}: the check {getattr(check, '__name__', repr(check))!r}"
         try:
             answer: object = check(self)
@@ -541,9 +541,9 @@ class TrainingRun:
             seen = f"{type(error).__name__}: {one_line(error)}"
             raise ConfigError(f"{name} cannot be computed: {seen}. PREFECT_MLOPS_DEBUG=1 shows where") from error
         if isinstance(answer, Report):
-            return answer.checks, answer.notes
+            return answer
         if isinstance(answer, Check):
-            return (answer,), ()
+            return Report(kind="gate", subject=self.spec.name, checks=(answer,))
         raise ConfigError(f"{name} answered with {type(answer).__name__}: return a Check or a Report")
 
     def _show(self, gate: Report) -> Report:
@@ -556,8 +556,8 @@ class TrainingRun:
         facts = {mlflow_tags.SPEC_DIGEST: self.spec.digest}
         if self._spec_name:
             facts[mlflow_tags.SPEC] = self._spec_name
-        if own_steps():
-            facts[mlflow_tags.OWN_FLOW] = self._flow
+        if self._own:
+            facts[mlflow_tags.OWN_FLOW] = self.summary.kind
         if self._tuned:
             facts[mlflow_tags.TUNED] = json.dumps(self._tuned.params)
             facts[mlflow_tags.TUNED_RUN] = self._tuned.run_id
@@ -581,8 +581,8 @@ class TrainingRun:
             run=self._registered[0],
             importances=measured.importances,
         )
-        self._smoke_tested = self._smoke_test.result().checks
-        self._show(_with(self.gate, [(self._smoke_tested, ())]))
+        self._smoke_tested = self._smoke_test.result().model_copy(update={"notes": ()})  # costs that have no limit
+        self._show(_with(self.gate, self._smoke_tested))
 
     def _write_card(self, measured: Measurements) -> None:
         """Write the challenger's card; its page comes after the summary and the evidence."""
@@ -657,11 +657,11 @@ def _come(part: _Coming[T]) -> T:
     return part.result() if isinstance(part, PrefectFuture) else part
 
 
-def _with(gate: Report, answers: Sequence[tuple[tuple[Check, ...], tuple[str, ...]]]) -> Report:
+def _with(gate: Report, *answers: Report) -> Report:
     """Let more checks count than the gates."""
-    checks = tuple(check for checks, _ in answers for check in checks)
-    notes = tuple(note for _, notes in answers for note in notes)
-    return gate.model_copy(update={"checks": (*gate.checks, *checks), "notes": (*gate.notes, *notes)})
+    checks = tuple(check for report in (gate, *answers) for check in report.checks)
+    notes = tuple(note for report in (gate, *answers) for note in report.notes)
+    return gate.model_copy(update={"checks": checks, "notes": notes})
 
 
 def _still_held(lock: Entry) -> bool:

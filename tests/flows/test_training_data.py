@@ -237,6 +237,7 @@ def trained(uri, by):
             run.load()
             run.train()
             run.judge(against=None)
+            run.scores
     run()
 
 for rows, by in ((2_000, {}), (2_000, {"order_by": "t"}), (1_000_000, eval(sys.argv[2]))):
