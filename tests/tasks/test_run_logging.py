@@ -11,31 +11,14 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from prefect import flow
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
-from sklearn.datasets import load_breast_cancer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from prefect_mlops.core.lineage.training_data import lineage_of
 from prefect_mlops.core.reports import Check, Report
-from prefect_mlops.core.values import Evaluation, LoggedRun
+from prefect_mlops.core.values import LoggedRun
 from prefect_mlops.tasks import evaluate_model, log_run, train_model
+from tests.tracking.candidates import ROWS, SCORES, estimator, runs_of
 
-ROWS = load_breast_cancer(as_frame=True, return_X_y=True)
-SCORES = Evaluation(metrics={"roc_auc": 0.9, "f1": 0.8}, rows=100)
 CANDIDATES = [0.01, 0.1, 1.0, 10.0]
-
-
-def estimator(c: float) -> object:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=c))
-
-
-def runs_of(experiment: str) -> tuple[list, list]:
-    """Return the parents and the children of an experiment, deleted ones left out."""
-    client = MlflowClient()
-    runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-    return [run for run in runs if run not in children], children
 
 
 @flow

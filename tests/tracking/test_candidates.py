@@ -10,34 +10,19 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.models import Model
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer
 
 from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.lineage.environment import CodeState
 from prefect_mlops.core.training.fit import fit_estimator
-from prefect_mlops.core.values import Evaluation
 from prefect_mlops.tracking.candidates import log_candidate
 from prefect_mlops.tracking.runs import Caller
+from tests.tracking.candidates import ROWS, SCORES, estimator, runs_of
 
-ROWS = load_breast_cancer(as_frame=True, return_X_y=True)
-SCORES = Evaluation(metrics={"roc_auc": 0.9, "f1": 0.8}, rows=100)
 log = partial(log_candidate, caller=Caller(), code=CodeState())
-
-
-def estimator(c: float) -> object:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=c))
-
-
-def runs_of(experiment: str) -> tuple[list, list]:
-    """Return the parents and the children of an experiment, deleted ones left out."""
-    client = MlflowClient()
-    runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-    return [run for run in runs if run not in children], children
 
 
 def test_outside_a_flow_there_is_no_parent(mlflow_store: str) -> None:

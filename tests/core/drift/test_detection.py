@@ -25,22 +25,10 @@ from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.specs.policies import Drift
 from prefect_mlops.core.values import Gate, TableRef
+from tests.core.drift.batches import batch
 
 SCRIPT = "</script><script>alert('x')</script>"
 IMAGE = '<img src=x onerror="alert(1)">'
-
-
-def batch(rows: int = 1000, *, seed: int = 0, moved: int = 0, columns: int = 10) -> pd.DataFrame:
-    """Half numbers, half categories; the first `moved` columns are shifted."""
-    rng = np.random.default_rng(seed)
-    table: dict[str, Any] = {}
-    for number in range(columns):
-        by = 1.0 if number < moved else 0.0
-        numeric = number % 2 == 0
-        table[f"c{number}"] = (
-            rng.normal(by, 1, rows) if numeric else rng.choice(list("abc"), rows, p=[0.5 - by / 4, 0.25, 0.25 + by / 4])
-        )
-    return pd.DataFrame(table)
 
 
 def decision(report: Report) -> Check:

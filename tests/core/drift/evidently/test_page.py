@@ -19,22 +19,10 @@ from prefect_mlops.core.drift.table_drift import TableDrift, compare_profiles
 from prefect_mlops.core.drift.table_profile import TableProfile, profile_chunks
 from prefect_mlops.core.drift.training_profile import PREDICTION, TrainingProfile
 from prefect_mlops.core.reports import Check, Report
+from tests.core.drift.batches import batch
 
 SCRIPT = "</script><script>alert('x')</script>"
 IMAGE = '<img src=x onerror="alert(1)">'
-
-
-def batch(rows: int = 1000, *, seed: int = 0, moved: int = 0, columns: int = 10) -> pd.DataFrame:
-    """Half numbers, half categories; the first `moved` columns are shifted."""
-    rng = np.random.default_rng(seed)
-    table: dict[str, Any] = {}
-    for number in range(columns):
-        by = 1.0 if number < moved else 0.0
-        numeric = number % 2 == 0
-        table[f"c{number}"] = (
-            rng.normal(by, 1, rows) if numeric else rng.choice(list("abc"), rows, p=[0.5 - by / 4, 0.25, 0.25 + by / 4])
-        )
-    return pd.DataFrame(table)
 
 
 def verdict(comparison: TableDrift, subject: str) -> Report:
