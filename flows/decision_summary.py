@@ -24,9 +24,6 @@ def describe_decision(summary: RunSummary, decision: Decision, now: Entry | None
         summary.title += " (dry run: nothing was written)"
     if decision.again:
         summary.title += " (decided before)"
-        summary.say(
-            "The same recipe was decided on the same rows before; nothing was done. Start with force to decide again."
-        )
     scores = ", ".join(f"{name} {value:.4f}" for name, value in decision.metrics.items())
     summary.say(outcome, f"Why: {decision.reason}.", f"Scores on rows it had not seen: {scores}.")
     summary.say(f"Trained on {decision.rows:,} rows, digest {decision.data_digest}.")

@@ -80,6 +80,9 @@ if TYPE_CHECKING:
     from prefect_mlops.core.values import Split
     from prefect_mlops.tasks.tuning import Tuned
 
+DECIDED = "The same recipe was decided on the same rows before"
+IS_CHAMPION = "The champion came of this training: gates, limits, approval and checks that changed count for the next"
+
 T = TypeVar("T")
 OwnCheck: TypeAlias = "Callable[[TrainingRun], Check | Report]"
 
@@ -454,13 +457,13 @@ class TrainingRun:
         self._recipe = digest_of(spec.decision_digest, rows, own=own)
         training = digest_of(spec.training_digest, rows, own=own)
         recipe = "" if self.force else self._recipe
-        decided = find_decision(spec.name, recipe) if recipe else None
+        decided, because = find_decision(spec.name, recipe) if recipe else None, DECIDED
         if decided is None and recipe and spec.decision_digest != spec.digest:
             decided = decision_of(decided_by_older_release(entries, digest_of(spec.digest, rows, own=own)))
         if decided is None and recipe and (version := trained_before(entries, training)):
-            decided = self._reuse(version, entries)
+            decided, because = self._reuse(version, entries), IS_CHAMPION
         if decided is not None:
-            return self._decided_before(decided, entries)
+            return self._decided_before(decided, entries, because)
         details = noted(known if known and covers_loaded_code() else None, recipe=self._recipe, training=training)
         taken = take_training_lock(spec.name, spec.retrain, automatic=self.automatic, recipe=recipe, details=details)
         if taken.guard is not None:
@@ -476,9 +479,6 @@ class TrainingRun:
         champion = champion_entry(entries)
         if champion is not None and champion.version == version:
             made = [one for one in map(decision_of, entries) if one and one.version == version]
-            self.summary.say(
-                "It is the champion: what changed in gates, limits, approval and checks counts for the next."
-            )
             return made[-1] if made else None
         try:
             self._trained = load_model(self.spec.name, version=version)
@@ -486,7 +486,7 @@ class TrainingRun:
             self.summary.say(f"v{version} was trained before like this, and is trained again: {error}.")
         return None
 
-    def _decided_before(self, decision: Decision, entries: Sequence[Entry]) -> Literal[False]:
+    def _decided_before(self, decision: Decision, entries: Sequence[Entry], because: str = DECIDED) -> Literal[False]:
         """Say what was decided before, and by which run.
 
         A person who starts the flow has seen the refusals, so the circuit breaker is closed.
@@ -498,6 +498,7 @@ class TrainingRun:
         first = next(same, None)
         if first and first.flow_run and (page := url_for("flow-run", first.flow_run)):
             self.summary.links.append(("The run that decided it", page))
+        self.summary.say(f"{because}; nothing was done. Start with force to train and decide again.")
         again = decision.model_copy(update={"again": True})
         self.decision = describe_decision(self.summary, again, champion_entry(entries))
         return False

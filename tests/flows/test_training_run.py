@@ -355,6 +355,9 @@ def test_the_champion_is_not_judged_against_itself(trained, declare: Callable[..
     again = train(declare("cancer", gates=[Gate("roc_auc", must_gain=0.01)]))
     assert again == promoted.model_copy(update={"again": True})
     assert kinds() == ["leased", "promoted", "released"]
+    summary = summary_of("train-bundled.changed")
+    assert "The champion came of this training" in summary
+    assert "The same recipe" not in summary, "the gates are others"
 
 
 @pytest.mark.slow
