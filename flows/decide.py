@@ -8,7 +8,6 @@ from prefect import flow
 from prefect.context import FlowRunContext
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lineage.training_data import lineage_of
 from prefect_mlops.core.promotion.decisions import Approval
 from prefect_mlops.core.promotion.history import Entry, last_decision, read_history
 from prefect_mlops.core.promotion.lock import decision_of
@@ -115,23 +114,16 @@ def _examined(run: TrainingRun, challenger: LoadedModel, champion: LoadedModel |
     if now == request.replaced:
         return tried
     run.summary.say(f"v{now} became champion since v{request.version} was judged: it was judged against that one.")
-    run.data, run.challenger = _data(run.spec, challenger), challenger.estimator
+    run.challenger = challenger.estimator
     run.load()
-    gate = run.judge(_by_all_rows if run.spec.order_by else None, against=champion)
+    gate = run.judge(_by_all_rows, against=champion)
     run.summary.reports.remove(gate)
     return gate.model_copy(update={"checks": (*gate.checks, *tried.checks)})
 
 
 def _by_all_rows(run: TrainingRun) -> Report:
-    """Judge on all rows that came after both were trained, not only on the newest share of them."""
+    """Judge on all rows there are now that neither has learned from, not only on the test side of today's split."""
     return judge_on(run.spec, run.table, run.challenger, run.champion)
-
-
-def _data(spec: ModelSpec, challenger: LoadedModel) -> str:
-    """Name the rows to judge on: the newest ones, or where rows have no time those of the challenger's data version."""
-    learned = lineage_of(challenger.estimator)
-    version = learned.source.version if learned and learned.source else None
-    return "" if spec.order_by or version is None else f"@{version}"
 
 
 def _decision(request: Entry, report: Report, champion: LoadedModel | None) -> Decision:

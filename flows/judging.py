@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.lineage.training_data import lineage_of
+from prefect_mlops.core.evaluation.unseen_rows import CHECK_ID
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.values import LoadedModel
@@ -18,65 +18,52 @@ if TYPE_CHECKING:
 MAX_REASONS = 2  # a group each would fill the page; the report has them all
 
 
-def judge_on(spec: ModelSpec, rows: pd.DataFrame, challenger: Any, champion: LoadedModel | None) -> Report:
-    """Judge on rows, leaving out those that either model was trained on.
+def judge_on(
+    spec: ModelSpec,
+    rows: pd.DataFrame,
+    challenger: Any,
+    champion: LoadedModel | None,
+    *,
+    training_rows: pd.DataFrame | None = None,
+    set_apart: bool = False,
+) -> Report:
+    """Judge on rows, leaving out those that either model may have learned from.
 
     Args:
-        spec: gates, and the column of time that tells who was trained on what.
+        spec: gates, and how rows depend on each other.
         rows: with the target; columns that a champion of another recipe needs are read now.
         challenger: fitted estimator.
         champion: the live model; None where there is none.
+        training_rows: of the challenger; with ``order_by`` and ``group_by`` they say which groups are known.
+        set_apart: see `tasks.judge_model`.
     """
     rows = with_columns_of(spec, rows, [challenger, *([champion.estimator] if champion else [])])
-    new, note = _unseen(spec, rows, challenger, champion)
-    if len(new) == 0:
-        nothing = Check(
-            id="unseen-rows",
-            name="rows neither model has seen",
-            passed=False,
-            observed=f"0 of {len(rows):,} test rows",
-            expected="rows that arrived after both were trained",
-        )
-        return Report(kind="gate", subject=spec.name, checks=(nothing,), rows=0, notes=(note,))
+    both = spec.order_by and spec.group_by
     report = judge_model(
         challenger,
         champion,
-        new.drop(columns=spec.target),
-        new[spec.target],
+        rows.drop(columns=spec.target),
+        rows[spec.target],
         gates=spec.gates,
         order_by=spec.order_by,
         group_by=spec.group_by,
         seed=spec.seed,
+        known_groups=None if training_rows is None or not both else training_rows[spec.group_by].unique(),
+        set_apart=set_apart,
     )
-    return report.model_copy(update={"subject": spec.name, "notes": (*report.notes, note)})
+    return report.model_copy(update={"subject": spec.name})
 
 
-def _unseen(
-    spec: ModelSpec, rows: pd.DataFrame, challenger: Any, champion: LoadedModel | None
-) -> tuple[pd.DataFrame, str]:
-    """Return the test rows that are new to both models, and a sentence on how that is known."""
-    learned = [lineage_of(challenger), *([lineage_of(champion.estimator)] if champion else [])]
-    ends = [one.until if one else None for one in learned]
-    if spec.order_by is None or None in ends[1:]:
-        note = f"Judged on {len(rows):,} rows the challenger has not seen. "
-        seen = "The champion may have learned from some of them: only a spec with order_by can tell."
-        return rows, note + (seen if champion else "There is no champion yet.")
-    new = rows
-    for end in ends:
-        new = new if end is None else new[new[spec.order_by] > _as_like(end, new[spec.order_by])]
-    if champion is None:
-        return new, f"Judged on {len(new):,} rows the challenger has not seen; there is no champion yet."
-    return new, f"Judged on {len(new):,} rows after {ends[1]}, where the champion's training ended."
-
-
-def _as_like(until: str | float, order: pd.Series) -> Any:
-    import pandas as pd
-
-    return pd.Timestamp(until) if order.dtype.kind == "M" else until
+def unseen_rows_of(reports: Iterable[Report]) -> str:
+    """Say on how many rows a challenger was judged, and how it is known that no model had learned from them."""
+    checks = (check for report in reports for check in report.checks if check.id == CHECK_ID)
+    check = next(checks, None)
+    return f"Judged on {check.observed}." if check and check.passed else ""
 
 
 def reason_of(checks: Sequence[Check]) -> str:
     """Say what a decision rests on: the first few checks in full, the others are in the report."""
+    checks = [check for check in checks if not (check.id == CHECK_ID and check.passed)]  # the summary has a line for it
     sentences = [check.sentence for check in checks[:MAX_REASONS]]
     more = len(checks) - len(sentences)
     return "; ".join([*sentences, *([f"and {more} more checks" if more > 1 else "and one more check"] if more else [])])

@@ -177,7 +177,7 @@ def _training_rows(spec: ModelSpec, champion: LoadedModel) -> tuple[pd.DataFrame
         raise ConfigError(f"{name} does not say what it was trained on: train it with the train flow")
     version = "" if learned.source.version is None else f"@{learned.source.version}"
     table = spec.prepared(without_marks(load_table(f"{_address(learned)}{version}")))
-    split = split_table(table, spec.target, **spec.split_options)
+    split = split_table(table, spec.target, **spec.split_options, sides=None if spec.order_by else learned.rule)
     return table, split, training_digest(split.X_train, split.y_train) == learned.digest
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from prefect_mlops.core.addresses import MARKS
 from prefect_mlops.core.errors import ConfigError, MLOpsError
 from prefect_mlops.core.lake.ingest import without_marks
+from prefect_mlops.core.lineage.sides import SideRule
 from prefect_mlops.core.lineage.training_data import lineage_of
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.tables.errors import bad_content
 from prefect_mlops.core.tables.read import described, source_of
 from prefect_mlops.core.text import listed, one_line
-from prefect_mlops.core.values import Split, TableRef
+from prefect_mlops.core.values import LoadedModel, Split, TableRef
 from prefect_mlops.data_checks.engine import columns_of, configurations_of, needs_all_columns
 from prefect_mlops.data_checks.scopes import ABOUT_COLUMNS, is_own
 from prefect_mlops.flows.run_summary import RunSummary
@@ -47,6 +48,11 @@ class TrainingData:
         return self.table.iloc[len(self.split.X_train) :]
 
     @property
+    def training_rows(self) -> pd.DataFrame:
+        """The training rows, with all columns that were read."""
+        return self.table.iloc[: len(self.split.X_train)]
+
+    @property
     def digest(self) -> str:
         """Digest of every cell of the rows on both sides."""
         from prefect_mlops.core.tables.digests import columns_digest
@@ -57,7 +63,12 @@ class TrainingData:
 
 
 def prepare_training_data(
-    spec: ModelSpec, data: str, summary: RunSummary, *, split: Splitter | None = None
+    spec: ModelSpec,
+    data: str,
+    summary: RunSummary,
+    *,
+    split: Splitter | None = None,
+    champion: LoadedModel | None = None,
 ) -> TrainingData:
     """Load, check, prepare and split the rows.
 
@@ -70,6 +81,8 @@ def prepare_training_data(
         summary: gets the report on the data as evidence.
         split: ``f(table, spec) -> Split``, in place of `tasks.split_table` with the spec's options. Both sides keep
             the table's index.
+        champion: the sides are drawn by its rule where the table has the columns, so that the rows it has not learned
+            from judge the challenger too.
 
     Raises:
         ConfigError: a split of one's own that raises, or that is no split of the table: rows on both sides, other
@@ -79,9 +92,27 @@ def prepare_training_data(
     source, known = _known(spec.source(data))
     table = spec.prepared(_checked_rows(spec, source, known, summary))
     if split is None:
-        return TrainingData(table, split_table(table, spec.target, **spec.split_options, in_place=True))
-    sides = _own_split(split, table, spec)
-    return TrainingData(_in_order_of(sides, table, spec), sides)
+        sides = None if champion is None else _sides_of(champion, spec, table)
+        return TrainingData(table, split_table(table, spec.target, **spec.split_options, sides=sides, in_place=True))
+    own = _own_split(split, table, spec)
+    return TrainingData(_in_order_of(own, table, spec), own)
+
+
+def _sides_of(champion: LoadedModel, spec: ModelSpec, table: pd.DataFrame) -> SideRule | None:
+    """Return the rule of the champion's sides with the share of the spec; None where it does not go with the spec.
+
+    A rule by features names those of the champion: with a feature more or less, another rule would put most of the
+    rows that the champion has not seen on the training side.
+    """
+    learned = lineage_of(champion.estimator)
+    rule = learned.rule if learned else None
+    if rule is None or spec.order_by or rule.missing(table.columns):
+        return None
+    named = (spec.group_by,) if spec.group_by else tuple(spec.key)
+    wanted = "group" if spec.group_by else "key" if named else "features"
+    if rule.by != wanted or (named and rule.columns != named):
+        return None
+    return rule.model_copy(update={"share": spec.test_share, "sample": ()})
 
 
 def _own_split(split: Splitter, table: pd.DataFrame, spec: ModelSpec) -> Split:
@@ -123,7 +154,7 @@ def _in_order_of(sides: Split, table: pd.DataFrame, spec: ModelSpec) -> pd.DataF
 
 
 def with_columns_of(spec: ModelSpec, rows: pd.DataFrame, models: Iterable[Any]) -> pd.DataFrame:
-    """Add to test rows the columns that models of another recipe were trained on: these are read now.
+    """Add to test rows the columns that models of another recipe were trained on or split by: these are read now.
 
     Args:
         spec: how the rows were made.
@@ -144,9 +175,12 @@ def with_columns_of(spec: ModelSpec, rows: pd.DataFrame, models: Iterable[Any]) 
 
 
 def _trained_on(model: Any) -> set[str]:
-    """Return the columns a model was trained on; none where that is unknown."""
+    """Return the columns a model was trained on, and by which its rows were split; none where that is unknown."""
     learned = lineage_of(model)
-    return set(learned.columns if learned else getattr(model, "feature_names_in_", ()))
+    if learned is None:
+        return set(getattr(model, "feature_names_in_", ()))
+    split_by = (*(learned.rule.columns if learned.rule else ()), *filter(None, (learned.order_by,)))
+    return {*learned.columns, *split_by}
 
 
 def _left_out(spec: ModelSpec, ref: TableRef, wanted: Callable[[str], bool]) -> pd.DataFrame | None:

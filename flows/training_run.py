@@ -147,6 +147,8 @@ class TrainingRun:
         self._tuned: Tuned | None = None
         self._judge_by: Callable[[TrainingRun], Report] = judge_by_gates
         self._against: LoadedModel | Literal["champion"] | None = "champion"
+        self._set_apart = False
+        self._found: tuple[LoadedModel | None] | None = None  # the champion, where `load` has looked for it
         self._checks: list[OwnCheck] = list(self.spec.checks)
         self._registering: tuple[_Coming[LoggedRun], _Coming[ModelVersion]] | None = None  # waited for when asked
         self._smoke_test: PrefectFuture[Report] | None = None
@@ -241,6 +243,16 @@ class TrainingRun:
         return self._data.test_rows
 
     @property
+    def training_rows(self) -> pd.DataFrame:
+        """The training rows, with all columns that were read."""
+        return self._data.training_rows
+
+    @property
+    def set_apart(self) -> bool:
+        """Whether `judge` was called with it."""
+        return self._set_apart
+
+    @property
     def version(self) -> ModelVersion:
         """The challenger's version in the registry; waits until it is there."""
         return self._registered[1]
@@ -283,7 +295,7 @@ class TrainingRun:
             BackendError: MLflow or storage failed.
         """
         if not self._decides:
-            self._loaded = prepare_training_data(self.spec, self.data, self.summary, split=split)
+            self._loaded = self._prepared(self.data, split)
             return True
         entries = self._history()
         if self.automatic and self._held_back(entries):
@@ -294,8 +306,15 @@ class TrainingRun:
         if known and not self.force and (decided := decision_of(decided_before(entries, known))):
             return self._decided_before(decided, entries)
         at = f"@{known.version}" if known else self.data
-        self._loaded = prepare_training_data(self.spec, at, self.summary, split=split)
+        self._loaded = self._prepared(at, split)
         return self._lock(known, entries)
+
+    def _prepared(self, data: str, split: Splitter | None) -> TrainingData:
+        """Read and split the rows; where a hash decides on the sides, on those of the champion."""
+        by_hash = split is None and not self.spec.order_by
+        self._found = (find_model(self.spec.name),) if by_hash else None
+        champion = self._found[0] if self._found else None
+        return prepare_training_data(self.spec, data, self.summary, split=split, champion=champion)
 
     def train(self, estimator: Any = None) -> None:
         """Fit the challenger on the training rows, after a search for good parameters where the spec asks for one.
@@ -326,12 +345,15 @@ class TrainingRun:
         by: Callable[[TrainingRun], Report] | None = None,
         *,
         against: LoadedModel | Literal["champion"] | None = "champion",
+        set_apart: bool = False,
     ) -> Report:
         """Judge the challenger against the champion: gates, then the checks of the spec.
 
         Args:
             by: ``f(run) -> Report``, in place of the gates; asked again when the champion changes meanwhile.
             against: another model than the champion; None for no model.
+            set_apart: vouch that the test rows were set apart from the training of models whose lineage cannot tell:
+                with a split of your own, or an estimator that `tasks.train_model` has not fitted.
 
         Returns:
             The report, with all checks; `conclude` promotes only where it passed.
@@ -339,7 +361,7 @@ class TrainingRun:
         Raises:
             ConfigError: a check of one's own raised an error, or answered with something else than a check.
         """
-        self._judge_by, self._against = by or self._judge_by, against
+        self._judge_by, self._against, self._set_apart = by or self._judge_by, against, set_apart
         return self._judge()
 
     def check(self, check: OwnCheck) -> Report:
@@ -506,7 +528,10 @@ class TrainingRun:
     # The challenger.
 
     def _search(self) -> Tuned:
-        """Search on the training rows; in time order where the spec has one, for folds that look into the past only."""
+        """Search on the training rows; in time order where the spec has one, for folds that look into the past only.
+
+        Rows of one key stay in one fold, as those of a group do.
+        """
         spec, X, y = self.spec, self.split.X_train, self.split.y_train
         assert spec.tune is not None  # noqa: S101 - asked by the caller
         rows = self.table.iloc[: len(X)]
@@ -522,11 +547,16 @@ class TrainingRun:
             experiment=spec.experiment,
             seed=spec.seed,
             ordered=spec.order_by is not None,
-            groups=rows[spec.group_by] if spec.group_by else None,
+            groups=rows[spec.group_by] if spec.group_by and not spec.order_by else None,
         )
 
     def _judge(self) -> Report:
-        self.champion = find_model(self.spec.name) if isinstance(self._against, str) else self._against
+        if not isinstance(self._against, str):
+            self.champion = self._against
+        elif self._found is not None:  # where another one came since, the promotion loses and this is asked again
+            (self.champion,), self._found = self._found, None
+        else:
+            self.champion = find_model(self.spec.name)
         gate = self._judge_by(self)
         answers = [self._asked(check) for check in self._checks]
         return self._show(_with(gate, *answers, *([self._smoke_tested] if self._smoke_tested else [])))
@@ -648,7 +678,9 @@ class TrainingRun:
 
 def judge_by_gates(run: TrainingRun) -> Report:
     """Judge a challenger by the gates of its spec, on rows that neither model was trained on."""
-    return judge_on(run.spec, run.test_rows, run.challenger, run.champion)
+    known = run.training_rows
+    rows, set_apart = run.test_rows, run.set_apart
+    return judge_on(run.spec, rows, run.challenger, run.champion, training_rows=known, set_apart=set_apart)
 
 
 _Coming: TypeAlias = "PrefectFuture[T] | T"

@@ -44,7 +44,7 @@ def _work(order: dict[str, Any], out: Path, result: dict[str, Any]) -> None:
     spec = load_spec(order["spec"])
     result.update(seed=spec.seed, spec_digest=spec.digest, tunes=spec.tune is not None, stage="data")
     table = spec.prepared(_rows(order, spec))
-    split = split_table(table, spec.target, **spec.split_options)
+    split = split_table(table, spec.target, **spec.split_options, **_recorded_sides(order))
     result.update(data=training_digest(split.X_train, split.y_train), rows=len(split.X_train), stage="training")
     estimator = _tuned(spec.estimator, order["tuned"])
     fitted = fit(estimator, split.X_train, split.y_train, seed=spec.seed)
@@ -63,6 +63,15 @@ def _steps() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]
 
         return tasks.split_table.fn, tasks.train_model.fn, tasks.load_table.fn
     return split_table, fit_estimator, read_table
+
+
+def _recorded_sides(order: dict[str, Any]) -> dict[str, Any]:
+    """Return the rule of the recorded sides, which may be those of an earlier champion; none of older records."""
+    if not order.get("sides"):
+        return {}
+    from prefect_mlops.core.lineage.sides import SideRule
+
+    return {"sides": SideRule.model_validate(order["sides"])}
 
 
 def _rows(order: dict[str, Any], spec: Any) -> pd.DataFrame:

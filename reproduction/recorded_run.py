@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from prefect_mlops.core import tags as mlflow_tags
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.lineage.environment import MAX_DIFF_BYTES
+from prefect_mlops.core.lineage.training_data import Lineage
 from prefect_mlops.core.model_files.loading import model_file
 from prefect_mlops.tracking.client import backend, download_model, mlflow_client
 from prefect_mlops.tracking.registry import absent, checked_name, version_by_alias, version_by_number
@@ -25,6 +28,7 @@ MAX_ARTIFACT_BYTES = 100_000_000  # as `core.model_files.smoke_test` keeps them
 _FOLDERS = (mlflow_tags.LINEAGE_FOLDER, mlflow_tags.SMOKE_TEST_FOLDER)
 _FILES = {
     "diff": mlflow_tags.UNCOMMITTED_DIFF,
+    "lineage": mlflow_tags.LINEAGE_DATA,
     "packages": mlflow_tags.PACKAGES,
     "rows": mlflow_tags.SMOKE_TEST_ROWS,
     "predictions": mlflow_tags.SMOKE_TEST_PREDICTIONS,
@@ -39,7 +43,7 @@ class RecordedRun:
         version: which one it is.
         model: its skops file.
         tags: of the run.
-        files: artifacts that are there, by name: ``diff packages rows predictions``.
+        files: artifacts that are there, by name: ``diff lineage packages rows predictions``.
     """
 
     version: ModelVersion
@@ -62,6 +66,17 @@ class RecordedRun:
         if not isinstance(found, dict):
             raise ConfigError(f"{self.name}: its tag {mlflow_tags.TUNED} is not a JSON object")
         return found
+
+    @property
+    def sides(self) -> dict[str, Any] | None:
+        """Rule by which the rows were split; None where that was not kept, and for splits by time."""
+        if "lineage" not in self.files:
+            return None
+        try:
+            kept = Lineage.model_validate_json(self.files["lineage"].read_bytes())
+        except ValidationError:
+            raise ConfigError(f"{self.name}: its {mlflow_tags.LINEAGE_DATA} is not a lineage") from None
+        return kept.rule.model_dump(mode="json") if kept.rule else None
 
     @property
     def packages(self) -> dict[str, str] | None:

@@ -201,6 +201,7 @@ def _order(record: RecordedRun, checkout: Checkout, spec: str, folder: Path) -> 
         "addresses": list(_addresses(source, checkout)) if source else [],
         "version": f"@{source.version}" if source and source.version is not None else "",
         "tuned": record.tuned,
+        "sides": record.sides,
         "model": str(record.model),
         "rows": str(record.files["rows"].parent) if comparable else None,
         "trusted": sorted(trusted_types()),

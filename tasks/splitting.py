@@ -10,7 +10,8 @@ from prefect_mlops.tasks._step import step
 
 
 def _run_name(parameters: dict[str, Any]) -> str:
-    by = parameters["order_by"] or parameters["group_by"] or "chance"
+    key = parameters["key"] if isinstance(parameters["key"], str) else ", ".join(map(str, parameters["key"]))
+    by = parameters["order_by"] or parameters["group_by"] or key or "features"
     return f"split-{table_name(parameters['table'])}-by-{by}"
 
 

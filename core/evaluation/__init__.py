@@ -1,6 +1,7 @@
 """Evaluation: scores of a model, their uncertainty, and the gates that compare a challenger with the champion.
 
 - ``models``: a model scored, or a challenger compared with the champion, in one call
+- ``unseen_rows``: which rows may judge: those that, by their lineage, none of the models has learned from
 - ``predictions``: cached predictions: computed once for all rows of the test set, read again for any subset of them
 - ``scoring``: scores by scikit-learn scorer names and custom metrics; why a score cannot be computed
 - ``estimates``: one score on some rows, with its variation over the resampling units
@@ -23,4 +24,5 @@ __all__ = [
     "resampling_units",
     "scoring",
     "slices",
+    "unseen_rows",
 ]

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.estimates import Rows, measure
 from prefect_mlops.core.evaluation.gates import Comparison, judge_gates
 from prefect_mlops.core.evaluation.intervals import shown
 from prefect_mlops.core.evaluation.predictions import CachedPredictions
 from prefect_mlops.core.evaluation.resampling_units import resampling_units
 from prefect_mlops.core.evaluation.slices import judge_slices
+from prefect_mlops.core.evaluation.unseen_rows import find_unseen_rows
 from prefect_mlops.core.lineage.training_data import estimator_name, lineage_of
 from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
 from prefect_mlops.core.reports import Report
+from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Evaluation, Gate, LoadedModel
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 
@@ -62,7 +66,7 @@ def evaluate_model(
     )
 
 
-def judge_model(
+def judge_model(  # noqa: PLR0913 - a spec's options of the judge, one by one
     challenger: Any,
     champion: Any | None,
     X: pd.DataFrame,
@@ -72,8 +76,13 @@ def judge_model(
     order_by: str | None = None,
     group_by: str | None = None,
     seed: int = 0,
+    known_groups: Iterable[Any] | None = None,
+    set_apart: bool = False,
 ) -> Report:
-    """Compare a challenger with the champion on the same rows, which neither was trained on.
+    """Compare a challenger with the champion on the same rows, which neither has learned from.
+
+    The lineage of each model says which rows it may have learned from: those are left out and counted. Where it cannot
+    tell, the report holds one failed check, ``unseen-rows``, and no comparison.
 
     Differences are judged by their interval, so that luck on few rows decides nothing: ``may_lose`` and ``must_gain``
     hold where the lower bound lies above minus the margin, or above the gain. docs/gates.md tells which interval
@@ -84,15 +93,21 @@ def judge_model(
         challenger: fitted estimator that wants to be promoted.
         champion: `LoadedModel` or fitted estimator that is live now; None where there is none, then only ``at_least``
             and ``max_gap`` count.
-        X: the test rows, (rows, columns): the features of both, and the columns named by the options and slices.
+        X: the test rows, (rows, columns): the features of both, and the columns named by the options, the slices and
+            the lineages: of time, group or key.
         y: truth, (rows,), in the order of ``X``.
         gates: conditions; all have to hold.
         order_by: column of time; rows close in time are then taken together, in up to 50 blocks.
-        group_by: column whose groups are independent of each other; rows of one group are then taken together.
+        group_by: column whose groups are independent of each other; rows of one group are then taken together, also
+            where ``order_by`` is given.
         seed: of the resamples.
+        known_groups: values of ``group_by`` among the training rows, where a split by time leaves groups on both sides:
+            scores on rows of these and of new groups are then noted apart.
+        set_apart: vouch that a model whose lineage cannot tell, such as one from elsewhere, was not trained on these
+            rows.
 
     Returns:
-        A ``gate`` report with one check for each condition, and for the groups of the slices.
+        A ``gate`` report: the check ``unseen-rows``, then one for each condition, and for the groups of the slices.
 
     Raises:
         ConfigError: no gates, unknown metric or column, a slice with too many values, or a champion that needs other
@@ -104,27 +119,71 @@ def judge_model(
     if not gates:
         raise ConfigError("no gate was given: a promotion needs at least one, e.g. Gate('roc_auc', at_least=0.8)")
     require_metrics([gate.scorer for gate in gates])
-    rows = _rows(X, y, order_by=order_by, group_by=group_by, seed=seed)
+    _require_rows(X, y)
+    models = {"challenger": _estimator(challenger), **({} if champion is None else {"champion": _estimator(champion)})}
+    unseen = find_unseen_rows(models, X, order_by=order_by, set_apart=set_apart)
+    subject = _subject(challenger, champion)
+    if not unseen.check.passed:
+        return Report(kind="gate", subject=subject, checks=(unseen.check,), rows=int(unseen.mask.sum()))
+    identities = unseen.identities
+    if not unseen.mask.all():
+        X, y = X[unseen.mask], y[unseen.mask]
+        identities = None if identities is None else identities[unseen.mask]
+    rows = _rows(X, y, order_by=order_by, group_by=group_by, seed=seed, identities=identities)
     besides = (order_by, group_by)
     ours = _answers(challenger, X, role="challenger", besides=besides)
     theirs = None if champion is None else _answers(champion, X, role="champion", besides=besides)
     contest = Comparison(ours, theirs, rows, X)
-    checks = (*judge_gates(contest, gates), *judge_slices(contest, gates))
-    notes = (rows.units.note,) if rows.units.note else ()
-    return Report(kind="gate", subject=_subject(challenger, champion), checks=checks, rows=len(X), notes=notes)
+    checks = (unseen.check, *judge_gates(contest, gates), *judge_slices(contest, gates))
+    notes = [rows.units.note] if rows.units.note else []
+    if known_groups is not None and group_by:
+        known = X[group_by].isin(list(known_groups)).to_numpy(dtype=bool)
+        notes += _apart(contest, gates, {f"known {group_by}": known, f"new {group_by}": ~known})
+    return Report(kind="gate", subject=subject, checks=checks, rows=len(X), notes=tuple(notes))
 
 
-def _rows(X: pd.DataFrame, y: pd.Series, *, order_by: str | None, group_by: str | None, seed: int = 0) -> Rows:
-    import pandas as pd
+def _apart(comparison: Comparison, gates: Sequence[Gate], parts: dict[str, npt.NDArray[np.bool_]]) -> Iterator[str]:
+    """Write the challenger's scores on parts of the rows, a sentence for each."""
+    import numpy as np
 
+    for words, mask in parts.items():
+        scores = []
+        for gate in gates if mask.any() else ():
+            try:
+                found = measure(gate.scorer, comparison.challenger, comparison.rows, np.flatnonzero(mask))
+            except (ConfigError, DataCheckError) as error:
+                scores.append(f"{gate.metric} cannot be computed ({one_line(error)})")
+                continue
+            interval = shown(found)
+            within = f" (95 % from {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+            scores.append(f"{gate.metric} {found.score:.4f}{within}")
+        yield f"Rows of a {words}: {int(mask.sum()):,}; {', '.join(scores)}." if scores else f"Rows of a {words}: none."
+
+
+def _require_rows(X: pd.DataFrame, y: pd.Series) -> None:
     if len(X) != len(y):
         raise ConfigError(f"{len(X):,} rows but {len(y):,} values of the target: give one for each row")
-    return Rows(pd.Series(y).reset_index(drop=True), resampling_units(X, order_by=order_by, group_by=group_by), seed)
+
+
+def _rows(
+    X: pd.DataFrame,
+    y: pd.Series,
+    *,
+    order_by: str | None,
+    group_by: str | None,
+    seed: int = 0,
+    identities: npt.NDArray[np.uint64] | None = None,
+) -> Rows:
+    import pandas as pd
+
+    _require_rows(X, y)
+    units = resampling_units(X, order_by=order_by, group_by=group_by, identities=identities)
+    return Rows(pd.Series(y).reset_index(drop=True), units, seed)
 
 
 def _answers(given: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | None, ...]) -> CachedPredictions:
     """Let a model answer on the columns it knows, which need not be all the rows have."""
-    estimator = given.estimator if isinstance(given, LoadedModel) else given
+    estimator = _estimator(given)
     learned = lineage_of(estimator)
     wanted = list(learned.columns) if learned else [str(name) for name in getattr(estimator, "feature_names_in_", [])]
     missing = sorted(set(wanted) - {str(name) for name in X.columns})
@@ -136,6 +195,10 @@ def _answers(given: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | Non
         )
     known = X[wanted] if wanted else X.drop(columns=[name for name in besides if name])
     return CachedPredictions(estimator, known)
+
+
+def _estimator(given: Any) -> Any:
+    return given.estimator if isinstance(given, LoadedModel) else given
 
 
 def model_title(given: Any) -> str:

@@ -39,22 +39,23 @@ class ResamplingUnits:
     note: str = ""
 
 
-def resampling_units(rows: pd.DataFrame, *, order_by: str | None, group_by: str | None) -> ResamplingUnits:
+def resampling_units(
+    rows: pd.DataFrame, *, order_by: str | None, group_by: str | None, identities: NDArray[Any] | None = None
+) -> ResamplingUnits:
     """Assign each row to a resampling unit.
 
     Args:
         rows: the test set.
         order_by: column of time; consecutive rows are then put into up to `MAX_BLOCKS` blocks of about equal size, and
             rows of one time stamp into one block.
-        group_by: column whose groups are independent of each other.
+        group_by: column whose groups are independent of each other; with both given, groups are the units.
+        identities: (rows,), equal for rows of one identity, which are units where neither of the two is given.
 
     Raises:
-        ConfigError: both were given, there is no such column, or its values have no order.
+        ConfigError: there is no such column, or its values have no order.
     """
     import numpy as np
 
-    if order_by and group_by:
-        raise ConfigError("order_by and group_by: rows are put together by time or by group; give one of them")
     if group_by:
         of, names = codes_of(column_of(rows, group_by, "group_by"), group_by)
         return ResamplingUnits(
@@ -62,6 +63,11 @@ def resampling_units(rows: pd.DataFrame, *, order_by: str | None, group_by: str 
         )
     if order_by:
         return _blocks(rows, order_by)
+    if identities is not None:
+        found, of = np.unique(identities, return_inverse=True)
+        if len(found) < len(rows):
+            note = f"Rows of one identity count together: {len(found):,} were compared, in {len(rows):,} rows."
+            return ResamplingUnits("groups", of, note)
     return ResamplingUnits("rows", np.arange(len(rows)))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
+from prefect_mlops.core.lineage.sides import SideRule
 from prefect_mlops.core.tables.digests import columns_digest
 from prefect_mlops.core.values import TableRef, Value
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ATTRIBUTE = "trained_on_"
-UNTIL_ATTRIBUTE = "prefect_mlops.until"  # on the attrs of a split's training rows
+HOLDOUT_ATTRIBUTE = "prefect_mlops.holdout"  # on the attrs of a split's training rows: fields of `Lineage`, as JSON
 
 
 class Lineage(Value):
@@ -33,6 +34,8 @@ class Lineage(Value):
         source: where the table was read from, when `load_table` read it.
         seed: what every unset ``random_state`` was set to.
         until: last value of the column the split was ordered by, as text that sorts; None for other splits.
+        order_by: name of that column; empty for other splits, and in lineages from before it was kept.
+        rule: on which side of the split a row stands; None for splits by time and those of one's own.
     """
 
     digest: str
@@ -42,7 +45,9 @@ class Lineage(Value):
     target: str = ""
     source: TableRef | None = None
     seed: int = 0
-    until: str | float | None = None
+    until: str | int | float | None = None
+    order_by: str = ""
+    rule: SideRule | None = None
 
 
 def training_digest(X: pd.DataFrame, y: pd.Series) -> str:

@@ -32,6 +32,7 @@ def _wrong_kind(spec: ModelSpec) -> str:
     expected: dict[str, tuple[str, Any]] = {
         **dict.fromkeys(("name", "dataset", "target", "experiment", "purpose"), ("text", str)),
         **dict.fromkeys(("order_by", "group_by"), ("a column name or None", (str, type(None)))),
+        "key": ("a column name or a list of them", (str, list, tuple)),
         "test_share": ("a number", a_number),
         "seed": ("a whole number", int),
         **dict.fromkeys(("stratify", "row_wise"), ("True or False", bool)),
@@ -73,12 +74,18 @@ def _wrong_name(spec: ModelSpec) -> str:
     return ""
 
 
+def _wrong_sides(spec: ModelSpec) -> str:
+    if not all(isinstance(name, str) and name for name in spec.key) or len(set(spec.key)) < len(spec.key):
+        return f"key: give names of columns, each once, got {list(spec.key)!r:.80}"
+    for name, columns in (("order_by", (spec.order_by,)), ("group_by", (spec.group_by,)), ("key", spec.key)):
+        if spec.target in columns:
+            return f"{name}: {spec.target!r} is the target, and the sides would have nothing in common to learn"
+    return ""
+
+
 def _wrong_columns(spec: ModelSpec) -> str:
     if not spec.target:
         return "target: name the column to predict"
-    for name in ("order_by", "group_by"):
-        if getattr(spec, name) == spec.target:
-            return f"{name}: {spec.target!r} is the target, and the sides would have nothing in common to learn"
     if spec.features is None:
         return ""
     if isinstance(spec.features, str) or not list(spec.features):
@@ -136,8 +143,8 @@ def _wrong_approval(spec: ModelSpec) -> str:
 
 
 def _wrong_split(spec: ModelSpec) -> str:
-    if spec.order_by and (spec.group_by or spec.stratify):
-        return "order_by: a split in time leaves no room for group_by or stratify"
+    if spec.order_by and spec.stratify:
+        return "order_by: a split in time leaves no room for stratify"
     if spec.group_by and spec.stratify:
         return "group_by: whole groups cannot also keep the target's shares; choose one"
     return ""
@@ -147,6 +154,7 @@ _CHECKS = (
     _wrong_kind,
     _wrong_name,
     _wrong_columns,
+    _wrong_sides,
     _wrong_reads,
     _wrong_parts,
     _wrong_policies,

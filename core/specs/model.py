@@ -35,6 +35,7 @@ class SplitOptions(TypedDict):
     test_share: float
     order_by: str | None
     group_by: str | None
+    key: tuple[str, ...]
     stratify: bool
     seed: int
 
@@ -52,15 +53,18 @@ class ModelSpec:
         estimator: unfitted scikit-learn compatible estimator or pipeline.
         suite: Great Expectations suite the data has to meet, before ``prepare``.
         gates: conditions for promotion; at least one.
-        features: columns to learn from; None takes all but target, ``order_by`` and ``group_by``.
+        features: columns to learn from; None takes all but target, ``order_by``, ``group_by`` and ``key``.
         metrics: scorer names, and functions ``f(estimator, X, y) -> float``, to record beside those of the gates.
         prepare: makes the table with features and target out of the dataset's rows; must be importable.
         reads: columns of the dataset that ``prepare`` reads; it is given no others, and training reads no others.
             None reads all. Without ``prepare`` they follow from the spec: `reading`.
         row_wise: ``prepare`` treats each row by itself, so it may be given a large table in parts.
         order_by: column of time; test rows are then the last ones. Not text, unless it sorts in order of time.
-        group_by: column whose groups stay on one side of the split.
-        stratify: keep the target's shares on both sides.
+        group_by: column whose groups stay on one side of the split; with ``order_by`` time alone decides the sides,
+            and groups are what varies by chance.
+        key: column or columns that identify a row. Without ``order_by`` and ``group_by`` a hash of them decides on
+            which side a row is, for ever; where it is not named, a hash of the features.
+        stratify: refuse sides that do not both have each value of the target.
         test_share: share of rows in the test set (holdout), between 0 and 1.
         seed: for everything random.
         experiment: MLflow experiment; the model's name when empty.
@@ -89,6 +93,7 @@ class ModelSpec:
     row_wise: bool = False
     order_by: str | None = None
     group_by: str | None = None
+    key: str | Sequence[str] = ()
     stratify: bool = False
     test_share: float = 0.2
     seed: int = 0
@@ -113,6 +118,7 @@ class ModelSpec:
         object.__setattr__(self, "gates", tuple(self.gates))
         object.__setattr__(self, "approvers", tuple(self.approvers))
         object.__setattr__(self, "checks", tuple(self.checks))
+        object.__setattr__(self, "key", (self.key,) if isinstance(self.key, str) else tuple(self.key))
         for name in ("features", "reads"):
             given = getattr(self, name)
             object.__setattr__(self, name, tuple(given) if given is not None else None)
@@ -159,7 +165,7 @@ class ModelSpec:
             needed = self.reads
         else:
             slices = [name for gate in self.gates for name in gate.slices]
-            asked = (self.target, self.order_by, self.group_by, *slices)
+            asked = (self.target, self.order_by, self.group_by, *self.key, *slices)
             needed = self.features and (*self.features, *(name for name in asked if name))
         return [name for name in names if needed is None or name in needed]
 
@@ -171,6 +177,7 @@ class ModelSpec:
             "test_share": self.test_share,
             "order_by": self.order_by,
             "group_by": self.group_by,
+            "key": tuple(self.key),
             "stratify": self.stratify,
             "seed": self.seed,
         }
@@ -222,7 +229,8 @@ class ModelSpec:
             "target": self.target,
             "estimator": [repr(type(self.estimator)), described_parameters(self.estimator)],
             "prepare": described(self.prepare),
-            "split": self.split_options,
+            # without a key as digests were recorded before there was one
+            "split": {name: value for name, value in self.split_options.items() if name != "key" or value},
             "tune": described(self.tune.model_dump()) if self.tune else "",
         }
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError
-from prefect_mlops.core.lineage.training_data import UNTIL_ATTRIBUTE, Lineage, attach, training_digest
+from prefect_mlops.core.lineage.sides import SideRule
+from prefect_mlops.core.lineage.training_data import HOLDOUT_ATTRIBUTE, Lineage, attach, training_digest
 from prefect_mlops.core.text import listed, one_line
 from prefect_mlops.core.training.estimators import require_classes, require_rows, seeded_copy
 
@@ -57,7 +58,7 @@ def fit_estimator(
             raise ConfigError(f"training {type(fitted).__name__} failed: {_why(error, X)}") from error
     for message in dict.fromkeys(one_line(item.message) for item in caught):
         warn(message)
-    attach(fitted, _lineage(X, y, seed))
+    attach(fitted, _lineage(X, y, seed, warn))
     return fitted
 
 
@@ -75,7 +76,7 @@ def _why(error: Exception, X: pd.DataFrame) -> str:
     return text
 
 
-def _lineage(X: pd.DataFrame, y: pd.Series, seed: int) -> Lineage:
+def _lineage(X: pd.DataFrame, y: pd.Series, seed: int, warn: Callable[[str], object]) -> Lineage:
     import pandas as pd
 
     from prefect_mlops.core.tables.digests import column_kinds
@@ -91,5 +92,22 @@ def _lineage(X: pd.DataFrame, y: pd.Series, seed: int) -> Lineage:
         target="" if truth.name is None else str(truth.name),
         source=source_of(frame),
         seed=seed,
-        until=frame.attrs.get(UNTIL_ATTRIBUTE),
+        **_holdout(frame, warn),
     )
+
+
+def _holdout(X: pd.DataFrame, warn: Callable[[str], object]) -> dict[str, Any]:
+    """Return what a split left on its training rows, where it still holds for them.
+
+    Rows that were changed since, such as scaled, have other hashes: a later judge would take rows that the model has
+    learned from for unseen ones.
+    """
+    known = dict(X.attrs.get(HOLDOUT_ATTRIBUTE, {}))
+    rule = SideRule.model_validate(known["rule"]) if known.get("rule") else None
+    if rule is not None and not rule.missing(X.columns) and rule.on_test_side(X).any():
+        warn(
+            "the training rows are not as they were split, so no later judge can tell which rows this model has "
+            "learned from: change features before split_table, or in steps of the estimator's pipeline"
+        )
+        return {}
+    return known

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.lineage.sides import SideRule
+from prefect_mlops.core.lineage.training_data import HOLDOUT_ATTRIBUTE
 from prefect_mlops.core.text import one_line
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ def cut_rows(
         y: target, (rows,), in the order of ``X``.
         folds: how many.
         ordered: score each fold on rows after those it was trained on.
-        groups: (rows,); rows with one value stay in one fold.
+        groups: (rows,); rows with one value stay in one fold. None takes those of one group, key or features, by the
+            rule that `split_table` left on ``X``.
         seed: of the shuffling.
         warn: called with each warning of scikit-learn.
 
@@ -56,6 +59,8 @@ def cut_rows(
 
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
     truth = y if isinstance(y, pd.Series) else pd.Series(y)
+    if groups is None and not ordered:
+        groups = _repeated(frame, warn)
     codes = None if groups is None else _codes(groups, len(frame), ordered=ordered)
     splitter = _splitter(estimator, folds, ordered=ordered, grouped=codes is not None, seed=seed)
     try:
@@ -68,6 +73,22 @@ def cut_rows(
     for item in caught:
         warn(f"folds: {one_line(item.message)}")
     return frame, truth, cut
+
+
+def _repeated(X: pd.DataFrame, warn: Callable[[str], object]) -> pd.Series | None:
+    """Return the identity of each row where rows share one; None where all differ, or it is not known."""
+    import pandas as pd
+
+    known = X.attrs.get(HOLDOUT_ATTRIBUTE, {}).get("rule")
+    if known is None:
+        return None
+    rule = SideRule.model_validate(known)
+    if missing := rule.missing(X.columns):
+        if rule.by == "group":
+            warn(f"folds: the rows were split by {', '.join(missing)}, which is not among them: give it as groups")
+        return None
+    identities = pd.Series(rule.hashes(X), index=X.index)
+    return None if identities.is_unique else identities
 
 
 def _codes(groups: pd.Series, rows: int, *, ordered: bool) -> Places:

@@ -1,4 +1,4 @@
-"""Training and test rows (holdout) of a table: by time, by group, stratified, or by chance."""
+"""Training and test rows (holdout) of a table: by time, or by a hash of the rows' group, key or features."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError, unknown_name
-from prefect_mlops.core.lineage.training_data import UNTIL_ATTRIBUTE
+from prefect_mlops.core.lineage.sides import SideRule
+from prefect_mlops.core.lineage.training_data import HOLDOUT_ATTRIBUTE
 from prefect_mlops.core.tables.arrow import release_memory
 from prefect_mlops.core.tables.errors import bad_content
 from prefect_mlops.core.tables.formats import require_unique
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FIRST_ROWS = 1_000
 MOST_HELD_BACK = 2.0  # times the share that was asked for, where rows of one moment stay together
+MIN_IDENTITIES = 10  # different test rows, where rows repeat: fewer are a handful of cases, however many rows
 MAX_NAMED = 8  # columns or strata listed in a message; beyond it the count says enough
 
 
@@ -33,27 +35,36 @@ def split_table(  # noqa: PLR0913 - a spec's options of the split, one by one
     test_share: float = 0.2,
     order_by: str | None = None,
     group_by: str | None = None,
+    key: str | Sequence[str] = (),
     stratify: bool = False,
     seed: int = 0,
+    sides: SideRule | None = None,
     in_place: bool = False,
 ) -> Split:
     """Cut a table into training and test rows.
 
-    Rows keep their order, index and types. Without ``order_by``, ``group_by`` or ``stratify`` rows are drawn by chance.
-    Where the last rows of the table are held back, the sides are views of it and take no memory of their own.
+    Without ``order_by`` a hash decides on which side a row is, so that it stays there when the table grows: of its
+    group, of its key, or of its features, where neither is named. The share of test rows is then met by chance, as if
+    each were drawn by itself. Rows keep their order, index and types. Where the last rows of the table are held back,
+    the sides are views of it and take no memory of their own.
 
     Args:
         table: (rows, columns), or where to read them.
         target: column to predict; without gaps, with at least two values.
-        features: columns to learn from, in this order. None takes all but the target, ``order_by`` and ``group_by``:
-            a clock or an id is rarely a feature; name them here where they are.
+        features: columns to learn from, in this order. None takes all but the target, ``order_by``, ``group_by`` and
+            ``key``: a clock or an id is rarely a feature; name them here where they are.
         test_share: share of the rows to hold back, above 0 and below 1; of the groups with ``group_by``.
         order_by: hold back the last rows by this column, as when the model will meet the future. Rows equal to the
             boundary value all go to the test side, so no moment stands on both sides. Text is refused unless it sorts
             in order of time: ISO 8601 or digits, all of one length.
-        group_by: keep rows with one value of this column on one side.
-        stratify: keep the shares of the target's values on both sides.
-        seed: of the random choice; same seed and rows, same split.
+        group_by: keep rows with one value of this column on one side. With ``order_by`` the time alone decides, and a
+            group may have rows on both sides.
+        key: column or columns that identify a row, such as an id: rows whose features are corrected later then stay on
+            their side.
+        stratify: refuse sides that do not both have each value of the target.
+        seed: changes which rows are held back by a hash.
+        sides: rule to draw the sides by, in place of ``test_share``, ``key`` and ``seed``: that of a model's lineage,
+            for the sides it was trained and judged on.
         in_place: put the training rows before the test rows in the given frame itself, so that the sides can be views
             of it whichever rows are held back.
 
@@ -65,28 +76,65 @@ def split_table(  # noqa: PLR0913 - a spec's options of the split, one by one
         DataCheckError: the rows cannot be split so; ``.report`` says what was seen.
         BackendError: the table could not be read.
 
-    Source: `sklearn.model_selection.train_test_split`, `GroupShuffleSplit`.
+    Source: `core.lineage.sides` for the hash.
     """
-    _require_options(target, test_share=test_share, order_by=order_by, group_by=group_by, stratify=stratify)
+    import pandas as pd
+
+    key = (key,) if isinstance(key, str) else tuple(key)
+    _require_options(
+        target, test_share=test_share, order_by=order_by, group_by=group_by, key=key, stratify=stratify, sides=sides
+    )
     frame, name = as_frame(table), table_name(table)
     require_unique(name, frame.columns)
-    chosen = _features(frame, name, target, features, (order_by, group_by))
+    chosen = _features(frame, name, target, features, (order_by, group_by, *key))
     _require_target(frame[target], name)
     if order_by is not None:
         times = _times(_known(frame, name, order_by), name)
         held_back = _last(times, name, test_share)
-    elif group_by is not None:
-        held_back = _whole_groups(_known(frame, name, group_by), name, test_share, seed)
+        last = times[~held_back].max()
+        known: dict[str, Any] = {} if pd.isna(last) else {"until": _sortable(last), "order_by": str(order_by)}
     else:
-        held_back = _by_chance(frame[target], name, test_share, seed, stratify=stratify)
-    until = None if order_by is None else _sortable(times[~held_back].max())
+        wanted = sides or _rule(chosen, group_by, key, share=float(test_share), seed=seed)
+        held_back, rule = _by_rule(frame, name, wanted)
+        known = {"rule": rule.model_dump(mode="json")}
     own = in_place or frame is not table
     train, test = _sides(frame if own else frame[[*chosen, target]], held_back, in_place=own)
     split = Split(X_train=train[chosen], X_test=test[chosen], y_train=train[target], y_test=test[target])
-    _require_sides(split, name)
-    if until is not None:
-        split.X_train.attrs[UNTIL_ATTRIBUTE] = until
+    _require_sides(split, name, stratify=stratify)
+    split.X_train.attrs[HOLDOUT_ATTRIBUTE] = known
     return split
+
+
+def _rule(chosen: Sequence[str], group_by: str | None, key: tuple[str, ...], *, share: float, seed: int) -> SideRule:
+    """Return by what a row is identified: its group, else its key, else its features."""
+    if group_by is not None:
+        return SideRule(by="group", columns=(str(group_by),), share=share, seed=seed)
+    if key:
+        return SideRule(by="key", columns=tuple(map(str, key)), share=share, seed=seed)
+    return SideRule(by="features", columns=tuple(sorted(map(str, chosen))), share=share, seed=seed)
+
+
+def _by_rule(frame: pd.DataFrame, name: str, rule: SideRule) -> tuple[npt.NDArray[np.bool_], SideRule]:
+    """Return which rows are on the test side, and the rule with a sample of them."""
+    import numpy as np
+
+    if rule.by != "features":
+        for column in rule.columns:
+            _known(frame, name, column)
+    hashes = rule.hashes(frame)
+    held_back = rule.below(hashes)
+    if not held_back.any() or held_back.all():
+        count = len(np.unique(hashes))
+        what = f"values of {', '.join(rule.columns)}" if rule.by != "features" else "combinations of features"
+        seen = f"{count:,} {what} in {len(frame):,} rows, {'all' if held_back.any() else 'none'} on the test side"
+        raise _too_few(name, seen)
+    if rule.by == "features" and len(frame) > len(distinct := np.unique(hashes)):
+        test = int(rule.below(distinct).sum())
+        if test < min(MIN_IDENTITIES, int(held_back.sum())):
+            seen = f"{len(distinct):,} combinations of features in {len(frame):,} rows, {test:,} on the test side"
+            expected = f"at least {MIN_IDENTITIES} there: name what identifies a row, with key or group_by"
+            raise bad_content(name, name="rows can be told apart", observed=seen, expected=expected)
+    return held_back, rule.with_sample(hashes)
 
 
 def _sides(
@@ -108,20 +156,27 @@ def _sides(
 
 
 def _require_options(
-    target: str, *, test_share: float, order_by: str | None, group_by: str | None, stratify: bool
+    target: str,
+    *,
+    test_share: float,
+    order_by: str | None,
+    group_by: str | None,
+    key: tuple[str, ...],
+    stratify: bool,
+    sides: SideRule | None,
 ) -> None:
     number = isinstance(test_share, (int, float)) and not isinstance(test_share, bool)
     if not number or not 0 < test_share < 1:
         raise ConfigError(f"test_share is a share above 0 and below 1, e.g. 0.2, got {test_share!r}")
-    given = [
-        option
-        for option, is_given in (("order_by", order_by), ("group_by", group_by), ("stratify", stratify))
-        if is_given not in (None, False)
-    ]
-    if len(given) > 1:
-        raise ConfigError(f"{' and '.join(given)} exclude each other: each decides alone which rows are held back")
-    if target in (order_by, group_by):
-        raise ConfigError(f"{given[0]} is the target {target!r}: the sides would have nothing in common to learn")
+    if stratify and (order_by or group_by):
+        by = "order_by" if order_by else "group_by"
+        raise ConfigError(f"{by} and stratify exclude each other: {by} decides alone which rows are held back")
+    if sides is not None and order_by:
+        raise ConfigError("order_by and sides exclude each other: order_by decides alone which rows are held back")
+    deciding = {"order_by": (order_by,), "group_by": (group_by,), "key": key}
+    for option, columns in deciding.items():
+        if target in columns:
+            raise ConfigError(f"{option} is the target {target!r}: the sides would have nothing in common to learn")
 
 
 def _features(
@@ -129,7 +184,7 @@ def _features(
     name: str,
     target: str,
     features: Sequence[str] | None,
-    not_by_default: tuple[str | None, str | None],
+    not_by_default: tuple[str | None, ...],
 ) -> list[str]:
     """Return the columns to learn from, after checking every name that was given."""
     if isinstance(features, str):
@@ -153,7 +208,9 @@ def _sortable(last: Any) -> str | float:
     """Say in JSON how far the training rows go, so that a later judge can leave out what a model has seen."""
     if hasattr(last, "isoformat"):
         return str(last.isoformat())
-    return last if isinstance(last, str) else float(last)
+    if isinstance(last, str):
+        return last
+    return int(last) if int(last) == last else float(last)  # nanoseconds since 1970 are no exact floats
 
 
 def _known(frame: pd.DataFrame, name: str, column: str) -> pd.Series:
@@ -223,57 +280,16 @@ def _require_share(values: pd.Series, name: str, test_share: float, held_back: n
     raise bad_content(name, name="share can be held back", observed=seen, expected=expected)
 
 
-def _whole_groups(values: pd.Series, name: str, test_share: float, seed: int) -> npt.NDArray[np.bool_]:
-    import numpy as np
-    import pandas as pd
-    from sklearn.model_selection import GroupShuffleSplit
-
-    groups, _ = pd.factorize(values)
-    count = int(groups.max()) + 1
-    if count < 2:  # noqa: PLR2004 - one group for each side
-        raise _too_few(name, f"one value of {values.name!r}")
-    # scikit-learn refuses a share that leaves a side without a group; one group is the least a side can have.
-    size = min(max(1, round(count * test_share)), count - 1)
-    splitter = GroupShuffleSplit(n_splits=1, test_size=size, random_state=seed)
-    _, places = next(splitter.split(groups, groups=groups))
-    held_back = np.zeros(len(values), dtype=bool)
-    held_back[places] = True
-    return held_back
-
-
-def _by_chance(values: pd.Series, name: str, test_share: float, seed: int, *, stratify: bool) -> npt.NDArray[np.bool_]:
-    import numpy as np
-    import pandas as pd
-    from sklearn.model_selection import train_test_split
-
-    strata = None
-    if stratify:
-        strata, kinds = pd.factorize(values)
-        single = [repr(kinds[int(code)]) for code in np.flatnonzero(np.bincount(strata) == 1)]
-        if single:
-            names = listed(single, MAX_NAMED)
-            seen = f"{len(single):,} of {len(kinds):,} values of {values.name!r} in a single row: {names}"
-            raise bad_content(name, name="strata can be split", observed=seen, expected="at least two rows of each")
-    size = min(max(1, round(len(values) * test_share)), len(values) - 1)
-    try:
-        _, places = train_test_split(np.arange(len(values)), test_size=size, random_state=seed, stratify=strata)
-    except ValueError as error:  # fewer rows on one side than strata
-        seen = f"{size:,} of {len(values):,} rows held back for {values.nunique():,} values of {values.name!r}"
-        raise bad_content(
-            name, name="strata can be split", observed=seen, expected="a row of each value on both sides"
-        ) from error
-    held_back = np.zeros(len(values), dtype=bool)
-    held_back[places] = True
-    return held_back
-
-
-def _require_sides(split: Split, name: str) -> None:
+def _require_sides(split: Split, name: str, *, stratify: bool) -> None:
     train, test = split.y_train, split.y_test
     if not len(train) or not len(test):
         raise _too_few(name, f"{len(train):,} training and {len(test):,} test rows")
+    if stratify and (lacking := [repr(kind) for kind in set(train.unique()) ^ set(test.unique())]):
+        seen = f"{len(lacking):,} values of {train.name!r} on one side only: {listed(sorted(lacking), MAX_NAMED)}"
+        raise bad_content(name, name="strata can be split", observed=seen, expected="a row of each value on both sides")
     if not _varies(train):
         seen = f"only {train.name!r} = {train.iloc[0]!r} in {len(train):,} training rows"
-        expected = "at least two values to learn from: stratify, or hold back fewer rows"
+        expected = "at least two values to learn from: hold back fewer rows, or more rows"
         raise bad_content(name, name="target varies in training", observed=seen, expected=expected)
     empty = [repr(column) for column, cells in split.X_train.items() if cells.isna().all()]
     if empty:
