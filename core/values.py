@@ -70,11 +70,13 @@ class Evaluation(Value):
         metrics: value by the metric's name.
         rows: number of scored rows.
         intervals: two-sided 95 % interval by the metric's name; without those that could not be computed.
+        notes: what to know of the scores, such as classes that the model has not learned.
     """
 
     metrics: dict[str, float]
     rows: int = Field(ge=1)
     intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Gate(Value):

@@ -50,6 +50,7 @@ def judge_on(
         seed=spec.seed,
         known_groups=None if training_rows is None or not both else training_rows[spec.group_by].unique(),
         set_apart=set_apart,
+        positive=spec.positive,
     )
     return report.model_copy(update={"subject": spec.name})
 

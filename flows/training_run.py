@@ -219,6 +219,7 @@ class TrainingRun:
                 metrics=spec.metrics,
                 order_by=spec.order_by,
                 group_by=spec.group_by,
+                positive=spec.positive,
             )
         return self._scores
 
@@ -548,6 +549,7 @@ class TrainingRun:
             seed=spec.seed,
             ordered=spec.order_by is not None,
             groups=rows[spec.group_by] if spec.group_by and not spec.order_by else None,
+            positive=spec.positive,
         )
 
     def _judge(self) -> Report:

@@ -48,6 +48,7 @@ class Question:
         y: target, (rows,).
         folds: places of the rows to train on and to score on, for each fold.
         metric: scorer name or function.
+        positive: the positive one of two classes, for a scorer's name.
     """
 
     estimator: Any
@@ -55,6 +56,7 @@ class Question:
     y: pd.Series
     folds: Sequence[tuple[Places, Places]]
     metric: Metric
+    positive: object = None
 
     def score(self, params: Mapping[str, Any], stop: threading.Event) -> tuple[float, ...]:
         """Score a combination on each fold.
@@ -69,7 +71,7 @@ class Question:
                 raise CancelledError
             model = clone(self.estimator).set_params(**params).fit(self.X.iloc[train], self.y.iloc[train])
             on_test = self.X.iloc[test], self.y.iloc[test]
-            scores += score_model(model, *on_test, metrics=[self.metric]).values()
+            scores += score_model(model, *on_test, metrics=[self.metric], positive=self.positive).values()
         return tuple(scores)
 
 

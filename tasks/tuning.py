@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.evaluation.positive_class import require_positive
 from prefect_mlops.core.lineage.training_data import estimator_name, training_digest
 from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
 from prefect_mlops.core.specs.fingerprints import described
@@ -89,6 +90,7 @@ def tune_model(  # noqa: PLR0913 - keyword-only but for estimator and rows
     metric: Metric | None = None,
     ordered: bool = False,
     groups: pd.Series | None = None,
+    positive: object = None,
     seed: int = 0,
     jobs: int | None = None,
 ) -> Tuned:
@@ -111,6 +113,7 @@ def tune_model(  # noqa: PLR0913 - keyword-only but for estimator and rows
             that of ``tune``.
         ordered: the rows are in order of time: each fold is scored on rows after those it was trained on.
         groups: (rows,), in the order of ``X``; rows with one value stay in one fold.
+        positive: the positive one of two classes, for a scorer's name; None leaves classes as they are.
         seed: for the choice of combinations, the folds, and everything in the estimator that has no seed yet.
         jobs: trials at a time, in threads that share the cores; None for the number of cores, at most four.
 
@@ -118,7 +121,8 @@ def tune_model(  # noqa: PLR0913 - keyword-only but for estimator and rows
         The best parameters and their score; `Tuned.applied_to` sets them.
 
     Raises:
-        ConfigError: a wrong space or option, rows that cannot be cut into folds, or no trial worked.
+        ConfigError: a wrong space or option, rows that cannot be cut into folds, no trial worked, or a metric and a
+            target that do not go together with this positive class.
         DataCheckError: no rows, or one class only.
         BackendError: MLflow failed; retried, and the retry goes on where it stopped.
 
@@ -129,9 +133,10 @@ def tune_model(  # noqa: PLR0913 - keyword-only but for estimator and rows
     seeded = seeded_copy(estimator, _seed(seed))
     require_rows(X, y)
     require_classes(seeded, y)
+    require_positive(scorer, y, positive)
     warn = run_logger().warning
     rows = cut_rows(seeded, X, y, folds=tune.folds, ordered=ordered, groups=groups, seed=seed, warn=warn)
-    question = Question(seeded, *rows, scorer)
+    question = Question(seeded, *rows, scorer, positive)
     distributions = distributions_of(tune.space, seeded)
     key = _key(question, distributions, seed=seed, ordered=ordered, groups=groups, folds=tune.folds)
     search = Search(
@@ -198,6 +203,7 @@ def _key(
         "groups": None if groups is None else columns_digest([("groups", pd.Series(groups))]),
         "seed": seed,
         "rows": training_digest(question.X, question.y),
+        **({} if question.positive is None else {"positive": described(question.positive)}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -57,7 +57,7 @@ def measure_model(estimator: Any, *, spec: ModelSpec, split: Split) -> Measureme
     importances = parts.make("Importances", lambda: _importances(estimator, spec, split))
     behaviour = parts.make(
         "Calibration, confusion or residuals",
-        lambda: measure_behaviour(estimator, split.X_test, split.y_test, seed=seed),
+        lambda: measure_behaviour(estimator, split.X_test, split.y_test, seed=seed, positive=spec.positive),
     )
     first = [each.column for each in importances.columns] if importances else []
     target = parts.make("Target", lambda: _target(estimator, split))
@@ -91,7 +91,9 @@ class _Parts:
 
 
 def _importances(estimator: Any, spec: ModelSpec, split: Split) -> Importances:
-    return measure_importances(estimator, split.X_test, split.y_test, metric=spec.gates[0].scorer, seed=spec.seed)
+    return measure_importances(
+        estimator, split.X_test, split.y_test, metric=spec.gates[0].scorer, seed=spec.seed, positive=spec.positive
+    )
 
 
 def _target(estimator: Any, split: Split) -> Target:
@@ -101,7 +103,7 @@ def _target(estimator: Any, split: Split) -> Target:
 
 
 def measure_behaviour(
-    estimator: Any, X: pd.DataFrame, y: pd.Series, *, seed: int
+    estimator: Any, X: pd.DataFrame, y: pd.Series, *, seed: int, positive: object = None
 ) -> Calibration | Residuals | Confusion:
     """Measure calibration, residuals or confusion, whichever fits the estimator.
 
@@ -110,6 +112,7 @@ def measure_behaviour(
         X: features of the test rows, (rows, columns); a seeded sample of at most `BEHAVIOUR_ROWS` is used.
         y: ground truth, (rows,).
         seed: of the sample.
+        positive: the one of two classes whose probability is calibrated; None takes the last in order.
 
     Returns:
         Calibration for two classes with probabilities, a confusion table for other classifiers, residuals for a
@@ -127,25 +130,25 @@ def measure_behaviour(
     if not (is_classifier(estimator) or is_regressor(estimator)):
         raise NotMeasurableError(f"{estimator_name(estimator)} is neither a classifier nor a regressor")
     with one_thread():
-        return _residuals(estimator, X, y) if is_regressor(estimator) else _classifier(estimator, X, y)
+        return _residuals(estimator, X, y) if is_regressor(estimator) else _classifier(estimator, X, y, positive)
 
 
-def _classifier(estimator: Any, X: pd.DataFrame, y: pd.Series) -> Calibration | Confusion:
+def _classifier(estimator: Any, X: pd.DataFrame, y: pd.Series, positive: object) -> Calibration | Confusion:
     if len(estimator.classes_) != 2:  # noqa: PLR2004 - a probability of one of two classes is one number
         return _confusion(estimator, X, y)
     if not hasattr(estimator, "predict_proba"):
         note = f"{estimator_name(estimator)} has no predict_proba, so there is no calibration curve."
         return _confusion(estimator, X, y).model_copy(update={"note": note})
-    return _calibration(estimator, X, y)
+    return _calibration(estimator, X, y, estimator.classes_[1] if positive is None else positive)
 
 
-def _calibration(estimator: Any, X: pd.DataFrame, y: pd.Series) -> Calibration:
+def _calibration(estimator: Any, X: pd.DataFrame, y: pd.Series, positive: object) -> Calibration:
     import numpy as np
     from scipy.stats import binomtest
     from sklearn.calibration import calibration_curve
 
-    positive = estimator.classes_[1]
-    predicted = np.asarray(estimator.predict_proba(X), dtype="float64")[:, 1]
+    place = np.asarray(estimator.classes_).tolist().index(positive)
+    predicted = np.asarray(estimator.predict_proba(X), dtype="float64")[:, place]
     is_positive = (y == positive).to_numpy(dtype="int64")
     observed, mean_predicted = calibration_curve(is_positive, predicted, n_bins=BINS, strategy="quantile")
     # `calibration_curve` returns no counts: bin the rows the same way.

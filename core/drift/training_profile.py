@@ -146,7 +146,9 @@ def _importances(estimator: Any, spec: ModelSpec, split: Split) -> Importances |
     from prefect_mlops.core.evaluation.importance import NotMeasurableError, measure_importances
 
     with contextlib.suppress(NotMeasurableError, ValueError):  # without weights every column counts the same
-        return measure_importances(estimator, split.X_test, split.y_test, metric=spec.gates[0].scorer, seed=spec.seed)
+        return measure_importances(
+            estimator, split.X_test, split.y_test, metric=spec.gates[0].scorer, seed=spec.seed, positive=spec.positive
+        )
     return None
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.influence_functions import Influence, influence
+from prefect_mlops.core.evaluation.positive_class import coded_labels
 from prefect_mlops.core.evaluation.scoring import score_model
 from prefect_mlops.core.metrics import Metric, metric_name
 
@@ -37,11 +38,18 @@ class Rows:
         y: ground truth, (rows,), numbered from 0 in the index.
         units: the resampling unit of each row.
         seed: of the resamples.
+        positive: the positive one of two classes, for scorer names; None leaves classes as they are.
     """
 
     y: pd.Series
     units: ResamplingUnits
     seed: int = 0
+    positive: object = None
+
+    @functools.cached_property
+    def binary(self) -> Rows:
+        """The same rows with a target of 0 and 1, where 1 is the positive class."""
+        return Rows(coded_labels(self.y, self.positive), self.units, self.seed)
 
     @functools.cached_property
     def y_true(self) -> NDArray[Any]:
@@ -114,6 +122,8 @@ def measure(
     """
     import numpy as np
 
+    if rows.positive is not None and not callable(metric):
+        predictions, rows = predictions.binary(rows.positive), rows.binary
     places = np.arange(len(rows.y)) if chosen is None else chosen
     used, of, sizes = np.unique(rows.units.of[places], return_inverse=True, return_counts=True)
     known = None if resample or callable(metric) else influence(metric, predictions, rows.y_true, places)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from prefect_mlops.core.evaluation.positive_class import seen_by
 from prefect_mlops.core.metrics import Metric, metric_name
 from prefect_mlops.core.text import plain
 from prefect_mlops.core.values import Value
@@ -65,7 +66,9 @@ class Importances(Value):
         return float(2 * spread / self.repeats**0.5)
 
 
-def measure_importances(estimator: Any, X: pd.DataFrame, y: pd.Series, *, metric: Metric, seed: int) -> Importances:
+def measure_importances(
+    estimator: Any, X: pd.DataFrame, y: pd.Series, *, metric: Metric, seed: int, positive: object = None
+) -> Importances:
     """Measure how much the score falls when a column is shuffled.
 
     Args:
@@ -75,6 +78,7 @@ def measure_importances(estimator: Any, X: pd.DataFrame, y: pd.Series, *, metric
         y: ground truth, (rows,).
         metric: scorer name, or a function of estimator, X and y.
         seed: for the sample and the shuffles.
+        positive: the positive one of two classes, for a scorer's name; None leaves classes as they are.
 
     Returns:
         Mean drop and its standard deviation over `REPEATS` shuffles, largest first.
@@ -92,7 +96,8 @@ def measure_importances(estimator: Any, X: pd.DataFrame, y: pd.Series, *, metric
     if width > MAX_WIDTH:
         raise NotMeasurableError(f"shuffling each of {width:,} columns would take too long")
     rows = sample(len(X), max(MIN_ROWS, min(IMPORTANCE_ROWS, MAX_PREDICTIONS // (width * REPEATS))), seed=seed)
-    X, y = X.iloc[rows], y.iloc[rows]
+    X = X.iloc[rows]
+    estimator, y = seen_by(metric, estimator, y.iloc[rows], positive)
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one warning for each shuffle; an undefined score is reported below
         found = permutation_importance(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.estimates import Rows, measure
 from prefect_mlops.core.evaluation.gates import Comparison, judge_gates
 from prefect_mlops.core.evaluation.intervals import shown
+from prefect_mlops.core.evaluation.positive_class import unlearned_classes
 from prefect_mlops.core.evaluation.predictions import CachedPredictions
 from prefect_mlops.core.evaluation.resampling_units import resampling_units
 from prefect_mlops.core.evaluation.slices import judge_slices
@@ -33,6 +35,7 @@ def evaluate_model(
     metrics: Sequence[Metric],
     order_by: str | None = None,
     group_by: str | None = None,
+    positive: object = None,
 ) -> Evaluation:
     """Score a fitted model on rows it has not seen.
 
@@ -43,26 +46,33 @@ def evaluate_model(
         metrics: scikit-learn scorer names, and functions ``f(estimator, X, y) -> float``; larger is better for each.
         order_by: column of time in ``X``; the intervals then rest on blocks in time.
         group_by: column in ``X`` whose groups are independent of each other; the intervals then rest on groups.
+        positive: the positive one of two classes, for metrics given by name: they see 1 for it and 0 for the other.
+            None leaves classes as they are.
 
     Returns:
         The scores, how many rows they rest on, and a 95 % interval for each. A metric that only scikit-learn or its
         author knows is computed up to 200 times for that (`core.evaluation.estimates`).
 
     Raises:
-        ConfigError: unknown metric, or one that does not fit model or target; a column that is not there.
+        ConfigError: unknown metric, or one that does not fit model or target; a column that is not there; a positive
+            class that is none of the model's two.
         DataCheckError: no rows, or a score that is not defined on these rows.
 
     Source: `sklearn.metrics.get_scorer`; the intervals as in `core.evaluation.influence_functions`.
     """
     wanted = require_metrics(metrics)
-    rows = _rows(X, y, order_by=order_by, group_by=group_by)
+    rows = _rows(X, y, order_by=order_by, group_by=group_by, positive=positive)
     answers = _answers(estimator, X, role="model", besides=(order_by, group_by))
-    measured = {metric_name(metric): measure(metric, answers, rows) for metric in wanted}
+    roles = {f"the model {model_title(estimator)}": answers}
+    unlearned = _check_classes(roles, rows, wanted)
+    with _reasons(unlearned):
+        measured = {metric_name(metric): measure(metric, answers, rows) for metric in wanted}
     intervals = {name: shown(found) for name, found in measured.items()}
     return Evaluation(
         metrics={name: found.score for name, found in measured.items()},
         rows=len(X),
         intervals={name: interval for name, interval in intervals.items() if interval is not None},
+        notes=unlearned,
     )
 
 
@@ -78,6 +88,7 @@ def judge_model(  # noqa: PLR0913 - a spec's options of the judge, one by one
     seed: int = 0,
     known_groups: Iterable[Any] | None = None,
     set_apart: bool = False,
+    positive: object = None,
 ) -> Report:
     """Compare a challenger with the champion on the same rows, which neither has learned from.
 
@@ -105,20 +116,21 @@ def judge_model(  # noqa: PLR0913 - a spec's options of the judge, one by one
             scores on rows of these and of new groups are then noted apart.
         set_apart: vouch that a model whose lineage cannot tell, such as one from elsewhere, was not trained on these
             rows.
+        positive: the positive one of two classes, for metrics given by name; None leaves classes as they are.
 
     Returns:
         A ``gate`` report: the check ``unseen-rows``, then one for each condition, and for the groups of the slices.
 
     Raises:
-        ConfigError: no gates, unknown metric or column, a slice with too many values, or a champion that needs other
-            columns than ``X`` has.
+        ConfigError: no gates, unknown metric or column, a slice with too many values, a champion that needs other
+            columns than ``X`` has, or a positive class that is none of a model's two.
         DataCheckError: no rows, or a score that is not defined on these rows.
 
     Source: `sklearn.metrics.get_scorer`; `influence_functions`, `intervals`, `gates` of `core.evaluation` name theirs.
     """
     if not gates:
         raise ConfigError("no gate was given: a promotion needs at least one, e.g. Gate('roc_auc', at_least=0.8)")
-    require_metrics([gate.scorer for gate in gates])
+    metrics = require_metrics([gate.scorer for gate in gates])
     _require_rows(X, y)
     models = {"challenger": _estimator(challenger), **({} if champion is None else {"champion": _estimator(champion)})}
     unseen = find_unseen_rows(models, X, order_by=order_by, set_apart=set_apart)
@@ -129,13 +141,17 @@ def judge_model(  # noqa: PLR0913 - a spec's options of the judge, one by one
     if not unseen.mask.all():
         X, y = X[unseen.mask], y[unseen.mask]
         identities = None if identities is None else identities[unseen.mask]
-    rows = _rows(X, y, order_by=order_by, group_by=group_by, seed=seed, identities=identities)
+    rows = _rows(X, y, order_by=order_by, group_by=group_by, seed=seed, identities=identities, positive=positive)
     besides = (order_by, group_by)
     ours = _answers(challenger, X, role="challenger", besides=besides)
     theirs = None if champion is None else _answers(champion, X, role="champion", besides=besides)
     contest = Comparison(ours, theirs, rows, X)
-    checks = (unseen.check, *judge_gates(contest, gates), *judge_slices(contest, gates))
-    notes = [rows.units.note] if rows.units.note else []
+    roles = {f"the challenger {model_title(challenger)}": ours, f"the champion {model_title(champion)}": theirs}
+    unlearned = _check_classes(roles, rows, metrics)
+    with _reasons(unlearned):
+        checks = (unseen.check, *judge_gates(contest, gates), *judge_slices(contest, gates))
+    said = "" if positive is None else f"Metrics by name take {positive!r:.80} as the positive class."
+    notes = [note for note in (rows.units.note, said, *unlearned) if note]
     if known_groups is not None and group_by:
         known = X[group_by].isin(list(known_groups)).to_numpy(dtype=bool)
         notes += _apart(contest, gates, {f"known {group_by}": known, f"new {group_by}": ~known})
@@ -173,12 +189,46 @@ def _rows(
     group_by: str | None,
     seed: int = 0,
     identities: npt.NDArray[np.uint64] | None = None,
+    positive: object = None,
 ) -> Rows:
     import pandas as pd
 
     _require_rows(X, y)
     units = resampling_units(X, order_by=order_by, group_by=group_by, identities=identities)
-    return Rows(pd.Series(y).reset_index(drop=True), units, seed)
+    return Rows(pd.Series(y).reset_index(drop=True), units, seed, positive)
+
+
+def _check_classes(
+    roles: Mapping[str, CachedPredictions | None], rows: Rows, metrics: Iterable[Metric]
+) -> tuple[str, ...]:
+    """Check the positive class, and say of each model which classes of the rows it has not learned.
+
+    Raises:
+        ConfigError: named metrics need two classes with the positive one, and a model or the rows have others.
+    """
+    models = {name: answers for name, answers in roles.items() if answers is not None}
+    unlearned = tuple(filter(None, (unlearned_classes(model, rows.y, name=name) for name, model in models.items())))
+    if rows.positive is not None and not all(map(callable, metrics)):
+        for name, answers in models.items():
+            answers.binary(rows.positive, name=name)
+        if unlearned:
+            raise ConfigError(f"positive={rows.positive!r:.80} is for two classes, but {' '.join(unlearned)}")
+        _ = rows.binary
+    return tuple(sentence[0].upper() + sentence[1:] for sentence in unlearned)
+
+
+@contextlib.contextmanager
+def _reasons(unlearned: Sequence[str]) -> Iterator[None]:
+    """Add to an error that a model has not learned a class, which is mostly its reason."""
+    try:
+        yield
+    except (ConfigError, DataCheckError) as error:
+        if not unlearned:
+            raise
+        message = " ".join([f"{error}.", *unlearned])
+        if isinstance(error, DataCheckError):
+            raise DataCheckError(message, error.report) from error
+        raise ConfigError(message) from error
 
 
 def _answers(given: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | None, ...]) -> CachedPredictions:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.evaluation.positive_class import METHODS, BinaryView
+
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
 BLOCK_ROWS = 250_000  # predicted at once: temporary arrays of a model are freed before the next block
-_METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 
 
 class CachedPredictions:
@@ -33,6 +34,7 @@ class CachedPredictions:
         self.enough_for: dict[str, bool] = {}
         self.understood: set[str] = set()
         self._kept: dict[str, NDArray[Any]] = {}
+        self._coded: CachedPredictions | None = None
         self._asked = X  # with its own index: a model may use it
 
     def all(self, method: str) -> NDArray[Any]:
@@ -50,13 +52,27 @@ class CachedPredictions:
             self._kept[method] = predictions[0] if len(predictions) == 1 else np.concatenate(predictions)
         return self._kept[method]
 
+    def binary(self, positive: object, *, name: str = "the model") -> CachedPredictions:
+        """Return the same predictions of a classifier of two classes, coded so that 1 is the positive class.
+
+        Args:
+            positive: the positive class, the same in each call.
+            name: what messages call the model.
+
+        Raises:
+            ConfigError: the model has not two classes, or none of them is the positive one.
+        """
+        if self._coded is None:
+            self._coded = CachedPredictions(BinaryView(self, positive, name=name), self.features)
+        return self._coded
+
     def __getattr__(self, name: str) -> Any:
         if name == "model":  # not there yet, as while being copied: asking it would ask for it again
             raise AttributeError(name)
         import numpy as np
 
         found = getattr(self.model, name)
-        if name not in _METHODS:
+        if name not in METHODS:
             return found
 
         def predict(X: pd.DataFrame) -> NDArray[Any]:

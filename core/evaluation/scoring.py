@@ -8,6 +8,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
+from prefect_mlops.core.evaluation.positive_class import (
+    LABELS,
+    OF_ONE_CLASS,
+    BinaryView,
+    require_positive,
+    seen_by,
+    which,
+)
 from prefect_mlops.core.evaluation.predictions import CachedPredictions
 from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
 from prefect_mlops.core.reports import Check, Report
@@ -17,7 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def score_model(estimator: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[Metric]) -> dict[str, float]:
+def score_model(
+    estimator: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Iterable[Metric], positive: object = None
+) -> dict[str, float]:
     """Score a fitted estimator.
 
     Args:
@@ -25,6 +35,7 @@ def score_model(estimator: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Itera
         X: features, (rows, columns).
         y: ground truth, (rows,), in the order of ``X``.
         metrics: scorer names, and functions ``f(estimator, X, y) -> float``; larger is better for each.
+        positive: the positive one of two classes, for scorer names; None leaves classes as they are.
 
     Returns:
         Finite value by the metric's name.
@@ -38,7 +49,11 @@ def score_model(estimator: Any, X: pd.DataFrame, y: pd.Series, *, metrics: Itera
     wanted = require_metrics(metrics)
     if len(X) == 0:
         raise _undefined("rows", "there are no rows to score")
-    return {metric_name(metric): _finite(metric_name(metric), _one(metric, estimator, X, y), y) for metric in wanted}
+    scores = {}
+    for metric in wanted:
+        model, target = seen_by(metric, estimator, y, positive)
+        scores[metric_name(metric)] = _finite(metric_name(metric), _one(metric, model, X, target), target)
+    return scores
 
 
 def _one(metric: Metric, estimator: Any, X: pd.DataFrame, y: pd.Series) -> float:
@@ -46,6 +61,7 @@ def _one(metric: Metric, estimator: Any, X: pd.DataFrame, y: pd.Series) -> float
 
     name = metric_name(metric)
     scorer = metric if callable(metric) else get_scorer(metric)
+    require_positive(metric, y, None)
     # A custom metric may raise any exception.
     expected = (Exception,) if callable(metric) else (ValueError, TypeError, AttributeError)
     with warnings.catch_warnings():
@@ -63,8 +79,10 @@ def _one(metric: Metric, estimator: Any, X: pd.DataFrame, y: pd.Series) -> float
 
 
 def _kind(estimator: Any) -> str:
-    """Name the class of the model, also of cached predictions."""
-    return type(estimator.model if isinstance(estimator, CachedPredictions) else estimator).__name__
+    """Name the class of the model, also where predictions take its place."""
+    while isinstance(estimator, (CachedPredictions, BinaryView)):
+        estimator = estimator.model
+    return type(estimator).__name__
 
 
 def _finite(name: str, value: float, y: pd.Series) -> float:
@@ -83,7 +101,8 @@ def _classes(y: pd.Series) -> int:
 def _one_class(y: pd.Series) -> str:
     import pandas as pd
 
-    return f"the target has one value only, {pd.Series(y).tolist()[0]!r}, in {len(y)} rows"
+    value, labels = pd.Series(y).tolist()[0], getattr(y, "attrs", {}).get(LABELS, {})
+    return f"the target has one value only, {labels.get(value, value)!r}, in {len(y)} rows"
 
 
 def _undefined(metric: str, why: str) -> DataCheckError:
@@ -101,11 +120,13 @@ def _undefined(metric: str, why: str) -> DataCheckError:
 
 
 def _hint(name: str, y: pd.Series) -> str:
-    """Point from a binary metric to the one for more classes, the commonest wrong choice."""
+    """Point from a metric of one class to the one for more classes, or to the positive class that it needs."""
+    import pandas as pd
+
     many = {"roc_auc": "roc_auc_ovr", "f1": "f1_macro", "precision": "precision_macro", "recall": "recall_macro"}
     binary = 2
-    if name not in many:
-        return ""
-    if _classes(y) > binary:
+    if name in many and _classes(y) > binary:
         return f". The target has {_classes(y)} classes: use {many[name]!r}"
-    return f". For labels other than 0 and 1 use {many[name]!r}" if name != "roc_auc" else ""
+    if name in OF_ONE_CLASS and _classes(y) == binary:
+        return f": {which(pd.Series(y).dropna().unique().tolist())}"
+    return ""

@@ -15,15 +15,17 @@ from prefect_mlops.core.tables.read import as_frame, table_name
 from prefect_mlops.core.values import Evaluation
 
 if TYPE_CHECKING:
+    from prefect_mlops.core.specs.model import ModelSpec
     from prefect_mlops.core.values import Table
 
 
-def evaluate_live(
+def evaluate_live(  # noqa: PLR0913 - keyword-only
     *,
     predictions: Table,
     labels: Table,
     metrics: Sequence[str],
     degradation: Degradation | None = None,
+    spec: ModelSpec | None = None,
     columns: Mapping[str, str] | None = None,
     version: str | int | None = None,
     now: datetime | None = None,
@@ -46,6 +48,7 @@ def evaluate_live(
         metrics: scikit-learn scorer names; larger is better for each. Those that need one probability for each class,
             or the model, are refused with the names of those that work.
         degradation: baseline, windows, and which loss matters; None takes the defaults.
+        spec: recipe of the model; its positive class counts where ``degradation`` names none.
         columns: names of the columns where they differ: of ``id``, ``at``, ``prediction``, ``version``, ``label_id``,
             ``label``, ``label_at``.
         version: only predictions of this version of the model, by the column ``version``.
@@ -64,6 +67,7 @@ def evaluate_live(
     Source: scikit-learn's scorers and our intervals (`core.evaluation`); decided by `core.live.degradation`.
     """
     policy = degradation or Degradation()
+    positive = spec.positive if spec is not None and policy.positive is None else policy.positive
     truths = match_labels(
         as_frame(predictions), as_frame(labels), names=LabelColumns.of(columns), version=version, now=now
     )
@@ -72,7 +76,7 @@ def evaluate_live(
         metrics=metrics,
         every=policy.every,
         min_labelled=policy.min_labelled,
-        positive=policy.positive,
+        positive=positive,
         now=now,
     )
     checks = judge_decay(course, baseline=policy.baseline, may_lose=policy.may_lose, confidence=policy.confidence)

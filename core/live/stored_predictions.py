@@ -7,6 +7,7 @@ can be computed; others, such as those that need one probability for each class,
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -244,6 +245,16 @@ def _positive(classes: list[Any]) -> object:
     if len(classes) == _BINARY:
         return classes[1]
     return 1 if classes and classes[0] in (0, 1) else None
+
+
+def positive_note(metrics: Iterable[str], labels: pd.Series) -> str:
+    """Say which of two classes that are text counts as the positive one where none was named; empty elsewhere."""
+    one_sided = [metric for metric in metrics if metric in (*RANKED, *OF_PROBABILITIES, *_SHARES)]
+    classes = sorted(map(str, labels.unique()))
+    if not one_sided or len(classes) != _BINARY or not _is_text(labels):
+        return ""
+    first, last = map(show, classes)
+    return f"Class {last!r} counts as the positive one, as the last in order; positive= can name {first!r}."
 
 
 def _is_text(cells: pd.Series) -> bool:

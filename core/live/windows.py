@@ -17,7 +17,12 @@ from pydantic import Field
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.intervals import alone, shown
 from prefect_mlops.core.evaluation.resampling_units import MIN_BLOCKS, ResamplingUnits, resampling_units
-from prefect_mlops.core.live.stored_predictions import StoredPredictions, read_stored, require_working
+from prefect_mlops.core.live.stored_predictions import (
+    StoredPredictions,
+    positive_note,
+    read_stored,
+    require_working,
+)
 from prefect_mlops.core.specs.policies import Degradation
 from prefect_mlops.core.values import Value
 
@@ -173,7 +178,8 @@ def follow(
             scores[metric] = found
             measured[metric].append(None if isinstance(found, str) or not window.over else found)
         windows.append(_filled(window, scores))
-    notes = [*cut.notes, *tied, *(found.note for found in stored.values() if found.note)]
+    assumed = positive_note(stored, labelled["label"]) if positive is None else ""
+    notes = [*cut.notes, *tied, *(note for note in (*(found.note for found in stored.values()), assumed) if note)]
     kept = {metric: tuple(found) for metric, found in measured.items()}
     return Course(tuple(windows), kept, stored, places, units, tuple(notes))
 

@@ -142,6 +142,17 @@ def _wrong_approval(spec: ModelSpec) -> str:
     return ""
 
 
+def _wrong_positive(spec: ModelSpec) -> str:
+    positive: object = spec.positive  # Python takes anything
+    if positive is None:
+        return ""
+    if not isinstance(positive, (bool, int, float, str)) or positive != positive:  # noqa: PLR0124 - NaN differs from itself
+        return f"positive: expected one class of the target, as text, a number, True or False, got {positive!r:.80}"
+    from sklearn.base import is_regressor
+
+    return "positive: the estimator is a regressor, and has no classes" if is_regressor(spec.estimator) else ""
+
+
 def _wrong_split(spec: ModelSpec) -> str:
     if spec.order_by and spec.stratify:
         return "order_by: a split in time leaves no room for stratify"
@@ -159,5 +170,6 @@ _CHECKS = (
     _wrong_parts,
     _wrong_policies,
     _wrong_approval,
+    _wrong_positive,
     _wrong_split,
 )

@@ -64,6 +64,8 @@ class ModelSpec:
             and groups are what varies by chance.
         key: column or columns that identify a row. Without ``order_by`` and ``group_by`` a hash of them decides on
             which side a row is, for ever; where it is not named, a hash of the features.
+        positive: the positive one of two classes, for metrics that score one class, such as ``f1``: metrics given by
+            name see 1 for it and 0 for the other. None for classes that are 0 and 1, and for other targets.
         stratify: refuse sides that do not both have each value of the target.
         test_share: share of rows in the test set (holdout), between 0 and 1.
         seed: for everything random.
@@ -94,6 +96,7 @@ class ModelSpec:
     order_by: str | None = None
     group_by: str | None = None
     key: str | Sequence[str] = ()
+    positive: bool | int | float | str | None = None
     stratify: bool = False
     test_share: float = 0.2
     seed: int = 0
@@ -198,6 +201,7 @@ class ModelSpec:
         parts = self._training_parts()
         if self.tune:
             parts["tune metric"] = described(self.tune.metric or self.gates[0].scorer)
+            parts |= self._positive_part()
         return _digest(parts)
 
     @property
@@ -213,14 +217,19 @@ class ModelSpec:
 
     @property
     def digest(self) -> str:
-        """Digest of training, gates and metrics, as the records of a version name its spec."""
+        """Digest of training, gates, metrics and positive class, as the records of a version name its spec."""
         return _digest(
             {
                 **self._training_parts(),
                 "gates": [[gate.model_dump(), described(gate.scorer)] for gate in self.gates],
                 "metrics": [described(metric) for metric in self.metrics],
+                **self._positive_part(),
             }
         )
+
+    def _positive_part(self) -> dict[str, Any]:
+        """Give what decisions without a positive class were recorded without."""
+        return {} if self.positive is None else {"positive": self.positive}
 
     def _training_parts(self) -> dict[str, Any]:
         return {

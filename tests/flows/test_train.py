@@ -10,7 +10,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 
+from prefect_mlops.core.cards.card import Card
 from prefect_mlops.core.errors import BackendError, ConfigError, DataCheckError
+from prefect_mlops.core.specs.policies import Tune
+from prefect_mlops.core.values import Gate
 from prefect_mlops.flows.train import train
 
 
@@ -73,6 +76,36 @@ def test_a_dry_run_writes_nothing(project) -> None:
     client = MlflowClient()
     assert client.search_registered_models() == []
     assert [experiment.name for experiment in client.search_experiments()] == ["Default"]
+
+
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(target=table["target"].map({0: "malignant", 1: "benign"}))
+
+
+def test_classes_that_are_text_are_judged_by_the_positive_one(project, declare) -> None:
+    gates = [Gate("average_precision", at_least=0.5), Gate("f1", at_least=0.5)]
+    known = train(declare("cancer", gates=gates), dry_run=True)
+    decision = train(declare("cancer", gates=gates, prepare=in_words, positive="benign"), dry_run=True)
+    assert decision.decision == "promoted", decision.reason
+    assert decision.metrics == pytest.approx(known.metrics, abs=1e-3)  # what is fitted differs in the last digits
+    with pytest.raises(ConfigError, match="positive='benign' or positive='malignant'"):
+        train(declare("cancer", gates=gates, prepare=in_words), dry_run=True)
+
+
+@pytest.mark.slow
+def test_search_card_and_profile_know_the_positive_class_too(project, declare) -> None:
+    tune = Tune(space={"logisticregression__C": [0.5, 1.0]}, trials=2, folds=2)
+    gate = Gate("average_precision", at_least=0.5)
+    decision = train(declare("cancer", gates=[gate], prepare=in_words, positive="benign", tune=tune))
+    assert (decision.decision, decision.version) == ("promoted", 1), decision.reason
+    client = MlflowClient()
+    run = client.get_model_version("cancer", "1").run_id
+    card = Card.model_validate_json(Path(client.download_artifacts(run, "card.json")).read_text())
+    assert card.calibration is not None
+    assert card.calibration.positive == "benign"
+    assert card.importances is not None
+    assert card.importances.columns[0].drop > 0
+    assert "Metrics by name take 'benign' as the positive class." in card.notes
 
 
 def test_the_first_artifact_is_the_verdict_in_ten_lines(project) -> None:

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from great_expectations import ExpectationSuite
+from great_expectations import expectations as gxe
+from sklearn.linear_model import LogisticRegression
 
 from prefect_mlops.core.errors import ConfigError, PerformanceError
+from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.specs.policies import Degradation
-from prefect_mlops.core.values import Evaluation, TableRef
+from prefect_mlops.core.values import Evaluation, Gate, TableRef
 from prefect_mlops.tasks.performance import evaluate_live
 
 if TYPE_CHECKING:
@@ -47,6 +51,24 @@ def test_a_healthy_model_passes_with_a_line_for_each_window() -> None:
     assert windows[0].observed.startswith("roc_auc 0.")
     assert windows[0].observed.endswith(" labelled; part of the baseline")
     assert "Alarms are corrected for 106 looks, which are a year's: 95% of years" in report.notes[-1]
+
+
+def test_the_positive_class_is_that_of_the_spec_unless_another_is_named() -> None:
+    given = life(weeks=4)
+    words = {**given, "labels": given["labels"].assign(label=given["labels"]["label"].map({1: "late", 0: "on time"}))}
+    recipe = ModelSpec(
+        name="delays",
+        dataset="delays",
+        target="label",
+        estimator=LogisticRegression(),
+        suite=ExpectationSuite(name="x", expectations=[gxe.ExpectColumnToExist(column="label")]),
+        gates=[Gate("roc_auc", at_least=0.5)],
+        positive="late",
+    )
+    known, seen = evaluate(**given).checks, evaluate(**words, spec=recipe).checks
+    assert seen == known
+    named = {**words, "degradation": WEEKLY.model_copy(update={"positive": "on time"})}
+    assert evaluate(**named, spec=recipe).checks != known
 
 
 def test_a_decayed_model_fails_and_stops_the_flow_that_requires_it() -> None:

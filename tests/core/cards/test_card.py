@@ -271,6 +271,12 @@ def test_calibration_is_that_of_scikit_learn_and_counts_every_row(labels: tuple[
     assert sum(each.rows * each.observed for each in found.bins) == pytest.approx(y.sum())
     assert all(each.low <= each.observed <= each.high for each in found.bins)
     assert found.positive == str(labels[1])
+    turned = measure_behaviour(model, X.iloc[:, :3], y.map(dict(enumerate(labels))), seed=0, positive=labels[0])
+    assert isinstance(turned, Calibration)
+    assert turned.positive == str(labels[0])
+    assert [each.observed for each in turned.bins] == pytest.approx(
+        calibration_curve(1 - y, model.predict_proba(X.iloc[:, :3])[:, 0], n_bins=10, strategy="quantile")[0].tolist()
+    )
 
 
 def test_tied_probabilities_leave_fewer_bins_and_lose_no_row() -> None:

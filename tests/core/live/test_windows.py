@@ -304,6 +304,12 @@ def test_the_positive_class_is_the_last_in_order_or_the_one_named() -> None:
     (named,) = score_windows(truths, metrics=["roc_auc"], positive="bad", every="week", now=NOW)
     assert named.scores["roc_auc"] == pytest.approx(1 - last.scores["roc_auc"])
     assert named.scores["roc_auc"] > 0.9
+    courses = [follow(truths, metrics=["roc_auc"], positive=one, every="week", now=NOW) for one in (None, "bad")]
+    said = "Class 'good' counts as the positive one, as the last in order; positive= can name 'bad'."
+    assert [said in course.notes for course in courses] == [True, False]
+    plain = [follow(stored(p, y * 1), metrics=["roc_auc"], every="week", now=NOW)]
+    plain += [follow(truths, metrics=["accuracy"], every="week", now=NOW)]
+    assert not any("counts as the positive one" in note for course in plain for note in course.notes)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
@@ -24,7 +24,7 @@ from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder, StandardS
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.specs.model import ModelSpec, load_spec
-from prefect_mlops.core.specs.policies import Drift, Retrain
+from prefect_mlops.core.specs.policies import Drift, Retrain, Tune
 from prefect_mlops.core.values import Gate
 
 SUITE = ExpectationSuite(name="x", expectations=[gxe.ExpectColumnToExist(column="a")])
@@ -86,6 +86,9 @@ def spec(**changed: object) -> ModelSpec:
         ("order_by", "returned"),
         ("group_by", ["day"]),
         ("group_by", "returned"),
+        ("positive", ["yes"]),
+        ("positive", float("nan")),
+        ("positive", LogisticRegression()),
         ("stratify", "returned"),
         ("test_share", 0),
         ("test_share", 1),
@@ -414,6 +417,7 @@ def test_the_digest_changes_with_the_estimator(one: object, two: object) -> None
         {"prepare": late},
         {"order_by": "day"},
         {"group_by": "day"},
+        {"positive": "yes"},
         {"stratify": True},
         {"test_share": 0.3},
         {"seed": 1},
@@ -422,6 +426,20 @@ def test_the_digest_changes_with_the_estimator(one: object, two: object) -> None
 )
 def test_the_digest_changes_with_the_recipe(changed: dict) -> None:
     assert spec(**changed).digest != spec().digest
+
+
+def test_a_regressor_has_no_positive_class() -> None:
+    with pytest.raises(ConfigError, match="positive: the estimator is a regressor, and has no classes"):
+        spec(estimator=make_pipeline(StandardScaler(), Ridge()), gates=[Gate("r2", at_least=0)], positive=1)
+
+
+def test_a_positive_class_is_part_of_the_decision_and_of_a_search() -> None:
+    digests = {spec(positive=one).digest for one in (None, 1, "1", True, "yes")}
+    assert len(digests) == 5
+    assert spec(positive="yes").training_digest == spec().training_digest
+    tune = Tune(space={"C": [0.1, 1.0]})
+    assert spec(positive="yes", tune=tune).training_digest != spec(tune=tune).training_digest
+    assert spec(positive="yes").decision_digest != spec().decision_digest
 
 
 def test_the_digest_does_not_change_with_what_a_model_is_not_made_of() -> None:
