@@ -177,7 +177,7 @@ def _column(cells: pd.Series) -> Hashes:
     missing = cells.isna().to_numpy(dtype=bool)
     if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_integer_dtype(kind):
         wide = np.uint64 if pd.api.types.is_unsigned_integer_dtype(kind) else np.int64
-        hashes = _mixed((cells.fillna(0) if missing.any() else cells).to_numpy(wide).view(np.uint64))
+        hashes = _mixed(cells.to_numpy(wide, na_value=0).view(np.uint64))
     elif pd.api.types.is_float_dtype(kind):
         hashes = _floats(cells.to_numpy("float64", na_value=np.nan))
     elif pd.api.types.is_datetime64_any_dtype(kind) or pd.api.types.is_timedelta64_dtype(kind):

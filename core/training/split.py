@@ -118,10 +118,10 @@ def _by_rule(frame: pd.DataFrame, name: str, rule: SideRule) -> tuple[npt.NDArra
     """Return which rows are on the test side, and the rule with a sample of them."""
     import numpy as np
 
+    hashes = rule.hashes(frame)
     if rule.by != "features":
         for column in rule.columns:
             _known(frame, name, column)
-    hashes = rule.hashes(frame)
     held_back = rule.below(hashes)
     if not held_back.any() or held_back.all():
         count = len(np.unique(hashes))
@@ -284,7 +284,7 @@ def _require_sides(split: Split, name: str, *, stratify: bool) -> None:
     train, test = split.y_train, split.y_test
     if not len(train) or not len(test):
         raise _too_few(name, f"{len(train):,} training and {len(test):,} test rows")
-    if stratify and (lacking := [repr(kind) for kind in set(train.unique()) ^ set(test.unique())]):
+    if stratify and (lacking := [repr(kind) for kind in set(train.unique().tolist()) ^ set(test.unique().tolist())]):
         seen = f"{len(lacking):,} values of {train.name!r} on one side only: {listed(sorted(lacking), MAX_NAMED)}"
         raise bad_content(name, name="strata can be split", observed=seen, expected="a row of each value on both sides")
     if not _varies(train):

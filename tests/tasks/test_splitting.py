@@ -7,8 +7,9 @@ from prefect_mlops.tasks.splitting import split_table
 
 
 def test_run_names_say_table_and_way() -> None:
-    parameters = {"table": pd.DataFrame(), "order_by": None, "group_by": None}
-    assert split_table.task_run_name(parameters) == "split-table-by-chance"
+    parameters = {"table": pd.DataFrame(), "order_by": None, "group_by": None, "key": ()}
+    assert split_table.task_run_name(parameters) == "split-table-by-features"
+    assert split_table.task_run_name(parameters | {"key": ["shop", "day"]}) == "split-table-by-shop, day"
     assert split_table.task_run_name(parameters | {"order_by": "hour"}) == "split-table-by-hour"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,10 +45,11 @@ def test_blocks_give_the_same_figures_as_all_rows_at_once(
     y = y.map({0: "no", 1: "yes"}) if words else y
     model.fit(rows, y)
     champion = LogisticRegression().fit(rows[["a"]], y)
-    whole = judge_model.fn(model, champion, rows, y, gates=GATES, group_by="shop")
+    judge = partial(judge_model.fn, model, champion, rows, y, gates=GATES, group_by="shop", set_apart=True)
+    whole = judge()
     monkeypatch.setattr(predictions, "BLOCK_ROWS", 100)
-    seen = judge_model.fn(model, champion, rows, y, gates=GATES, group_by="shop")
-    assert seen == whole
+    assert judge() == whole
+    assert len(whole.checks) > len(GATES)
 
 
 def test_no_more_than_a_block_is_asked_about_at_once(rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:

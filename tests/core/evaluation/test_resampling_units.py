@@ -36,14 +36,24 @@ def test_rows_of_a_group_are_one_unit_and_missing_groups_another() -> None:
     made = resampling_units(pd.DataFrame({"g": ["b", None, "a", "b", None]}), order_by=None, group_by="g")
     assert (made.kind, made.of.tolist()) == ("groups", [0, 2, 1, 0, 2])
     assert "3 groups were compared" in made.note
+    timed = resampling_units(pd.DataFrame({"g": ["b", "a"], "t": [1, 2]}), order_by="t", group_by="g")
+    assert timed.kind == "groups"
     alone = resampling_units(pd.DataFrame({"g": [1, 1]}), order_by=None, group_by=None)
     assert (alone.kind, alone.of.tolist(), alone.note) == ("rows", [0, 1], "")
+
+
+def test_rows_of_one_identity_are_one_unit_where_they_repeat() -> None:
+    rows = pd.DataFrame({"x": [1.0, 2.0, 1.0]})
+    repeated = resampling_units(rows, order_by=None, group_by=None, identities=np.array([7, 9, 7], np.uint64))
+    assert (repeated.kind, repeated.of.tolist()) == ("groups", [0, 1, 0])
+    assert "2 were compared, in 3 rows" in repeated.note
+    each = resampling_units(rows, order_by=None, group_by=None, identities=np.array([7, 9, 8], np.uint64))
+    assert each.kind == "rows"
 
 
 @pytest.mark.parametrize(
     ("rows", "options", "says"),
     [
-        (pd.DataFrame({"t": [1], "g": [1]}), {"order_by": "t", "group_by": "g"}, "give one of them"),
         (pd.DataFrame({"time": [1]}), {"order_by": "tme"}, r"\(order_by\).*'tme'.*did you mean 'time'"),
         (pd.DataFrame([[1, 2]], columns=["g", "g"]), {"group_by": "g"}, "2 columns called 'g'"),
         (pd.DataFrame({"g": [[1], [2]]}), {"group_by": "g"}, "column 'g' cannot be used to put rows together"),

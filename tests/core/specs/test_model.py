@@ -218,7 +218,6 @@ def test_gates_come_back_from_json_with_the_name_of_their_function() -> None:
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"order_by": "day", "group_by": "shop"}, "order_by"),
         ({"order_by": "day", "stratify": True}, "order_by"),
         ({"group_by": "shop", "stratify": True}, "group_by"),
     ],

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal, assert_series_equal
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
@@ -13,6 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
+from prefect_mlops.core.lineage.sides import SideRule
+from prefect_mlops.core.lineage.training_data import HOLDOUT_ATTRIBUTE
 from prefect_mlops.core.tables.read import read_table, source_of
 from prefect_mlops.core.training.split import split_table as split
 
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
     from prefect_mlops.core.values import Split
+
+RULE = SideRule(by="key", columns=("km",), share=0.2)
 
 
 @pytest.fixture
@@ -43,11 +49,11 @@ def whole(result: Split) -> pd.DataFrame:
     return pd.concat([train, result.X_test.assign(late=result.y_test)])
 
 
-def test_by_chance_keeps_every_row_once_with_order_index_and_types(rides: pd.DataFrame) -> None:
+def test_by_features_keeps_every_row_once_with_order_index_and_types(rides: pd.DataFrame) -> None:
     rides["row"] = range(100)
     before = rides.copy()
     result = split(rides, "late", test_share=0.3, seed=3)
-    assert (len(result.X_train), len(result.X_test)) == (70, 30)
+    assert 20 <= len(result.X_test) == 100 - len(result.X_train) <= 40
     both = whole(result).sort_values("row")
     assert_frame_equal(both[rides.columns], rides)
     for side in (result.X_train, result.X_test):
@@ -127,17 +133,56 @@ def test_times_so_few_that_far_more_is_held_back_are_refused(rides: pd.DataFrame
     assert len(split(rides, "late", order_by="year", test_share=0.4).X_test) == 0.6 * len(rides)
 
 
-def test_groups_stay_whole(rides: pd.DataFrame) -> None:
-    result = split(rides, "late", group_by="driver", features=["driver", "km"], test_share=0.3)
+@pytest.mark.parametrize("by", ["group_by", "key"])
+def test_groups_and_keys_stay_whole(rides: pd.DataFrame, by: str) -> None:
+    result = split(rides, "late", **{by: "driver"}, features=["driver", "km"], test_share=0.3)
     train, test = set(result.X_train["driver"]), set(result.X_test["driver"])
     assert not train & test
-    assert len(test) == 3
-    assert "driver" not in split(rides, "late", group_by="driver").X_train
+    assert train
+    assert test
+    assert "driver" not in split(rides, "late", **{by: "driver"}).X_train
 
 
-def test_stratify_keeps_the_shares(rides: pd.DataFrame) -> None:
+def test_with_a_time_and_a_group_the_time_decides(rides: pd.DataFrame) -> None:
+    result = split(rides, "late", order_by="hour", group_by="driver", features=["hour", "driver"])
+    assert result.X_train["hour"].max() < result.X_test["hour"].min()
+    assert set(result.X_train["driver"]) & set(result.X_test["driver"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), by=st.sampled_from([{}, {"key": ["driver", "km"]}, {"key": "km"}, {"group_by": "driver"}]))
+def test_a_side_stays_when_rows_come_go_repeat_or_change_places(data: st.DataObject, by: dict) -> None:
+    chance = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    table = pd.DataFrame({"driver": chance.integers(0, 30, 300), "km": chance.normal(size=300).round(3)})
+    table["late"], table["x"] = np.arange(300) % 2, chance.normal(size=300)
+    seed = data.draw(st.integers(0, 5))
+    before = split(table.iloc[:200], "late", **by, seed=seed)
+    order = data.draw(st.permutations(range(300)))
+    grown = pd.concat([table.iloc[order], table.iloc[:50]])[["late", "km", "x", "driver"]]
+    after = split(grown, "late", **by, seed=seed)
+    tested = set(before.X_test.index)
+    assert tested == set(after.X_test.index) & set(range(200))
+    assert not set(after.X_test.index) & set(after.X_train.index)
+
+
+def test_the_sides_of_another_model_are_drawn_again_by_its_rule(rides: pd.DataFrame) -> None:
+    first = split(rides, "late", features=["km", "kind"], seed=3, test_share=0.3)
+    rule = SideRule.model_validate(first.X_train.attrs[HOLDOUT_ATTRIBUTE]["rule"])
+    assert rule.columns == ("kind", "km")
+    again = split(rides, "late", features=["km", "kind", "hour"], seed=9, sides=rule)
+    assert_series_equal(again.y_test, first.y_test)
+    assert_frame_equal(again.X_test[["km", "kind"]], first.X_test)
+
+
+def test_stratify_asks_for_each_value_on_both_sides(rides: pd.DataFrame) -> None:
     result = split(rides, "late", stratify=True, test_share=0.5)
-    assert abs(int(result.y_train.sum()) - int(result.y_test.sum())) <= 1
+    assert set(result.y_train) == set(result.y_test) == {True, False}
+
+
+def test_features_that_hardly_tell_rows_apart_are_refused(rides: pd.DataFrame) -> None:
+    with pytest.raises(DataCheckError, match=r"rows can be told apart: saw 36 combinations .*on the test side") as few:
+        split(rides.assign(half=rides["hour"] // 10), "late", features=["driver", "kind", "half"])
+    assert "with key or group_by" in str(few.value)
 
 
 def test_a_reference_is_read(tmp_path: Path, rides: pd.DataFrame) -> None:
@@ -163,7 +208,13 @@ def test_a_reference_is_read(tmp_path: Path, rides: pd.DataFrame) -> None:
         ({"test_share": float("nan")}, "got nan"),
         ({"test_share": True}, "got True"),
         ({"test_share": "0.2"}, "got '0.2'"),
-        ({"order_by": "hour", "group_by": "driver"}, "order_by and group_by exclude each other"),
+        ({"order_by": "hour", "sides": RULE}, "order_by and sides exclude each other"),
+        (
+            {"sides": RULE.model_copy(update={"columns": ("x",)})},
+            "no column that says on which side a row is is called",
+        ),
+        ({"key": ["km", "kmm"]}, "no column of table is called 'kmm'"),
+        ({"key": "late"}, "key is the target 'late'"),
         ({"order_by": "hour", "stratify": True}, "order_by and stratify exclude each other"),
         ({"group_by": "driver", "stratify": True}, "group_by and stratify exclude each other"),
         ({"group_by": "late"}, "group_by is the target 'late'"),
@@ -183,6 +234,7 @@ def broken(rides: pd.DataFrame, case: str) -> tuple[pd.DataFrame, dict[str, obje
         "one row": (rides.head(1), {}),
         "gaps in order": (rides.assign(hour=[np.nan] * 3 + [1.0] * (n - 3)), {"order_by": "hour"}),
         "gaps in group": (rides.assign(driver=[None] * 2 + [1] * (n - 2)), {"group_by": "driver"}),
+        "gaps in key": (rides, {"key": ["driver", "km"]}),
         "one moment": (rides.assign(hour=1), {"order_by": "hour"}),
         "one group": (rides.assign(driver=1), {"group_by": "driver"}),
         "no order": (rides.assign(hour=["x", 1] * (n // 2)), {"order_by": "hour"}),
@@ -204,12 +256,13 @@ def broken(rides: pd.DataFrame, case: str) -> tuple[pd.DataFrame, dict[str, obje
         ("gaps in order", "every row has its place: saw 3 of 100 rows without 'hour'"),
         ("gaps in group", "every row has its place: saw 2 of 100 rows without 'driver'"),
         ("one moment", "both sides have rows: saw 0 training and 100 test rows"),
-        ("one group", "both sides have rows: saw one value of 'driver'"),
+        ("gaps in key", "every row has its place: saw 15 of 100 rows without 'km'"),
+        ("one group", "both sides have rows: saw 1 values of driver in 100 rows, none on the test side"),
         ("no order", r"rows can be ordered: saw values of 'hour' \(type object\) that have no order"),
-        ("single strata", "saw 2 of 3 values of 'late' in a single row: 'x', 'y'"),
-        ("many strata", "saw 10 of 100 rows held back for 50 values of 'late'"),
+        ("single strata", "strata can be split: saw 2 values of 'late' on one side only: 'x', 'y'"),
+        ("many strata", r"strata can be split: saw \d+ values of 'late' on one side only: \d+, .* and \d+ more"),
         ("one value in training", "target varies in training: saw only 'late' = .*0.* in 80 training rows"),
-        ("empty features", "saw 2 columns without any value in 80 training rows: 'a', 'b'"),
+        ("empty features", "saw 2 columns without any value in 78 training rows: 'a', 'b'"),
         ("repeated names", "column names are unique: saw 'km' more than once"),
     ],
 )
@@ -227,7 +280,7 @@ def test_a_feature_that_is_empty_only_in_training_is_refused(rides: pd.DataFrame
         split(frame, "late", order_by="hour")
 
 
-BY = [{"order_by": "hour"}, {"group_by": "driver"}, {"stratify": True}, {}]
+BY = [{"order_by": "hour"}, {"group_by": "driver"}, {"key": ["driver", "kind"]}, {"stratify": True}, {}]
 
 
 @pytest.mark.parametrize("by", BY, ids=str)
