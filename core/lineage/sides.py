@@ -175,7 +175,9 @@ def _column(cells: pd.Series) -> Hashes:
     if isinstance(kind, pd.PeriodDtype):
         return _column(cells.dt.to_timestamp())
     missing = cells.isna().to_numpy(dtype=bool)
-    if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_integer_dtype(kind):
+    if pd.api.types.is_bool_dtype(kind):
+        hashes = _mixed(cells.to_numpy(np.bool_, na_value=False).astype(np.uint64))
+    elif pd.api.types.is_integer_dtype(kind):
         wide = np.uint64 if pd.api.types.is_unsigned_integer_dtype(kind) else np.int64
         hashes = _mixed(cells.to_numpy(wide, na_value=0).view(np.uint64))
     elif pd.api.types.is_float_dtype(kind):
