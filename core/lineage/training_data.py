@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ATTRIBUTE = "trained_on_"
-HOLDOUT_ATTRIBUTE = "prefect_mlops.holdout"  # on the attrs of a split's training rows: fields of `Lineage`, as JSON
+HOLDOUT_ATTRIBUTE = "prefect_mlops.holdout"  # on the attrs of training rows: fields of `Lineage`, as JSON text
 
 
 class Lineage(Value):

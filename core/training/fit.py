@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -102,7 +103,7 @@ def _holdout(X: pd.DataFrame, warn: Callable[[str], object]) -> dict[str, Any]:
     Rows that were changed since, such as scaled, have other hashes: a later judge would take rows that the model has
     learned from for unseen ones.
     """
-    known = dict(X.attrs.get(HOLDOUT_ATTRIBUTE, {}))
+    known: dict[str, Any] = json.loads(X.attrs.get(HOLDOUT_ATTRIBUTE, "{}"))
     rule = SideRule.model_validate(known["rule"]) if known.get("rule") else None
     if rule is not None and not rule.missing(X.columns) and rule.on_test_side(X).any():
         warn(

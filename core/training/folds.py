@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -79,7 +80,7 @@ def _repeated(X: pd.DataFrame, warn: Callable[[str], object]) -> pd.Series | Non
     """Return the identity of each row where rows share one; None where all differ, or it is not known."""
     import pandas as pd
 
-    known = X.attrs.get(HOLDOUT_ATTRIBUTE, {}).get("rule")
+    known = json.loads(X.attrs.get(HOLDOUT_ATTRIBUTE, "{}")).get("rule")
     if known is None:
         return None
     rule = SideRule.model_validate(known)

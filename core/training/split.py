@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ def split_table(  # noqa: PLR0913 - a spec's options of the split, one by one
     train, test = _sides(frame if own else frame[[*chosen, target]], held_back, in_place=own)
     split = Split(X_train=train[chosen], X_test=test[chosen], y_train=train[target], y_test=test[target])
     _require_sides(split, name, stratify=stratify)
-    split.X_train.attrs[HOLDOUT_ATTRIBUTE] = known
+    split.X_train.attrs[HOLDOUT_ATTRIBUTE] = json.dumps(known)  # text: pandas copies attrs deeply at every step
     return split
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,7 +168,7 @@ def test_a_side_stays_when_rows_come_go_repeat_or_change_places(data: st.DataObj
 
 def test_the_sides_of_another_model_are_drawn_again_by_its_rule(rides: pd.DataFrame) -> None:
     first = split(rides, "late", features=["km", "kind"], seed=3, test_share=0.3)
-    rule = SideRule.model_validate(first.X_train.attrs[HOLDOUT_ATTRIBUTE]["rule"])
+    rule = SideRule.model_validate(json.loads(first.X_train.attrs[HOLDOUT_ATTRIBUTE])["rule"])
     assert rule.columns == ("kind", "km")
     again = split(rides, "late", features=["km", "kind", "hour"], seed=9, sides=rule)
     assert_series_equal(again.y_test, first.y_test)
