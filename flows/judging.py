@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.evaluation.unseen_rows import CHECK_ID
+from prefect_mlops.core.lineage.training_data import lineage_of
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.values import LoadedModel
@@ -53,6 +54,18 @@ def judge_on(
         positive=spec.positive,
     )
     return report.model_copy(update={"subject": spec.name})
+
+
+def split_alike(challenger: Any, champion: LoadedModel | None) -> bool:
+    """Tell whether the rows of both were split alike, so that the challenger's test rows are those of the champion too.
+
+    By two different rules, rows on the test side of both are all over the table.
+    """
+    ours, theirs = (lineage_of(one) for one in (challenger, champion.estimator if champion else None))
+    if ours is None or theirs is None or ours.rule is None or theirs.rule is None:
+        return True
+    one, other = ours.rule, theirs.rule
+    return (one.by, one.columns, one.seed) == (other.by, other.columns, other.seed)
 
 
 def unseen_rows_of(reports: Iterable[Report]) -> str:

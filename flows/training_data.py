@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -90,15 +90,16 @@ def prepare_training_data(
         DataCheckError: the data does not meet the spec's suite.
     """
     source, known = _known(spec.source(data))
-    table = spec.prepared(_checked_rows(spec, source, known, summary))
+    rule = None if champion is None or split is not None else _rule_of(champion, spec)
+    table = spec.prepared(_checked_rows(spec, source, known, summary, besides=rule.columns if rule else ()))
     if split is None:
-        sides = None if champion is None else _sides_of(champion, spec, table)
+        sides = None if rule is None or rule.missing(table.columns) else rule
         return TrainingData(table, split_table(table, spec.target, **spec.split_options, sides=sides, in_place=True))
     own = _own_split(split, table, spec)
     return TrainingData(_in_order_of(own, table, spec), own)
 
 
-def _sides_of(champion: LoadedModel, spec: ModelSpec, table: pd.DataFrame) -> SideRule | None:
+def _rule_of(champion: LoadedModel, spec: ModelSpec) -> SideRule | None:
     """Return the rule of the champion's sides with the share of the spec; None where it does not go with the spec.
 
     A rule by features names those of the champion: with a feature more or less, another rule would put most of the
@@ -106,7 +107,7 @@ def _sides_of(champion: LoadedModel, spec: ModelSpec, table: pd.DataFrame) -> Si
     """
     learned = lineage_of(champion.estimator)
     rule = learned.rule if learned else None
-    if rule is None or spec.order_by or rule.missing(table.columns):
+    if rule is None or spec.order_by:
         return None
     named = (spec.group_by,) if spec.group_by else tuple(spec.key)
     wanted = "group" if spec.group_by else "key" if named else "features"
@@ -213,9 +214,13 @@ def _known(source: str) -> tuple[str, TableRef | None]:
     return f"{source}{at}", known.model_copy(update={"columns": kept})
 
 
-def _checked_rows(spec: ModelSpec, source: str, known: TableRef | None, summary: RunSummary) -> pd.DataFrame:
-    """Read the columns that training needs, and ask the suite about those it looks at."""
-    columns = spec.reading(known.columns) if known else []
+def _checked_rows(
+    spec: ModelSpec, source: str, known: TableRef | None, summary: RunSummary, *, besides: Sequence[str]
+) -> pd.DataFrame:
+    """Read the columns that training needs, with those that say on which side a row is; ask the suite about its own."""
+    needed = spec.reading(known.columns) if known else []
+    more = () if spec.prepare else besides  # a preparation gets the columns it asks for
+    columns = [name for name in known.columns if name in needed or name in more] if known and needed else []
     if known is None or not columns:
         return _passed(without_marks(load_table(source)), spec, summary)
     asked = _looked_at(spec, known.columns)

@@ -31,7 +31,7 @@ from prefect_mlops.core.specs.model import ModelSpec, is_address, load_spec
 from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Decision, Evaluation, LoadedModel, LoggedRun, ModelVersion
 from prefect_mlops.flows.decision_summary import describe_decision, describe_guard, describe_no_data
-from prefect_mlops.flows.judging import judge_on, reason_of
+from prefect_mlops.flows.judging import judge_on, reason_of, split_alike
 from prefect_mlops.flows.run_fingerprint import (
     RunFingerprint,
     decided_before,
@@ -680,8 +680,8 @@ class TrainingRun:
 
 def judge_by_gates(run: TrainingRun) -> Report:
     """Judge a challenger by the gates of its spec, on rows that neither model was trained on."""
-    known = run.training_rows
-    rows, set_apart = run.test_rows, run.set_apart
+    rows = run.test_rows if split_alike(run.challenger, run.champion) else run.table
+    known, set_apart = run.training_rows, run.set_apart
     return judge_on(run.spec, rows, run.challenger, run.champion, training_rows=known, set_apart=set_apart)
 
 

@@ -125,10 +125,10 @@ def test_a_champion_is_judged_only_on_rows_after_its_training(project, tmp_path:
     train("bundled.diabetes", data=str(tmp_path / "all.parquet"))
     older = train("bundled.diabetes", data=str(tmp_path / "early.parquet"))
     assert older.decision == "refused"
-    assert "rows neither model has seen, saw 0 of" in older.reason
+    assert "unseen rows, saw 0 of 66 rows, without 66 that the champion may have learned from" in older.reason
     newer = train("bundled.diabetes", data=str(tmp_path / "all.parquet"), force=True)
     assert newer.rows > older.rows
-    assert "where the champion's training ended" in artifacts_of("train-bundled.diabetes")[0].data
+    assert "Judged on 91 of 91 rows; known by bp after" in artifacts_of("train-bundled.diabetes")[0].data
 
 
 def damaged(project, tmp_path: Path, name: str) -> None:

@@ -94,7 +94,7 @@ def test_a_flow_of_ones_own_with_a_check_a_split_and_a_step_after_promotion(proj
         with TrainingRun(model) as run:
             if run.load(split=by_size):
                 run.train()
-                run.judge()
+                run.judge(set_apart=True)
                 run.check(enough_rows)
                 run.register()
                 run.smoke_test()
@@ -194,7 +194,8 @@ def test_an_estimator_of_ones_own_and_another_judge(project) -> None:
             run.train(RandomForestClassifier(n_estimators=10))  # without a pipeline: unfitted, it has no length
             assert run.judge(against=None).passed
             run.challenger = DummyClassifier().fit(run.split.X_train, run.split.y_train)
-            assert not run.judge().passed
+            assert [check.id for check in run.judge().failures] == ["unseen-rows"], "it has no lineage"
+            assert [check.id for check in run.judge(set_apart=True).failures] == ["minimum-score"]
             run.train()
             assert [check.name for check in run.judge(never).failures] == ["is liked"]
             assert [report.kind for report in run.summary.reports] == ["data", "gate"], "of the last challenger"
