@@ -6,9 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from sklearn.datasets import load_breast_cancer
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from prefect_mlops.core import GateError, LoadedModel, Report
+from prefect_mlops.tasks import evaluate_model, judge_model
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,6 +41,53 @@ def test_the_flow_of_the_readme_runs_as_it_stands(
     assert (first.name, first.version, first.alias) == ("my-model", 1, "champion")
     assert train_and_promote("my-table.parquet").version == 2, "an equal challenger loses nothing"
     assert int(MlflowClient().get_model_version_by_alias("my-model", "champion").version) == 2
+
+
+def drawn(rows: int, seed: int) -> pd.DataFrame:
+    chance = np.random.default_rng(seed)
+    table = pd.DataFrame(chance.normal(size=(rows, 6)), columns=list("abcdef"))
+    return table.assign(target=(table["a"] + table["b"] + chance.normal(size=rows) > 0).astype(int))
+
+
+@pytest.mark.slow
+def test_on_a_growing_table_its_champion_shows_its_honest_score(
+    prefect_api: None, mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten rounds: the champion was trained on most rows of the table that it is judged on."""
+    (tmp_path / "growing_flow.py").write_text(block("flow"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import growing_flow
+
+    table, apart, judged = drawn(6_600, seed=0), drawn(50_000, seed=1), []
+
+    def judge(model: object, champion: LoadedModel, X: pd.DataFrame, y: pd.Series, **options: object) -> Report:
+        report = judge_model(model, champion, X, y, **options)
+        judged.append((champion, X, y, report))
+        return report
+
+    def run(rows: int, estimator: object = growing_flow.estimator) -> bool:
+        table[:rows].to_parquet("table.parquet")
+        monkeypatch.setattr(growing_flow, "estimator", estimator)
+        try:
+            return bool(growing_flow.train_and_promote("table.parquet").version)
+        except GateError:
+            return False
+
+    monkeypatch.setattr(growing_flow, "judge_model", judge)
+    promoted = [run(600 * size) for size in range(1, 11)]
+    assert promoted[0], "it has no champion to beat"
+    honest = 0
+    for champion, X, y, report in judged[1:]:
+        shown = evaluate_model.fn(champion, X, y, metrics=["roc_auc"])
+        low, high = shown.intervals["roc_auc"]
+        honest += (
+            low <= evaluate_model.fn(champion, apart, apart["target"], metrics=["roc_auc"]).metrics["roc_auc"] <= high
+        )
+        assert f"champion {shown.metrics['roc_auc']:.4f}" in report.checks[2].observed
+        assert report.checks[0].observed.startswith(f"{len(X):,} of {len(X):,} rows")
+    assert honest >= 8, "of nine 95 % intervals"
+    assert not run(6_600, make_pipeline(SelectKBest(k=1), LogisticRegression())), "it looks at one column of the two"
+    assert run(6_600, LogisticRegression()), "what the target was made by"
 
 
 def test_the_ready_flow_with_a_step_of_ones_own_runs_as_it_stands(
