@@ -20,6 +20,7 @@ GIT_DIRTY = "prefect_mlops.git.dirty"  # "true" where tracked files differ from 
 ENVIRONMENT = "prefect_mlops.environment."  # prefix, then a name of `lineage.environment.environment`; `log_run`
 SPEC = "prefect_mlops.spec"  # dotted name of the ModelSpec; flows `train` and `backfill`
 SPEC_DIGEST = "prefect_mlops.spec.digest"  # digest of the spec's training part; flows `train` and `backfill`
+REFIT_OF = "prefect_mlops.refit_of"  # version that was judged, where this one is its recipe fitted on all rows
 OWN_FLOW = "prefect_mlops.flow"  # a flow of one's own that trained it
 TUNED = "prefect_mlops.tuned"  # parameters a search found, as JSON; flows `train` and `backfill`
 TUNED_RUN = "prefect_mlops.tuned.run"  # id of the parent run of that search; flows `train` and `backfill`

@@ -195,6 +195,7 @@ class Decision(Value):
         rows: rows it was trained on.
         data_digest: digest of those rows.
         replaced: version that was champion before; None where there was none.
+        refit_of: version that was judged, where this one is its recipe fitted on all rows; None otherwise.
         again: True when the same spec on the same rows was decided before, and nothing was done.
         dry_run: True when nothing was written.
         url: MLflow page of the version; None where MLflow has no server.
@@ -208,6 +209,7 @@ class Decision(Value):
     rows: int = 0
     data_digest: str | None = None
     replaced: int | None = None
+    refit_of: int | None = None
     again: bool = False
     dry_run: bool = False
     url: str | None = None

@@ -20,6 +20,7 @@ Shared steps:
 
 - `decision_summary`: what the summary of a training says of its decision, or of what kept it from starting.
 - `judging`: compare a challenger with the champion on rows that neither was trained on.
+- `refit`: train the promoted recipe once more, on the rows of both sides, as a version of its own.
 - `run_fingerprint`: detect that a training would repeat one that was decided before.
 - `run_summary`: the summary artifact and the outcome of a run, also of a failed one.
 - `training_data`: load, check, prepare and split the table of a training.

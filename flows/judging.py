@@ -11,7 +11,7 @@ from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.values import LoadedModel
 from prefect_mlops.flows.training_data import with_columns_of
-from prefect_mlops.tasks import judge_model
+from prefect_mlops.tasks import judge_model, load_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,11 +38,12 @@ def judge_on(
         training_rows: of the challenger; with ``order_by`` and ``group_by`` they say which groups are known.
         set_apart: see `tasks.judge_model`.
     """
-    rows = with_columns_of(spec, rows, [challenger, *([champion.estimator] if champion else [])])
+    judged = _judged(champion)
+    rows = with_columns_of(spec, rows, [challenger, *([judged.estimator] if judged else [])])
     both = spec.order_by and spec.group_by
     report = judge_model(
         challenger,
-        champion,
+        judged,
         rows.drop(columns=spec.target),
         rows[spec.target],
         gates=spec.gates,
@@ -53,7 +54,22 @@ def judge_on(
         set_apart=set_apart,
         positive=spec.positive,
     )
-    return report.model_copy(update={"subject": spec.name})
+    if judged is champion or champion is None or judged is None:
+        return report.model_copy(update={"subject": spec.name})
+    live, other = champion.version.version, judged.version.version
+    note = f"The champion v{live} is v{other} trained again on all rows; the challenger was compared with v{other}."
+    return report.model_copy(update={"subject": spec.name, "notes": (note, *report.notes)})
+
+
+def _judged(champion: LoadedModel | None) -> LoadedModel | None:
+    """Return the version to compare with: where the champion was refitted on all rows, the one that was judged then.
+
+    The refitted one has learned from the test rows. The challenger has not, and is refitted too when it wins.
+    """
+    learned = lineage_of(champion.estimator) if champion else None
+    if champion is None or learned is None or learned.refit_of is None:
+        return champion
+    return load_model(champion.version.name, version=learned.refit_of)
 
 
 def split_alike(challenger: Any, champion: LoadedModel | None) -> bool:

@@ -32,6 +32,7 @@ from prefect_mlops.core.text import one_line
 from prefect_mlops.core.values import Decision, Evaluation, LoadedModel, LoggedRun, ModelVersion
 from prefect_mlops.flows.decision_summary import describe_decision, describe_guard, describe_no_data
 from prefect_mlops.flows.judging import judge_on, reason_of, split_alike
+from prefect_mlops.flows.refit import refit_champion
 from prefect_mlops.flows.run_fingerprint import (
     RunFingerprint,
     decided_before,
@@ -447,7 +448,8 @@ class TrainingRun:
                     raise
                 self.summary.say(f"Judged again: {lost}.")
                 self._judge()
-        self.decision = self._record(decision)
+        done = self._record(decision)
+        self.decision = self._refit(done, measured) if self._refits(done) else done
         return self.decision
 
     # Before there are rows.
@@ -500,8 +502,8 @@ class TrainingRun:
     def _reuse(self, version: int, entries: Sequence[Entry]) -> Decision | None:
         """Load the version that this training would give again; where that is the champion, return its decision."""
         champion = champion_entry(entries)
-        if champion is not None and champion.version == version:
-            made = [one for one in map(decision_of, entries) if one and one.version == version]
+        made = [one for one in map(decision_of, entries) if one and champion and one.version == champion.version]
+        if champion is not None and version in (champion.version, made[-1].refit_of if made else None):
             return made[-1] if made else None
         try:
             self._trained = load_model(self.spec.name, version=version)
@@ -666,6 +668,20 @@ class TrainingRun:
             expires, who = spec.approval_expires, spec.approvers
             request_approval(version, decision, expires=expires, approvers=who, recipe=recipe, lease=lock)
         return decision
+
+    def _refits(self, decision: Decision) -> bool:
+        return self.spec.refit == "all" and decision.decision == "promoted"
+
+    def _refit(self, judged: Decision, measured: Measurements) -> Decision:
+        """Train the promoted recipe on all rows, and say which version is the champion then."""
+        refitted = refit_champion(self, judged, measured, recipe=self._recipe, tags=self._facts())
+        if refitted.decision == "promoted":
+            self.summary.title = f"v{refitted.version} promoted"
+            self.summary.lines[0] = f"v{refitted.version} is the champion: {refitted.reason.partition(', which')[0]}."
+            return refitted
+        self.summary.cards.pop()
+        self.summary.lines.insert(1, f"v{refitted.version} was refused: {refitted.reason}.")
+        return judged
 
     def _record(self, decision: Decision) -> Decision:
         """Note the decision on the version, emit the events, and open the breaker after too many refusals."""

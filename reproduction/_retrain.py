@@ -45,9 +45,10 @@ def _work(order: dict[str, Any], out: Path, result: dict[str, Any]) -> None:
     result.update(seed=spec.seed, spec_digest=spec.digest, tunes=spec.tune is not None, stage="data")
     table = spec.prepared(_rows(order, spec))
     split = split_table(table, spec.target, **spec.split_options, **_recorded_sides(order))
-    result.update(data=training_digest(split.X_train, split.y_train), rows=len(split.X_train), stage="training")
+    X, y = _learned_from(order, split)
+    result.update(data=training_digest(X, y), rows=len(X), stage="training")
     estimator = _tuned(spec.estimator, order["tuned"])
-    fitted = fit(estimator, split.X_train, split.y_train, seed=spec.seed)
+    fitted = fit(estimator, X, y, seed=spec.seed)
     result.update(environment=environment(), stage="predictions")
     _compare(order, fitted, split.X_test, out)
 
@@ -72,6 +73,15 @@ def _recorded_sides(order: dict[str, Any]) -> dict[str, Any]:
     from prefect_mlops.core.lineage.sides import SideRule
 
     return {"sides": SideRule.model_validate(order["sides"])}
+
+
+def _learned_from(order: dict[str, Any], split: Any) -> tuple[pd.DataFrame, pd.Series]:
+    """Return the training rows; of a version that was refitted those of both sides."""
+    import pandas as pd
+
+    if not order.get("refit"):
+        return split.X_train, split.y_train
+    return pd.concat([split.X_train, split.X_test]), pd.concat([split.y_train, split.y_test])
 
 
 def _rows(order: dict[str, Any], spec: Any) -> pd.DataFrame:

@@ -68,15 +68,14 @@ class RecordedRun:
         return found
 
     @property
-    def sides(self) -> dict[str, Any] | None:
-        """Rule by which the rows were split; None where that was not kept, and for splits by time."""
+    def lineage(self) -> Lineage | None:
+        """What it was trained on; None where that was not kept."""
         if "lineage" not in self.files:
             return None
         try:
-            kept = Lineage.model_validate_json(self.files["lineage"].read_bytes())
+            return Lineage.model_validate_json(self.files["lineage"].read_bytes())
         except ValidationError:
             raise ConfigError(f"{self.name}: its {mlflow_tags.LINEAGE_DATA} is not a lineage") from None
-        return kept.rule.model_dump(mode="json") if kept.rule else None
 
     @property
     def packages(self) -> dict[str, str] | None:

@@ -195,13 +195,15 @@ def _retrained(
 
 def _order(record: RecordedRun, checkout: Checkout, spec: str, folder: Path) -> dict[str, Any]:
     source = record.tags.source
+    lineage = record.lineage
     comparable = "rows" in record.files and "predictions" in record.files
     return {
         "spec": spec,
         "addresses": list(_addresses(source, checkout)) if source else [],
         "version": f"@{source.version}" if source and source.version is not None else "",
         "tuned": record.tuned,
-        "sides": record.sides,
+        "sides": lineage.rule.model_dump(mode="json") if lineage and lineage.rule else None,
+        "refit": bool(lineage and lineage.refit_of),
         "model": str(record.model),
         "rows": str(record.files["rows"].parent) if comparable else None,
         "trusted": sorted(trusted_types()),

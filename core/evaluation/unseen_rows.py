@@ -127,6 +127,8 @@ def _known(learned: Lineage | None, rows: pd.DataFrame, order_by: str | None) ->
         return _Known(None, "it has no lineage, as it was not fitted by train_model")
     if learned.until is not None:
         return _after(learned.until, learned.order_by or order_by or "", rows)
+    if learned.refit_of is not None:
+        return _Known(None, f"it was trained on all rows after v{learned.refit_of} was judged: compare with that one")
     if learned.rule is not None:
         return _by_rule(learned.rule, rows)
     return _Known(None, "its lineage does not say how its rows were split off: use split_table")

@@ -36,6 +36,8 @@ class Lineage(Value):
         until: last value of the column the split was ordered by, as text that sorts; None for other splits.
         order_by: name of that column; empty for other splits, and in lineages from before it was kept.
         rule: on which side of the split a row stands; None for splits by time and those of one's own.
+        refit_of: version of the same model that was judged, where this one is its recipe fitted on the rows of both
+            sides of the rule; None otherwise.
     """
 
     digest: str
@@ -48,6 +50,7 @@ class Lineage(Value):
     until: str | int | float | None = None
     order_by: str = ""
     rule: SideRule | None = None
+    refit_of: int | None = None
 
 
 def training_digest(X: pd.DataFrame, y: pd.Series) -> str:

@@ -130,6 +130,14 @@ def _wrong_policies(spec: ModelSpec) -> str:
     return ""
 
 
+def _wrong_refit(spec: ModelSpec) -> str:
+    if spec.refit not in ("none", "all"):
+        return f"refit: expected 'none' or 'all', got {spec.refit!r:.80}"
+    if spec.refit == "all" and spec.approval == "required":
+        return "refit: with approval='required' a person would approve another version than the one that goes live"
+    return ""
+
+
 def _wrong_approval(spec: ModelSpec) -> str:
     if spec.approval not in ("none", "required"):
         return f"approval: expected 'none' or 'required', got {spec.approval!r:.80}"
@@ -170,6 +178,7 @@ _CHECKS = (
     _wrong_parts,
     _wrong_policies,
     _wrong_approval,
+    _wrong_refit,
     _wrong_positive,
     _wrong_split,
 )

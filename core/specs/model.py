@@ -68,6 +68,8 @@ class ModelSpec:
             name see 1 for it and 0 for the other. None for classes that are 0 and 1, and for other targets.
         stratify: refuse sides that do not both have each value of the target.
         test_share: share of rows in the test set (holdout), between 0 and 1.
+        refit: ``all`` trains the recipe once more on the rows of both sides after its promotion, and promotes that
+            version; ``none`` keeps the judged one.
         seed: for everything random.
         experiment: MLflow experiment; the model's name when empty.
         drift: how much of a change matters.
@@ -99,6 +101,7 @@ class ModelSpec:
     positive: bool | int | float | str | None = None
     stratify: bool = False
     test_share: float = 0.2
+    refit: Literal["none", "all"] = "none"
     seed: int = 0
     experiment: str = ""
     drift: Drift = field(default_factory=Drift)
@@ -206,14 +209,16 @@ class ModelSpec:
 
     @property
     def decision_digest(self) -> str:
-        """Digest of all that a decision depends on: the training, gates, metrics, limits, approval and own checks.
+        """Digest of all that a decision depends on: the training, gates, metrics, limits, approval, checks and refit.
 
         With the same training and another decision digest, a trained challenger is judged anew, not trained anew.
         """
-        decides = {"limits": self.limits.model_dump(), "approval": self.approval, "checks": self.checks}
-        if decides == {"limits": Limits().model_dump(), "approval": "none", "checks": ()}:
-            return self.digest  # as decisions were recorded before these three were part of it
-        return _digest({"digest": self.digest, **decides, "checks": [described(check) for check in self.checks]})
+        decides: dict[str, Any] = {"limits": self.limits.model_dump(), "approval": self.approval, "checks": self.checks}
+        refit = {} if self.refit == "none" else {"refit": self.refit}
+        if decides == {"limits": Limits().model_dump(), "approval": "none", "checks": ()} and not refit:
+            return self.digest  # as decisions were recorded before these were part of it
+        decides |= {"checks": [described(check) for check in self.checks], **refit}
+        return _digest({"digest": self.digest, **decides})
 
     @property
     def digest(self) -> str:

@@ -106,6 +106,24 @@ def split_table(  # noqa: PLR0913 - a spec's options of the split, one by one
     return split
 
 
+def both_sides(table: pd.DataFrame, split: Split, *, order_by: str | None) -> tuple[pd.DataFrame, pd.Series]:
+    """Return features and target of the rows on both sides, training rows first, for a fit on all of them.
+
+    Args:
+        table: (rows, columns), what ``split`` was made of, training rows first.
+        split: its sides.
+        order_by: column of time; the lineage of a model that is fitted on these rows ends at the last one.
+
+    Returns:
+        Features (rows, columns) and target (rows,).
+    """
+    features, target = table[list(split.X_train.columns)], table[split.y_train.name]
+    last = None if order_by is None else _times(table[order_by], table_name(table)).max()
+    known = {} if last is None else {"until": _sortable(last), "order_by": str(order_by)}
+    features.attrs[HOLDOUT_ATTRIBUTE] = json.dumps(known)
+    return features, target
+
+
 def _rule(chosen: Sequence[str], group_by: str | None, key: tuple[str, ...], *, share: float, seed: int) -> SideRule:
     """Return by what a row is identified: its group, else its key, else its features."""
     if group_by is not None:
