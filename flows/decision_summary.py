@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect_mlops.core.promotion.guards import Guard
 from prefect_mlops.core.promotion.history import Entry
 from prefect_mlops.core.values import Decision
-from prefect_mlops.flows.judging import unseen_rows_of
+from prefect_mlops.flows.judging import unseen_rows_of, warnings_of
 from prefect_mlops.flows.run_summary import RunSummary
 
 
@@ -28,6 +28,7 @@ def describe_decision(summary: RunSummary, decision: Decision, now: Entry | None
     scores = ", ".join(f"{name} {value:.4f}" for name, value in decision.metrics.items())
     judged = unseen_rows_of(summary.reports)
     summary.say(outcome, *filter(None, (judged,)), f"Why: {decision.reason}.")
+    summary.say(*warnings_of(summary.reports))
     summary.say(f"Scores on rows it had not seen: {scores}.")
     summary.say(f"Trained on {decision.rows:,} rows, digest {decision.data_digest}.")
     summary.say(*(report.summary for report in summary.reports if report.kind == "data"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.evaluation.leakage import NO_LEAKAGE
 from prefect_mlops.core.evaluation.unseen_rows import CHECK_ID
 from prefect_mlops.core.lineage.training_data import lineage_of
 from prefect_mlops.core.reports import Check, Report
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_REASONS = 2  # a group each would fill the page; the report has them all
+MAX_WARNINGS = 3
 
 
 def judge_on(
@@ -91,9 +93,18 @@ def unseen_rows_of(reports: Iterable[Report]) -> str:
     return f"Judged on {check.observed}." if check and check.passed else ""
 
 
+def warnings_of(reports: Iterable[Report]) -> list[str]:
+    """Write the warnings that a challenger was judged with, a sentence for the first few and a count of the others."""
+    warned = [check for report in reports if report.kind == "gate" for check in report.failures]
+    sentences = [f"Warning: {check.sentence}." for check in warned if check.severity == "warning"]
+    more = len(sentences) - MAX_WARNINGS
+    return sentences[:MAX_WARNINGS] + ([f"{more} more warnings are in the report of the gates."] if more > 0 else [])
+
+
 def reason_of(checks: Sequence[Check]) -> str:
     """Say what a decision rests on: the first few checks in full, the others are in the report."""
-    checks = [check for check in checks if not (check.id == CHECK_ID and check.passed)]  # the summary has a line for it
+    own_lines = (CHECK_ID, NO_LEAKAGE)  # the summary says these, or has nothing to say of them
+    checks = [check for check in checks if not (check.id in own_lines and check.passed)]
     sentences = [check.sentence for check in checks[:MAX_REASONS]]
     more = len(checks) - len(sentences)
     return "; ".join([*sentences, *([f"and {more} more checks" if more > 1 else "and one more check"] if more else [])])

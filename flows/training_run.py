@@ -46,6 +46,7 @@ from prefect_mlops.flows.run_fingerprint import (
 from prefect_mlops.flows.run_summary import RunSummary, summarise_run
 from prefect_mlops.flows.training_data import Splitter, TrainingData, prepare_training_data
 from prefect_mlops.tasks import (
+    check_leakage,
     emit_event,
     evaluate_model,
     find_model,
@@ -143,6 +144,7 @@ class TrainingRun:
         self._challenger: Any = None
         self._scores: Evaluation | None = None
         self._gate: Report | None = None
+        self._leakage: Report | None = None
         self._loaded: TrainingData | None = None
         self._trained: LoadedModel | None = None  # where the same training was decided on before
         self._tuned: Tuned | None = None
@@ -349,7 +351,7 @@ class TrainingRun:
         against: LoadedModel | Literal["champion"] | None = "champion",
         set_apart: bool = False,
     ) -> Report:
-        """Judge the challenger against the champion: gates, then the checks of the spec.
+        """Judge the challenger against the champion: gates, then the checks of the spec; and look for target leakage.
 
         Args:
             by: ``f(run) -> Report``, in place of the gates; asked again when the champion changes meanwhile.
@@ -358,7 +360,7 @@ class TrainingRun:
                 with a split of your own, or an estimator that `tasks.train_model` has not fitted.
 
         Returns:
-            The report, with all checks; `conclude` promotes only where it passed.
+            The report, with all checks; `conclude` promotes only where it passed. Signs of leakage are warnings.
 
         Raises:
             ConfigError: a check of one's own raised an error, or answered with something else than a check.
@@ -562,8 +564,16 @@ class TrainingRun:
         else:
             self.champion = find_model(self.spec.name)
         gate = self._judge_by(self)
-        answers = [self._asked(check) for check in self._checks]
+        answers = [*map(self._asked, self._checks), self._leakage_report()]
         return self._show(_with(gate, *answers, *([self._smoke_tested] if self._smoke_tested else [])))
+
+    def _leakage_report(self) -> Report:
+        """Look for target leakage in the training rows; once, as another judge does not change them."""
+        if self._leakage is None:
+            spec, split, rows = self.spec, self.split, self.training_rows
+            order, groups = (None if name is None else rows.get(name) for name in (spec.order_by, spec.group_by))
+            self._leakage = check_leakage(split.X_train, split.y_train, order=order, groups=groups, seed=spec.seed)
+        return self._leakage
 
     def _asked(self, check: OwnCheck) -> Report:
         """Ask a check of one's own."""

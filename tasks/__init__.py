@@ -12,7 +12,7 @@ Training and evaluation:
 
 - `training`: fit an estimator, keep the lineage of its data.
 - `tuning`: search for hyperparameters.
-- `evaluation`: score a model, compare a challenger with the champion.
+- `evaluation`: score a model, compare a challenger with the champion, look for target leakage.
 - `run_logging`: log a candidate to MLflow.
 - `smoke_test`: ask a registered model about stored rows in a process of its own.
 - `cards`: measure a model, write its model card.
@@ -47,7 +47,7 @@ from prefect_mlops.tasks import _plain_logs
 from prefect_mlops.tasks.cards import measure_model, write_card
 from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
 from prefect_mlops.tasks.drift import detect_drift, draw_drift_page
-from prefect_mlops.tasks.evaluation import evaluate_model, judge_model
+from prefect_mlops.tasks.evaluation import check_leakage, evaluate_model, judge_model
 from prefect_mlops.tasks.ingestion import find_pending, ingest_files
 from prefect_mlops.tasks.performance import evaluate_live
 from prefect_mlops.tasks.profiles import profile_table
@@ -71,6 +71,7 @@ from prefect_mlops.tasks.tuning import tune_model
 _plain_logs.install()
 
 __all__ = [
+    "check_leakage",
     "detect_drift",
     "draw_drift_page",
     "emit_event",

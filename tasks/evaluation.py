@@ -1,10 +1,10 @@
-"""Score a model, and judge a challenger against the champion."""
+"""Score a model, judge a challenger against the champion, and look for target leakage."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from prefect_mlops.core.evaluation import models
+from prefect_mlops.core.evaluation import leakage, models
 from prefect_mlops.tasks._step import step
 
 
@@ -14,6 +14,13 @@ def _evaluate_name(parameters: dict[str, Any]) -> str:
 
 def _judge_name(parameters: dict[str, Any]) -> str:
     return f"judge-{models.model_title(parameters['challenger'])}-on-{len(parameters['X'])}-rows"
+
+
+def _leakage_name(parameters: dict[str, Any]) -> str:
+    return f"check-leakage-in-{parameters['X'].shape[1]}-columns"
+
+
+check_leakage = step(_leakage_name)(leakage.check_leakage)
 
 
 evaluate_model = step(_evaluate_name)(models.evaluate_model)

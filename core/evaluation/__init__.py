@@ -10,6 +10,7 @@
 - ``intervals``: standard errors and confidence bounds of one score and of a paired difference
 - ``gates``: thresholds of a gate: minimum score, non-inferiority margin, minimum improvement
 - ``slices``: the same comparison within groups of rows, corrected for their number; the gap between groups
+- ``leakage``: features that know the answer, are newer than their row, or number the rows
 - ``importance``: permutation importances of the columns
 """
 
@@ -19,6 +20,7 @@ __all__ = [
     "importance",
     "influence_functions",
     "intervals",
+    "leakage",
     "models",
     "predictions",
     "resampling_units",

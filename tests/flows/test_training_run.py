@@ -206,6 +206,30 @@ def test_an_estimator_of_ones_own_and_another_judge(project) -> None:
     assert MlflowClient().search_registered_models() == []
 
 
+def test_signs_of_leakage_are_warnings_in_verdict_and_report_and_refuse_nothing(project, tmp_path: Path) -> None:
+    table = project.TABLES["cancer"]
+    table.assign(told=table["target"] * 7, patient=range(569)).to_parquet(tmp_path / "cancer.parquet")
+
+    @flow(flow_run_name="leaking")
+    def trying() -> Decision:
+        with TrainingRun("bundled.cancer", dry_run=True) as run:
+            run.load()
+            run.train(RandomForestClassifier(n_estimators=10))
+            first = run.judge()
+            assert {check.subject: check.id for check in first.failures} == {
+                "patient": "leakage-row-id",
+                "told": "leakage-single-feature",
+            }
+            assert "leakage-single-feature" in {check.id for check in run.judge().failures}, "also when judged again"
+            return run.conclude()
+
+    decision = trying()
+    assert (decision.decision, "leak" in decision.reason) == ("promoted", False)
+    summary = summary_of("leaking").replace("\\", "")
+    assert "- Warning: told: the target is not given away by one column, saw ROC AUC 1.00 from it alone" in summary
+    assert "- Warning: patient: no feature numbers the rows" in summary
+
+
 def raises(run: TrainingRun) -> Check:
     return Check(name=run.table["no such column"].name, passed=True)
 
