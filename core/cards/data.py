@@ -43,6 +43,7 @@ def describe_data(lineage: Lineage | None, split: Split, *, dataset: str) -> tup
         Fact(name="Training rows", value=f"{trained:,}{until}"),
         Fact(name="Test rows", value=f"{len(split.X_test):,}{', all of them later' if until else ''}"),
         Fact(name="Features", value=f"{split.X_train.shape[1]:,}{gaps}"),
+        *([Fact(name="Holdout, not learned from", value=lineage.holdout)] if lineage and lineage.holdout else []),
     ]
     return tuple(facts)
 

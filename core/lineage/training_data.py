@@ -52,6 +52,15 @@ class Lineage(Value):
     rule: SideRule | None = None
     refit_of: int | None = None
 
+    @property
+    def holdout(self) -> str:
+        """Which rows it has not learned from, for people; empty where that is not known."""
+        if self.refit_of is not None:
+            return f"none: it was trained on all rows after v{self.refit_of} was judged"
+        if self.until is not None:
+            return f"rows after {self.until}" + (f" by {self.order_by}" if self.order_by else "")
+        return f"{self.rule.share:g} of the rows, by {self.rule.words}" if self.rule else ""
+
 
 def training_digest(X: pd.DataFrame, y: pd.Series) -> str:
     """Digest the rows a model learns from: every cell of features and target, in order."""

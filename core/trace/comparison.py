@@ -95,6 +95,7 @@ def _data(trace: Trace) -> Iterator[tuple[str, str]]:
     yield "whole table", data.source_digest or ""
     yield "training rows", data.digest or ""
     yield "number of rows", "" if data.rows is None else f"{data.rows:,}"
+    yield "holdout", data.holdout
     yield "rows until", "" if data.until is None else str(data.until)
     yield "target", data.target
     yield from ((f"column {name}", kind) for name, kind in (data.columns or {}).items())

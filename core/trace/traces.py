@@ -42,6 +42,7 @@ class DataTrace(Value):
         columns: kind of each feature by name; None where that was not kept.
         target: what was learned.
         until: last value of the column the split was ordered by.
+        holdout: which rows it has not learned from, in words; empty where that was not kept.
         dataset: dataset of the lake; empty where the rows came from an address or from memory.
         uri: where the rows were read from; empty for memory.
         version: data version, where the table has versions.
@@ -54,7 +55,8 @@ class DataTrace(Value):
     rows: int | None = None
     columns: dict[str, str] | None = None
     target: str = ""
-    until: str | float | None = None
+    until: str | int | float | None = None
+    holdout: str = ""
     dataset: str = ""
     uri: str = ""
     version: int | None = None

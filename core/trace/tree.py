@@ -84,6 +84,8 @@ def _data(data: DataTrace) -> Iterator[str | Branch]:
         yield f"training rows: digest {short(data.digest)}{rows}"
     if data.until is not None:
         yield f"training rows end at {data.until}"
+    elif data.holdout:
+        yield f"holdout: {data.holdout}"
     if data.columns is not None:
         yield f"target {data.target}, learned from {len(data.columns)}: {_some(list(data.columns), 'columns')}"
     if data.files:

@@ -141,6 +141,7 @@ def test_the_card_shows_what_the_pipeline_found(prefect_api: None, mlflow_store:
     facts = {fact.name: fact.value for fact in card.data}
     assert facts["Digest of the training rows"] == model.trained_on_["digest"]
     assert facts["Training rows"] == f"{len(split.X_train):,}"
+    assert facts["Holdout, not learned from"] == "0.2 of the rows, by a hash of their features"
     assert any("b (1" in line for line in card.limits)
     assert card.rollback == 'prefect-mlops rollback Flights.late --why "..."'
     assert card.history == "prefect-mlops history Flights.late"

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from prefect_mlops.core.lineage.sides import SideRule
 from prefect_mlops.core.lineage.training_data import ATTRIBUTE, Lineage, attach, estimator_name, lineage_of
 from prefect_mlops.core.model_files.trusted_types import trusted_types
 from prefect_mlops.core.values import TableRef
@@ -89,3 +90,20 @@ def test_a_model_is_named_after_the_estimator_that_decides() -> None:
     assert estimator_name(LogisticRegression()) == "LogisticRegression"
     assert estimator_name(make_pipeline(StandardScaler(), LogisticRegression())) == "LogisticRegression"
     assert estimator_name(make_pipeline(make_pipeline(LogisticRegression()))) == "Pipeline"
+
+
+def test_what_it_has_not_learned_from_is_said_in_words() -> None:
+    rule = SideRule(by="key", columns=("shop", "day"), share=0.25)
+    kept = Lineage(digest="sha256:0", rows=1)
+    cases = [
+        (kept, ""),
+        (kept.model_copy(update={"until": "2013-03-31", "order_by": "day"}), "rows after 2013-03-31 by day"),
+        (kept.model_copy(update={"until": 7}), "rows after 7"),
+        (kept.model_copy(update={"rule": rule}), "0.25 of the rows, by a hash of their key (shop, day)"),
+        (
+            kept.model_copy(update={"rule": rule, "refit_of": 3}),
+            "none: it was trained on all rows after v3 was judged",
+        ),
+    ]
+    assert [lineage.holdout for lineage, _ in cases] == [words for _, words in cases]
+    assert Lineage.model_validate_json(cases[-1][0].model_dump_json()) == cases[-1][0]
