@@ -78,6 +78,15 @@ def test_a_dry_run_writes_nothing(project) -> None:
     assert [experiment.name for experiment in client.search_experiments()] == ["Default"]
 
 
+def test_with_a_time_and_groups_later_rows_judge_and_known_groups_are_told_apart(project, declare) -> None:
+    spec = declare("diabetes", group_by="decade", prepare=lambda table: table.assign(decade=table["age"].round(2)))
+    assert train(spec, dry_run=True).decision == "promoted"
+    said = artifacts_of("train-bundled.changed")[0].data
+    assert "known by bp after" in said
+    assert "Rows of one decade count together" in said
+    assert "Rows of a known decade: " in said
+
+
 def in_words(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(target=table["target"].map({0: "malignant", 1: "benign"}))
 
