@@ -111,14 +111,19 @@ def _conditions(gate: Gate, challenger: ScoreEstimate, champion: ScoreEstimate |
 
 
 def _minimum_score(gate: Gate, challenger: ScoreEstimate) -> Check:
-    """Compare the score with its threshold, the minimum score; the interval is shown and does not decide."""
+    """Compare the score with its threshold, the minimum score; the interval is shown and does not decide.
+
+    Where chance cannot be estimated at all, as from two years, the score is no evidence and the check fails.
+    """
     threshold, estimate = gate.at_least or 0.0, alone(challenger)
     interval = shown(challenger)
     seen = f"{challenger.score:.4f} ("
     seen += f"{SHOWN * 100:g} % from {interval[0]:.4f} to {interval[1]:.4f}, " if interval else ""
     seen += f"{counted(estimate)})"
-    passed = challenger.score >= threshold
-    if passed and interval and interval[0] < threshold:
+    passed = challenger.score >= threshold and not estimate.problem
+    if estimate.problem:
+        seen += f", which cannot be judged: {estimate.problem}"
+    elif passed and interval and interval[0] < threshold:
         seen += "; the interval reaches below the minimum"
     return Check(
         id="minimum-score",

@@ -231,3 +231,21 @@ def test_a_slice_refuses_what_is_better_overall(binary) -> None:
         ("roc_auc for origin = JFK", True),
     ]
     assert not report.passed
+
+
+@pytest.mark.parametrize(
+    ("years", "positives", "says"),
+    [
+        (3, 100, "which cannot be judged: 3 independent units, at least 5 are needed"),
+        (300, 1, "which cannot be judged: a class has a single row, so chance cannot be estimated"),
+    ],
+)
+def test_a_score_without_an_interval_is_no_evidence(years: int, positives: int, says: str) -> None:
+    chance = np.random.default_rng(0)
+    X = pd.DataFrame({"a": chance.normal(size=300), "year": 2020 + np.arange(300) % years})
+    y = pd.Series((np.arange(300) < positives).astype(int))
+    model = LogisticRegression().fit(X[["a"]], X["a"] > 0)
+    model.classes_ = np.array([0, 1])
+    report = judge(model, None, X, y, gates=[Gate("roc_auc", at_least=0.0)], order_by="year" if years == 3 else None)
+    assert not report.passed
+    assert says in report.checks[1].observed
