@@ -175,10 +175,15 @@ def _training_rows(spec: ModelSpec, champion: LoadedModel) -> tuple[pd.DataFrame
     if learned is None or learned.source is None:
         name = f"{spec.name} v{champion.version.version}"
         raise ConfigError(f"{name} does not say what it was trained on: train it with the train flow")
+    import pandas as pd
+
     version = "" if learned.source.version is None else f"@{learned.source.version}"
     table = spec.prepared(without_marks(load_table(f"{_address(learned)}{version}")))
     split = split_table(table, spec.target, **spec.split_options, sides=None if spec.order_by else learned.rule)
-    return table, split, training_digest(split.X_train, split.y_train) == learned.digest
+    X, y = split.X_train, split.y_train
+    if learned.refit_of is not None:
+        X, y = pd.concat([X, split.X_test]), pd.concat([y, split.y_test])
+    return table, split, training_digest(X, y) == learned.digest
 
 
 def _address(learned: Lineage) -> str:

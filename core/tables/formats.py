@@ -98,6 +98,7 @@ def read_csv(open_: Opener, uri: str, *, separator: str, columns: Sequence[str] 
             usecols=None if columns is None else list(columns),
             encoding=encoding,
             low_memory=False,
+            float_precision="round_trip",  # pandas' faster parser changes the last digit of a third of them
         )
     # pandas fills short rows up in silence, and with `usecols` it also lets long ones pass: neither can have
     # happened where every column was read and the last one has no gap.
@@ -170,8 +171,8 @@ def read_json_lines(open_: Opener, uri: str, *, columns: Sequence[str] | None) -
     import pandas as pd
 
     with open_() as stream:
-        # The defaults would turn "007" into 7 and guess dates by the name of the column.
-        frame = pd.read_json(stream, lines=True, dtype=False, convert_dates=False, encoding="utf-8")
+        # The defaults would turn "007" into 7, guess dates by the name of the column, and change last digits of floats.
+        frame = pd.read_json(stream, lines=True, dtype=False, convert_dates=False, precise_float=True, encoding="utf-8")
     if not all(isinstance(name, str) for name in frame.columns):
         seen = "lines that are not JSON objects"
         raise bad_content(uri, name="content is JSON lines", observed=seen, expected="one JSON object on each line")
