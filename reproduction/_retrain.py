@@ -48,7 +48,7 @@ def _work(order: dict[str, Any], out: Path, result: dict[str, Any]) -> None:
     X, y = _learned_from(order, split)
     result.update(data=training_digest(X, y), rows=len(X), stage="training")
     estimator = _tuned(spec.estimator, order["tuned"])
-    fitted = fit(estimator, X, y, seed=spec.seed)
+    fitted = _with_refit(order, fit(estimator, X, y, seed=spec.seed))
     result.update(environment=environment(), stage="predictions")
     _compare(order, fitted, split.X_test, out)
 
@@ -79,9 +79,21 @@ def _learned_from(order: dict[str, Any], split: Any) -> tuple[pd.DataFrame, pd.S
     """Return the training rows; of a version that was refitted those of both sides."""
     import pandas as pd
 
-    if not order.get("refit"):
+    if not order.get("refit_of"):
         return split.X_train, split.y_train
     return pd.concat([split.X_train, split.X_test]), pd.concat([split.y_train, split.y_test])
+
+
+def _with_refit(order: dict[str, Any], fitted: Any) -> Any:
+    """Note in the lineage of a refitted model what `flows.refit` notes there."""
+    if order.get("refit_of"):
+        from prefect_mlops.core.lineage.training_data import attach, lineage_of
+
+        learned = lineage_of(fitted)
+        assert learned is not None  # noqa: S101 - `fit` has attached it
+        noted = learned.model_dump(mode="json") | {"rule": order["sides"], "refit_of": order["refit_of"]}
+        attach(fitted, type(learned).model_validate(noted))
+    return fitted
 
 
 def _rows(order: dict[str, Any], spec: Any) -> pd.DataFrame:

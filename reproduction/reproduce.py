@@ -203,7 +203,7 @@ def _order(record: RecordedRun, checkout: Checkout, spec: str, folder: Path) -> 
         "version": f"@{source.version}" if source and source.version is not None else "",
         "tuned": record.tuned,
         "sides": lineage.rule.model_dump(mode="json") if lineage and lineage.rule else None,
-        "refit": bool(lineage and lineage.refit_of),
+        "refit_of": lineage.refit_of if lineage else None,
         "model": str(record.model),
         "rows": str(record.files["rows"].parent) if comparable else None,
         "trusted": sorted(trusted_types()),

@@ -19,6 +19,9 @@ from mlflow import MlflowClient
 
 from prefect_mlops.core.addresses import table_uri
 from prefect_mlops.core.errors import BackendError, ConfigError
+from prefect_mlops.core.lineage.sides import SideRule
+from prefect_mlops.core.lineage.training_data import attach, lineage_of
+from prefect_mlops.core.training.split import both_sides
 from prefect_mlops.core.values import Evaluation, ModelVersion
 from prefect_mlops.reproduction import _retrain
 from prefect_mlops.reproduction.reproduce import Reproduced, named_version, reproduce_model
@@ -107,14 +110,20 @@ def project(mlflow_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     sys.modules.pop("parcels", None)
 
 
-def trained(name: str, *, packages: str | None = None, **tags: str) -> ModelVersion:
+def trained(
+    name: str, *, packages: str | None = None, sides: SideRule | None = None, refit_of: int | None = None, **tags: str
+) -> ModelVersion:
     """Train and register as the train flow does, with all that is kept for a reproduction."""
     importlib.invalidate_caches()
     sys.modules.pop("parcels", None)
     spec = getattr(importlib.import_module("parcels"), name)
     table = spec.prepared(load_table.fn(spec.source()))
-    split = split_table.fn(table, spec.target, **spec.split_options)
+    split = split_table.fn(table, spec.target, **spec.split_options, sides=sides, in_place=True)
     model = train_model.fn(spec.estimator, split.X_train, split.y_train, seed=spec.seed)
+    if refit_of:
+        rule = lineage_of(model).rule
+        model = train_model.fn(spec.estimator, *both_sides(table, split, order_by=None), seed=spec.seed)
+        attach(model, lineage_of(model).model_copy(update={"rule": rule, "refit_of": refit_of}))
     kept = {"prefect_mlops.spec": f"parcels.{name}", "prefect_mlops.spec.digest": spec.digest, **tags}
     scores = Evaluation(metrics={"accuracy": 0.9}, rows=len(split.X_test))
     run = log_run.fn(model, scores, experiment="parcels", example=split.X_test.head(), tags=kept)
@@ -145,6 +154,17 @@ EVERYTHING_SAME = dict.fromkeys(("data", "code", "environment", "seed", "hardwar
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("refit_of", [None, 1])
+def test_sides_of_an_earlier_champion_and_a_refit_are_repeated(project: Path, refit_of: int | None) -> None:
+    rule = SideRule(by="features", columns=("kind", "price"), share=0.3, seed=5)
+    trained("linear", sides=rule, refit_of=refit_of)
+    made = reproduce_model("parcels", 1)
+    assert states(made) == EVERYTHING_SAME, made
+    rows = 300 if refit_of else 300 - int(rule.on_test_side(parcels(0)).sum())
+    assert made.data.sentence.startswith(f"{rows} training rows, every cell the same")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linear", "forest"])
 def test_a_version_is_identical_whatever_became_of_code_and_data_since(project: Path, name: str) -> None:
     trained(name)
@@ -156,8 +176,8 @@ def test_a_version_is_identical_whatever_became_of_code_and_data_since(project: 
     assert states(made) == EVERYTHING_SAME, made
     assert made.identical
     assert made.sentence == "parcels v1 is identical to the model trained again."
-    assert made.data.sentence.startswith("240 training rows, every cell the same, from ")
-    assert made.predictions.sentence.endswith("of 20 stored rows and 60 test rows, bit for bit")
+    assert made.data.sentence.startswith("247 training rows, every cell the same, from ")
+    assert made.predictions.sentence.endswith("of 20 stored rows and 53 test rows, bit for bit")
     assert said[0] == "fetching parcels v1 and what is known about it"
     assert nothing_is_left(project)
 
