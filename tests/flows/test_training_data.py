@@ -261,7 +261,7 @@ print(peak / (rows * len(X) * 8))
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts a peak of memory anew")
-@pytest.mark.parametrize("by", [{}, {"order_by": "t"}], ids=["by chance", "in time"])
+@pytest.mark.parametrize("by", [{}, {"order_by": "t"}], ids=["by features", "in time"])
 def test_a_million_rows_take_less_than_twice_the_size_of_the_features(tmp_path: Path, by: dict) -> None:
     """Of an estimator that needs nothing itself: read, checked, split, trained, evaluated and judged."""
     from prefect.settings import PREFECT_API_URL
