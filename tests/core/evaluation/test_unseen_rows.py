@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from prefect_mlops.core.evaluation.models import judge_model
 from prefect_mlops.core.evaluation.unseen_rows import CHECK_ID, find_unseen_rows
+from prefect_mlops.core.lineage.training_data import attach, lineage_of
 from prefect_mlops.core.training.fit import fit_estimator
 from prefect_mlops.core.training.split import split_table
 from prefect_mlops.core.values import Gate, Split
@@ -26,6 +27,7 @@ WAYS: list[dict] = [
     {"order_by": "at"},
     {"order_by": "at", "group_by": "shop"},
     {"order_by": "day"},
+    {"order_by": "text"},
     {"test_share": 0.4},
 ]
 
@@ -37,7 +39,7 @@ def table(rows: int = 400, seed: int = 0) -> pd.DataFrame:
     )
     made["id"], made["shop"] = np.arange(rows) // 2, chance.integers(0, 25, rows)
     made["at"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(chance.permutation(rows), unit="h")
-    made["day"] = made["at"].dt.to_period("D")
+    made["day"], made["text"] = made["at"].dt.to_period("D"), made["at"].dt.strftime("%Y-%m-%d")
     return made.assign(y=(made["a"] + chance.normal(size=rows) > 0).astype(int))
 
 
@@ -49,6 +51,12 @@ def trained(rows: pd.DataFrame, **way: object) -> tuple[object, Split]:
 
 def elsewhere(rows: pd.DataFrame) -> object:
     return DummyClassifier().fit(rows[["a"]], rows["y"])
+
+
+def refitted(rows: pd.DataFrame) -> object:
+    model, _ = trained(rows)
+    attach(model, lineage_of(model).model_copy(update={"refit_of": 3}))
+    return model
 
 
 def own_split(rows: pd.DataFrame) -> object:
@@ -141,6 +149,11 @@ def test_what_was_left_out_is_counted_and_how_it_is_known_is_said() -> None:
             "and the test rows have no column 'at'",
         ),
         (
+            lambda rows: trained(rows.assign(d=rows["a"]), features=["a", "d"])[0],
+            "its sides go by a hash of their features, and the test rows have no column 'd': give all features",
+        ),
+        (refitted, "it was trained on all rows after v3 was judged: compare with that one"),
+        (
             lambda rows: trained(rows.assign(a=rows["a"] * 2))[0],
             "0 of 64 rows that it was tested on before are among these: their features are computed in another way now",
         ),
@@ -162,6 +175,8 @@ def test_where_it_cannot_be_told_nothing_is_compared(champion: object, says: str
     assert [check.id for check in report.checks] == [CHECK_ID]
     assert says in report.checks[0].observed
     assert "promote makes the challenger champion without this comparison" in report.checks[0].expected
+    if "give all features" in says:
+        return
     vouched = judge_model(challenger, given, rows, split.y_test, gates=GATES, set_apart=True)
     assert vouched.checks[0].observed.endswith("of the champion only the caller says so (set_apart)")
     assert len(vouched.checks) == 3
@@ -172,20 +187,20 @@ def test_the_caller_vouches_only_for_what_the_lineage_does_not_say() -> None:
     challenger, split = trained(whole)
     report = judge_model(challenger, elsewhere(whole), whole, whole["y"], gates=GATES, set_apart=True)
     assert report.rows == len(split.X_test)
+    known = find_unseen_rows({"challenger": challenger}, whole, set_apart=True).check.observed
+    assert known.endswith("known by a hash of their features"), "nothing had to be vouched for"
 
 
 def test_too_few_rows_are_a_refusal_with_that_reason() -> None:
     whole = table()
-    challenger, split = trained(whole)
-    some = [*split.X_train.index[:50], *split.X_test.index[:4]]
-    report = judge_model(challenger, None, whole.loc[some], whole["y"][some], gates=GATES, set_apart=True)
-    assert "cannot tell" not in report.summary or not report.passed
     by_key, split = trained(whole, key="id")
     some = [*split.X_train.index[:50], *split.X_test.index[:4]]
     report = judge_model(by_key, None, whole.loc[some], whole["y"][some], gates=GATES)
     assert not report.passed
     assert "saw 4 of 54 rows, without 50 that the challenger may have learned from" in report.summary
     assert "expected at least 5 rows that neither model has learned from" in report.summary
+    some = [*split.X_train.index[:50], *split.X_test.index[:5]]
+    assert find_unseen_rows({"challenger": by_key}, whole.loc[some]).check.passed
 
 
 def test_rows_of_one_group_count_together_though_nobody_asked() -> None:

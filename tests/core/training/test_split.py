@@ -19,6 +19,7 @@ from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.lineage.sides import SideRule
 from prefect_mlops.core.lineage.training_data import HOLDOUT_ATTRIBUTE
 from prefect_mlops.core.tables.read import read_table, source_of
+from prefect_mlops.core.training.split import both_sides
 from prefect_mlops.core.training.split import split_table as split
 
 if TYPE_CHECKING:
@@ -173,6 +174,16 @@ def test_the_sides_of_another_model_are_drawn_again_by_its_rule(rides: pd.DataFr
     again = split(rides, "late", features=["km", "kind", "hour"], seed=9, sides=rule)
     assert_series_equal(again.y_test, first.y_test)
     assert_frame_equal(again.X_test[["km", "kind"]], first.X_test)
+
+
+def test_a_refit_learns_from_both_sides_and_knows_where_they_end(rides: pd.DataFrame) -> None:
+    for by, known in (({"order_by": "hour"}, {"until": 19, "order_by": "hour"}), ({"key": "driver"}, {})):
+        table = rides.copy()
+        sides = split(table, "late", features=["km", "kind"], in_place=True, **by)
+        X, y = both_sides(table, sides, order_by=by.get("order_by"))
+        assert_frame_equal(X, pd.concat([sides.X_train, sides.X_test]))
+        assert_series_equal(y, pd.concat([sides.y_train, sides.y_test]))
+        assert json.loads(X.attrs[HOLDOUT_ATTRIBUTE]) == known
 
 
 def test_stratify_asks_for_each_value_on_both_sides(rides: pd.DataFrame) -> None:
