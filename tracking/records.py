@@ -130,7 +130,7 @@ def _data(run: RunRecord, tags: RunTags, kept: str) -> DataTrace:
         columns=lineage.columns if lineage else None,
         target=lineage.target if lineage else "",
         until=lineage.until if lineage else None,
-        holdout=lineage.holdout if lineage else "",
+        holdout=lineage.holdout if lineage and lineage.until is None else "",
         dataset=dataset,
         uri=source.uri if source else "",
         version=source.version if source else None,

@@ -42,7 +42,7 @@ class DataTrace(Value):
         columns: kind of each feature by name; None where that was not kept.
         target: what was learned.
         until: last value of the column the split was ordered by.
-        holdout: which rows it has not learned from, in words; empty where that was not kept.
+        holdout: which rows it has not learned from, in words; empty for splits by time, and where that was not kept.
         dataset: dataset of the lake; empty where the rows came from an address or from memory.
         uri: where the rows were read from; empty for memory.
         version: data version, where the table has versions.

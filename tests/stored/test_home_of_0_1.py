@@ -64,6 +64,7 @@ CHAMPIONS = EXPECTED["champions"]
 NEEDS_A_SERVER = "backfill parcels.early --dry-run"
 TIMES_OF_FILES = {"modified", "oldest"}  # those of unpacking
 ADDED_TO_CHECKS = {"id", "threshold"}  # after 0.1
+ADDED = {"holdout"}  # to traces
 # Digests of recipes name the release of scikit-learn, and the bytecode of `prepare`.
 SAME_LIBRARIES = EXPECTED["packages"]["scikit-learn"] == make_home._version("scikit-learn")
 SAME_PYTHON = sys.version_info[:2] == tuple(int(part) for part in EXPECTED["python"].split(".")[:2])
@@ -118,9 +119,9 @@ def answer(command: str, home: Path) -> Any:
 
 
 def comparable(value: Any) -> Any:
-    """Leave out when the files were unpacked and the keys that checks got later; count packages as `make_home.py`."""
+    """Leave out when the files were unpacked and the keys that came later; count packages as `make_home.py`."""
     if isinstance(value, dict):
-        left = TIMES_OF_FILES | (ADDED_TO_CHECKS if "severity" in value else set())
+        left = TIMES_OF_FILES | ADDED | (ADDED_TO_CHECKS if "severity" in value else set())
         kept = {name: comparable(part) for name, part in value.items() if name not in left}
         packages = kept.get("packages")
         return {**kept, "packages": len(packages)} if isinstance(packages, dict) else kept
