@@ -12,7 +12,7 @@ from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.values import LoadedModel
 from prefect_mlops.flows.training_data import with_columns_of
-from prefect_mlops.tasks import judge_model, load_model
+from prefect_mlops.tasks import judge_model, judge_recipes, load_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,12 +34,15 @@ def judge_on(
 
     Args:
         spec: gates, and how rows depend on each other.
-        rows: with the target; columns that a champion of another recipe needs are read now.
+        rows: with the target; columns that a champion of another recipe needs are read now. For cross-validation all
+            rows of the table, those to learn from too.
         challenger: fitted estimator.
         champion: the live model; None where there is none.
         training_rows: of the challenger; with ``order_by`` and ``group_by`` they say which groups are known.
         set_apart: see `tasks.judge_model`.
     """
+    if spec.evaluation == "cross_validation":
+        return _judge_recipes(spec, rows, challenger, champion)
     judged = _judged(champion)
     rows = with_columns_of(spec, rows, [challenger, *([judged.estimator] if judged else [])])
     both = spec.order_by and spec.group_by
@@ -61,6 +64,23 @@ def judge_on(
     live, other = champion.version.version, judged.version.version
     note = f"The champion v{live} is v{other} trained again on all rows; the challenger was compared with v{other}."
     return report.model_copy(update={"subject": spec.name, "notes": (note, *report.notes)})
+
+
+def _judge_recipes(spec: ModelSpec, rows: pd.DataFrame, challenger: Any, champion: LoadedModel | None) -> Report:
+    """Judge by cross-validation: no row is left out, as both recipes are trained anew."""
+    rows = with_columns_of(spec, rows, [challenger, *([champion.estimator] if champion else [])])
+    report = judge_recipes(
+        challenger,
+        champion,
+        rows.drop(columns=spec.target),
+        rows[spec.target],
+        gates=spec.gates,
+        order_by=spec.order_by,
+        group_by=spec.group_by,
+        seed=spec.seed,
+        positive=spec.positive,
+    )
+    return report.model_copy(update={"subject": spec.name})
 
 
 def _judged(champion: LoadedModel | None) -> LoadedModel | None:

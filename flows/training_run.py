@@ -705,8 +705,9 @@ class TrainingRun:
 
 
 def judge_by_gates(run: TrainingRun) -> Report:
-    """Judge a challenger by the gates of its spec, on rows that neither model was trained on."""
-    rows = run.test_rows if split_alike(run.challenger, run.champion) else run.table
+    """Judge a challenger by the gates of its spec, on rows that neither model, or neither copy, was trained on."""
+    held_back = run.spec.evaluation == "holdout" and split_alike(run.challenger, run.champion)
+    rows = run.test_rows if held_back else run.table
     known, set_apart = run.training_rows, run.set_apart
     return judge_on(run.spec, rows, run.challenger, run.champion, training_rows=known, set_apart=set_apart)
 

@@ -47,7 +47,7 @@ from prefect_mlops.tasks import _plain_logs
 from prefect_mlops.tasks.cards import measure_model, write_card
 from prefect_mlops.tasks.data_validation import split_bad_rows, validate_table
 from prefect_mlops.tasks.drift import detect_drift, draw_drift_page
-from prefect_mlops.tasks.evaluation import check_leakage, evaluate_model, judge_model
+from prefect_mlops.tasks.evaluation import check_leakage, evaluate_model, judge_model, judge_recipes
 from prefect_mlops.tasks.ingestion import find_pending, ingest_files
 from prefect_mlops.tasks.performance import evaluate_live
 from prefect_mlops.tasks.profiles import profile_table
@@ -83,6 +83,7 @@ __all__ = [
     "find_version",
     "ingest_files",
     "judge_model",
+    "judge_recipes",
     "load_model",
     "load_table",
     "log_run",

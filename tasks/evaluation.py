@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect_mlops.core.evaluation import leakage, models
+from prefect_mlops.core.evaluation import cross_validation, leakage, models
 from prefect_mlops.tasks._step import step
 
 
@@ -21,6 +21,13 @@ def _leakage_name(parameters: dict[str, Any]) -> str:
 
 
 check_leakage = step(_leakage_name)(leakage.check_leakage)
+
+
+def _judge_recipes_name(parameters: dict[str, Any]) -> str:
+    return f"judge-recipe-of-{models.model_title(parameters['challenger'])}-on-{len(parameters['X'])}-rows"
+
+
+judge_recipes = step(_judge_recipes_name)(cross_validation.judge_recipes)
 
 
 evaluate_model = step(_evaluate_name)(models.evaluate_model)

@@ -10,11 +10,13 @@
 - ``intervals``: standard errors and confidence bounds of one score and of a paired difference
 - ``gates``: thresholds of a gate: minimum score, non-inferiority margin, minimum improvement
 - ``slices``: the same comparison within groups of rows, corrected for their number; the gap between groups
+- ``cross_validation``: two recipes trained anew on the same folds, where rows are too few for a holdout
 - ``leakage``: features that know the answer, are newer than their row, or number the rows
 - ``importance``: permutation importances of the columns
 """
 
 __all__ = [
+    "cross_validation",
     "estimates",
     "gates",
     "importance",

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from prefect_mlops.core.evaluation.predictions import CachedPredictions
     from prefect_mlops.core.values import Gate
 
+FEW_ROWS = 400  # judging rows, of a table of 2,000: up to there cross-validation cuts ten times
+CROSS_VALIDATE = (
+    f"below {FEW_ROWS} judging rows, evaluation='cross_validation' in the spec compares both recipes on all rows"
+)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -75,24 +80,49 @@ def judge_gates(comparison: Comparison, gates: Sequence[Gate]) -> list[Check]:
 
 
 def _conditions(gate: Gate, challenger: ScoreEstimate, champion: ScoreEstimate | None) -> list[Check]:
-    checks = [_minimum_score(gate, challenger)] if gate.at_least is not None else []
+    own, interval = alone(challenger), shown(challenger)
     if champion is None:
+        return check_conditions(gate, own, interval)
+    return check_conditions(gate, own, interval, champion=champion.score, apart=difference(challenger, champion))
+
+
+def check_conditions(
+    gate: Gate,
+    own: Estimate,
+    interval: tuple[float, float] | None,
+    *,
+    champion: float | None = None,
+    apart: Estimate | None = None,
+) -> list[Check]:
+    """Check each condition of a gate.
+
+    Args:
+        gate: the conditions.
+        own: the challenger's score.
+        interval: its two-sided interval to show, where there is one.
+        champion: the champion's score; None where there is no champion.
+        apart: how far the challenger is above it.
+
+    Returns:
+        One check for each condition.
+    """
+    checks = [_minimum_score(gate, own, interval)] if gate.at_least is not None else []
+    if champion is None or apart is None:
         if gate.at_least is None and (gate.may_lose is not None or gate.must_gain is not None):
-            seen = f"{challenger.score:.4f} ({counted(alone(challenger))})"
             checks.append(
                 Check(
                     id="no-champion",
                     name="no champion to beat",
                     passed=True,
                     subject=gate.metric,
-                    observed=seen,
+                    observed=f"{own.value:.4f} ({counted(own)})",
                     expected="any score",
                 )
             )
         return checks
-    apart = difference(challenger, champion)
+    seen = seen_both(own.value, champion)
     if gate.may_lose is not None:
-        checks.append(_non_inferiority(gate, gate.may_lose, seen_both(challenger, champion), apart))
+        checks.append(_non_inferiority(gate, gate.may_lose, seen, apart))
     if gate.must_gain is not None:
         limit, bound = gate.must_gain, apart.lower(gate.confidence)
         checks.append(
@@ -101,7 +131,7 @@ def _conditions(gate: Gate, challenger: ScoreEstimate, champion: ScoreEstimate |
                 name="better than the champion",
                 passed=bound > limit,
                 subject=gate.metric,
-                observed=seen_both(challenger, champion) + _interval(apart, gate.confidence, limit=limit),
+                observed=seen + _interval(apart, gate.confidence, limit=limit),
                 expected=f"a lower bound above {limit:g}",
                 value=bound,
                 threshold=limit,
@@ -110,19 +140,18 @@ def _conditions(gate: Gate, challenger: ScoreEstimate, champion: ScoreEstimate |
     return checks
 
 
-def _minimum_score(gate: Gate, challenger: ScoreEstimate) -> Check:
+def _minimum_score(gate: Gate, own: Estimate, interval: tuple[float, float] | None) -> Check:
     """Compare the score with its threshold, the minimum score; the interval is shown and does not decide.
 
     Where chance cannot be estimated at all, as from two years, the score is no evidence and the check fails.
     """
-    threshold, estimate = gate.at_least or 0.0, alone(challenger)
-    interval = shown(challenger)
-    seen = f"{challenger.score:.4f} ("
+    threshold = gate.at_least or 0.0
+    seen = f"{own.value:.4f} ("
     seen += f"{SHOWN * 100:g} % from {interval[0]:.4f} to {interval[1]:.4f}, " if interval else ""
-    seen += f"{counted(estimate)})"
-    passed = challenger.score >= threshold and not estimate.problem
-    if estimate.problem:
-        seen += f", which cannot be judged: {estimate.problem}"
+    seen += f"{counted(own)})"
+    passed = own.value >= threshold and not own.problem
+    if own.problem:
+        seen += f", which cannot be judged: {own.problem}{few_rows(own)}"
     elif passed and interval and interval[0] < threshold:
         seen += "; the interval reaches below the minimum"
     return Check(
@@ -132,7 +161,7 @@ def _minimum_score(gate: Gate, challenger: ScoreEstimate) -> Check:
         subject=gate.metric,
         observed=seen,
         expected=f"≥ {threshold:g}",
-        value=challenger.score,
+        value=own.value,
         threshold=threshold,
     )
 
@@ -152,9 +181,9 @@ def _non_inferiority(gate: Gate, margin: float, seen: str, apart: Estimate) -> C
     )
 
 
-def seen_both(challenger: ScoreEstimate, champion: ScoreEstimate) -> str:
+def seen_both(challenger: float, champion: float) -> str:
     """Write both scores and their difference."""
-    return f"{challenger.score:.4f}, champion {champion.score:.4f}, difference {challenger.score - champion.score:+.4f}"
+    return f"{challenger:.4f}, champion {champion:.4f}, difference {challenger - champion:+.4f}"
 
 
 def _interval(apart: Estimate, confidence: float, *, limit: float) -> str:
@@ -162,10 +191,15 @@ def _interval(apart: Estimate, confidence: float, *, limit: float) -> str:
     if apart.none:
         return f", none in any row ({counted(apart)})" if apart.units == apart.rows else f", none ({counted(apart)})"
     if apart.problem:
-        return f", which cannot be judged: {apart.problem}"
+        return f", which cannot be judged: {apart.problem}{few_rows(apart)}"
     bound = apart.lower(confidence)
     seen = f" ({confidence * 100:g} % from {bound:+.4f}, {counted(apart)}, {apart.method})"
-    return seen + ("; it could be chance" if bound <= limit < apart.value else "")
+    return seen + (f"; it could be chance{few_rows(apart)}" if bound <= limit < apart.value else "")
+
+
+def few_rows(estimate: Estimate) -> str:
+    """Point to cross-validation where few rows of a holdout cannot tell."""
+    return "" if estimate.pieces == "folds" or estimate.rows >= FEW_ROWS else f" ({CROSS_VALIDATE})"
 
 
 def counted(estimate: Estimate) -> str:

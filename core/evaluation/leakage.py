@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.evaluation.importance import one_thread
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.tables.columns import read_column
 from prefect_mlops.core.text import plain
@@ -411,7 +412,6 @@ def _together(features: Sequence[_Feature], target: _Target) -> float:
     import pandas as pd
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.metrics import r2_score, roc_auc_score
-    from threadpoolctl import threadpool_limits
 
     chosen = features[:MAX_OTHERS]
     if not chosen:
@@ -430,7 +430,7 @@ def _together(features: Sequence[_Feature], target: _Target) -> float:
     rare = len(target.values.T)
     codes = np.where(target.values.any(axis=1), target.values.argmax(axis=1), rare)
     scores = []
-    with threadpool_limits(1, "openmp"):  # so small a fit is slower on more, and far slower where others use them
+    with one_thread():
         for fold in range(_FOLDS):
             test = target.folds == fold
             if not test.any() or test.all():

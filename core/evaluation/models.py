@@ -132,9 +132,10 @@ def judge_model(  # noqa: PLR0913 - a spec's options of the judge, one by one
         raise ConfigError("no gate was given: a promotion needs at least one, e.g. Gate('roc_auc', at_least=0.8)")
     metrics = require_metrics([gate.scorer for gate in gates])
     _require_rows(X, y)
-    models = {"challenger": _estimator(challenger), **({} if champion is None else {"champion": _estimator(champion)})}
+    given = {"challenger": challenger, "champion": champion}
+    models = {role: estimator_of(one) for role, one in given.items() if one is not None}
     unseen = find_unseen_rows(models, X, order_by=order_by, set_apart=set_apart)
-    subject = _subject(challenger, champion)
+    subject = comparison_title(challenger, champion)
     if not unseen.check.passed:
         return Report(kind="gate", subject=subject, checks=(unseen.check,), rows=int(unseen.mask.sum()))
     identities = unseen.identities
@@ -233,7 +234,22 @@ def _reasons(unlearned: Sequence[str]) -> Iterator[None]:
 
 def _answers(given: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | None, ...]) -> CachedPredictions:
     """Let a model answer on the columns it knows, which need not be all the rows have."""
-    estimator = _estimator(given)
+    return CachedPredictions(estimator_of(given), known_columns(given, X, role=role, besides=besides))
+
+
+def known_columns(given: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | None, ...]) -> pd.DataFrame:
+    """Return the columns that a model was trained on, in its order.
+
+    Args:
+        given: `LoadedModel` or fitted estimator.
+        X: (rows, columns).
+        role: what messages call it.
+        besides: columns that are no features where it does not say what it was trained on.
+
+    Raises:
+        ConfigError: ``X`` lacks one.
+    """
+    estimator = estimator_of(given)
     learned = lineage_of(estimator)
     wanted = list(learned.columns) if learned else [str(name) for name in getattr(estimator, "feature_names_in_", [])]
     missing = sorted(set(wanted) - {str(name) for name in X.columns})
@@ -243,11 +259,11 @@ def _answers(given: Any, X: pd.DataFrame, *, role: str, besides: tuple[str | Non
             f"the {role} {model_title(given)} needs column {named}, which the test rows do not have: judge on rows "
             "with the features of both"
         )
-    known = X[wanted] if wanted else X.drop(columns=[name for name in besides if name])
-    return CachedPredictions(estimator, known)
+    return X[wanted] if wanted else X.drop(columns=[name for name in besides if name])
 
 
-def _estimator(given: Any) -> Any:
+def estimator_of(given: Any) -> Any:
+    """Return the fitted estimator of a `LoadedModel`, or the one that was given."""
     return given.estimator if isinstance(given, LoadedModel) else given
 
 
@@ -258,6 +274,7 @@ def model_title(given: Any) -> str:
     return estimator_name(given)
 
 
-def _subject(challenger: Any, champion: Any | None) -> str:
+def comparison_title(challenger: Any, champion: Any | None) -> str:
+    """Name both models of a comparison."""
     against = f" against {model_title(champion)}" if champion is not None else ", no champion yet"
     return f"{model_title(challenger)}{against}"

@@ -195,7 +195,7 @@ def _compared(one: _Slice, level: _Level) -> list[Check]:
 def _group_check(one: _Slice, group: _Group, apart: Estimate, *, margin: float, level: _Level) -> Check:
     """Refuse where even the upper bound lies below minus the margin."""
     upper = apart.upper(level.each)
-    seen = seen_both(group.challenger, group.champion) if group.challenger and group.champion else ""
+    seen = seen_both(group.challenger.score, group.champion.score) if group.challenger and group.champion else ""
     if apart.none:
         seen += f", none ({counted(apart)})"
     else:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.evaluation.gates import CROSS_VALIDATE
 from prefect_mlops.core.lineage.training_data import Lineage, lineage_of
 from prefect_mlops.core.reports import Check
 from prefect_mlops.core.text import listed
@@ -82,8 +83,9 @@ def find_unseen_rows(
         if one.mask is not None:
             mask &= one.mask
             left_out[role] = int((~one.mask).sum())
-    seen = f"{int(mask.sum()):,} of {len(rows):,} rows{_left_out(left_out)}; {_known_by(known, set_apart=set_apart)}"
-    check = _check(seen, passed=int(mask.sum()) >= MIN_ROWS, value=float(mask.sum()))
+    count, enough = int(mask.sum()), int(mask.sum()) >= MIN_ROWS
+    seen = f"{count:,} of {len(rows):,} rows{_left_out(left_out)}; {_known_by(known, set_apart=set_apart)}"
+    check = _check(seen, passed=enough, value=float(count), advice="" if enough else f" ({CROSS_VALIDATE})")
     return UnseenRows(mask, check, next(iter(known.values())).hashes)
 
 

@@ -138,6 +138,18 @@ def _wrong_refit(spec: ModelSpec) -> str:
     return ""
 
 
+def _wrong_evaluation(spec: ModelSpec) -> str:
+    if spec.evaluation not in ("holdout", "cross_validation"):
+        return f"evaluation: expected 'holdout' or 'cross_validation', got {spec.evaluation!r:.80}"
+    if spec.evaluation == "holdout":
+        return ""
+    if spec.tune is not None:
+        return "evaluation: 'cross_validation' with tune would judge on rows that the search has chosen parameters by"
+    if sliced := [gate.metric for gate in spec.gates if gate.slices]:
+        return f"evaluation: 'cross_validation' judges no slices, and the gate on {sliced[0]!r} has some"
+    return ""
+
+
 def _wrong_approval(spec: ModelSpec) -> str:
     if spec.approval not in ("none", "required"):
         return f"approval: expected 'none' or 'required', got {spec.approval!r:.80}"
@@ -179,6 +191,7 @@ _CHECKS = (
     _wrong_policies,
     _wrong_approval,
     _wrong_refit,
+    _wrong_evaluation,
     _wrong_positive,
     _wrong_split,
 )

@@ -68,6 +68,9 @@ class ModelSpec:
             name see 1 for it and 0 for the other. None for classes that are 0 and 1, and for other targets.
         stratify: refuse sides that do not both have each value of the target.
         test_share: share of rows in the test set (holdout), between 0 and 1.
+        evaluation: ``holdout`` judges a challenger and the champion on the test rows; ``cross_validation`` trains both
+            recipes anew on the same folds of all rows and compares these, where test rows are too few to tell. Not with
+            ``tune``, nor slices in gates.
         refit: ``all`` trains the recipe once more on the rows of both sides after its promotion, and promotes that
             version; ``none`` keeps the judged one.
         seed: for everything random.
@@ -101,6 +104,7 @@ class ModelSpec:
     positive: bool | int | float | str | None = None
     stratify: bool = False
     test_share: float = 0.2
+    evaluation: Literal["holdout", "cross_validation"] = "holdout"
     refit: Literal["none", "all"] = "none"
     seed: int = 0
     experiment: str = ""
@@ -209,15 +213,16 @@ class ModelSpec:
 
     @property
     def decision_digest(self) -> str:
-        """Digest of all that a decision depends on: the training, gates, metrics, limits, approval, checks and refit.
+        """Digest of what a decision depends on: training, gates, metrics, limits, approval, checks, refit, evaluation.
 
         With the same training and another decision digest, a trained challenger is judged anew, not trained anew.
         """
         decides: dict[str, Any] = {"limits": self.limits.model_dump(), "approval": self.approval, "checks": self.checks}
-        refit = {} if self.refit == "none" else {"refit": self.refit}
-        if decides == {"limits": Limits().model_dump(), "approval": "none", "checks": ()} and not refit:
+        usual = {"refit": "none", "evaluation": "holdout"}
+        later = {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value}
+        if decides == {"limits": Limits().model_dump(), "approval": "none", "checks": ()} and not later:
             return self.digest  # as decisions were recorded before these were part of it
-        decides |= {"checks": [described(check) for check in self.checks], **refit}
+        decides |= {"checks": [described(check) for check in self.checks], **later}
         return _digest({"digest": self.digest, **decides})
 
     @property

@@ -48,6 +48,13 @@ def fit_estimator(
 
     Source: `sklearn.base.clone`, the estimator's own ``fit``.
     """
+    fitted = fit_copy(estimator, X, y, seed=seed, warn=warn)
+    attach(fitted, _lineage(X, y, seed, warn))
+    return fitted
+
+
+def fit_copy(estimator: Any, X: pd.DataFrame, y: pd.Series, *, seed: int, warn: Callable[[str], object]) -> Any:
+    """Fit a copy of an estimator as `fit_estimator` does, without a lineage: for copies that only judge a recipe."""
     fitted = seeded_copy(estimator, seed)
     require_rows(X, y)
     require_classes(fitted, y)
@@ -59,7 +66,6 @@ def fit_estimator(
             raise ConfigError(f"training {type(fitted).__name__} failed: {_why(error, X)}") from error
     for message in dict.fromkeys(one_line(item.message) for item in caught):
         warn(message)
-    attach(fitted, _lineage(X, y, seed, warn))
     return fitted
 
 

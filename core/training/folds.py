@@ -70,7 +70,7 @@ def cut_rows(
             cut = list(splitter.split(frame, truth, codes))
     except ValueError as error:
         why = one_line(error)
-        raise ConfigError(f"tune_model: folds: {len(frame)} rows cannot be cut into {folds} parts: {why}") from None
+        raise ConfigError(f"folds: {len(frame)} rows cannot be cut into {folds} parts: {why}") from None
     for item in caught:
         warn(f"folds: {one_line(item.message)}")
     return frame, truth, cut
@@ -97,12 +97,12 @@ def _codes(groups: pd.Series, rows: int, *, ordered: bool) -> Places:
     import pandas as pd
 
     if ordered:
-        raise ConfigError("tune_model: ordered and groups exclude each other: each decides alone how rows are cut")
+        raise ConfigError("folds: ordered and groups exclude each other: each decides alone how rows are cut")
     if len(groups) != rows:
-        raise ConfigError(f"tune_model: X has {rows} rows and groups has {len(groups)}: they have to match")
+        raise ConfigError(f"folds: X has {rows} rows and groups has {len(groups)}: they have to match")
     codes, _ = pd.factorize(pd.Series(groups))
     if (codes < 0).any():
-        raise ConfigError(f"tune_model: groups: {int((codes < 0).sum())} of {rows} rows belong to none")
+        raise ConfigError(f"folds: groups: {int((codes < 0).sum())} of {rows} rows belong to none")
     return codes
 
 

@@ -17,14 +17,17 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.evaluation import cross_validation
 from prefect_mlops.core.promotion.history import read_history
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.model import ModelSpec
 from prefect_mlops.core.specs.policies import Limits
-from prefect_mlops.core.values import Decision, Gate, ModelVersion, Split
+from prefect_mlops.core.training.fit import fit_estimator
+from prefect_mlops.core.values import Decision, Gate, LoadedModel, ModelVersion, Split
 from prefect_mlops.flows.train import train
 from prefect_mlops.flows.training_run import TrainingRun
 from prefect_mlops.tasks import find_version
@@ -228,6 +231,39 @@ def test_signs_of_leakage_are_warnings_in_verdict_and_report_and_refuse_nothing(
     summary = summary_of("leaking").replace("\\", "")
     assert "- Warning: told: the target is not given away by one column, saw ROC AUC 1.00 from it alone" in summary
     assert "- Warning: patient: no feature numbers the rows" in summary
+
+
+def test_a_small_table_gets_a_decision_by_cross_validation(
+    declare: Callable[..., str], project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cross_validation, "REPEATS", 2)
+    small = project.TABLES["cancer"].sample(60, random_state=0)
+    small.to_parquet(tmp_path / "small.parquet")
+    gate = Gate("roc_auc", at_least=0.6, must_gain=0.0)
+
+    @flow(flow_run_name="small")
+    def trying(spec: str) -> Report:
+        with TrainingRun(spec, str(tmp_path / "small.parquet"), dry_run=True) as run:
+            run.load()
+            run.train()
+            columns = ["mean symmetry"]
+            weak = fit_estimator(LogisticRegression(), run.split.X_train[columns], run.split.y_train)
+            version = ModelVersion(name="cancer", version=1, run_id="a", model_uri="models:/cancer/1")
+            report = run.judge(against=LoadedModel(version=version, estimator=weak))
+            run.conclude()
+        return report
+
+    held_back = trying(declare("cancer", gates=[gate], stratify=False))
+    assert not held_back.passed
+    assert "below 400 judging rows, evaluation='cross_validation' in the spec" in held_back.to_markdown().replace(
+        "\\", ""
+    )
+    crossed = trying(declare("cancer", gates=[gate], stratify=False, evaluation="cross_validation"))
+    assert crossed.passed
+    assert [check.id for check in crossed.checks[:3]] == ["unseen-rows", "minimum-score", "minimum-improvement"]
+    summary = summary_of("small").replace("\\", "")
+    assert "- Judged on 60 rows in 20 folds: both recipes were trained anew for each" in summary
+    assert "60 rows in 20 folds, corrected resampled t" in crossed.checks[2].observed
 
 
 def raises(run: TrainingRun) -> Check:

@@ -441,6 +441,28 @@ def test_a_positive_class_is_part_of_the_decision_and_of_a_search() -> None:
     assert spec(positive="yes").decision_digest != spec().decision_digest
 
 
+def test_how_a_challenger_is_evaluated_is_part_of_the_decision_and_not_of_the_training() -> None:
+    crossed = spec(evaluation="cross_validation")
+    assert crossed.training_digest == spec().training_digest
+    assert crossed.digest == spec().digest
+    assert crossed.decision_digest != spec().decision_digest
+    assert spec(evaluation="holdout").decision_digest == spec().digest, "as it was recorded before there was a choice"
+    assert crossed.decision_digest != spec(evaluation="cross_validation", refit="all").decision_digest
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"evaluation": "loo"}, "evaluation: expected 'holdout' or 'cross_validation', got 'loo'"),
+        ({"tune": Tune(space={"C": [0.1, 1.0]})}, "with tune would judge on rows that the search has chosen"),
+        ({"gates": [Gate("roc_auc", at_least=0.5, slices=("a",))]}, "judges no slices, and the gate on 'roc_auc' has"),
+    ],
+)
+def test_what_cross_validation_cannot_judge_is_refused_when_the_spec_is_built(changed: dict, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        spec(**{"evaluation": "cross_validation"} | changed)
+
+
 def test_the_digest_does_not_change_with_what_a_model_is_not_made_of() -> None:
     told = spec(purpose="to know", experiment="trials", drift=Drift(min_change=0.3), dataset="elsewhere")
     assert told.digest == spec().digest
