@@ -34,12 +34,14 @@ from prefect_mlops.core import (
 from prefect_mlops.core.drift.detection import DriftReport
 from prefect_mlops.flows.training_run import TrainingRun
 from prefect_mlops.tasks import (
+    check_leakage,
     detect_drift,
     draw_drift_page,
     evaluate_live,
     evaluate_model,
     find_model,
     judge_model,
+    judge_recipes,
     load_table,
     log_run,
     promote_model,
@@ -70,6 +72,7 @@ def train_and_promote(uri: str) -> ModelVersion | None:
 
     split = split_table(rows, "late", test_share=0.25, stratify=True)
     assert_type(split, Split)
+    assert_type(check_leakage(split.X_train, split.y_train, order=rows["day"]), Report)
     tune = Tune(space={"max_depth": (2, 12)}, metric="roc_auc")
     tuned = tune_model(RandomForestClassifier(), split.X_train, split.y_train, tune=tune, experiment="rides")
     assert_type(tuned, Tuned)
@@ -81,6 +84,7 @@ def train_and_promote(uri: str) -> ModelVersion | None:
     assert_type(champion.version if champion else None, "ModelVersion | None")
     verdict = judge_model(estimator, champion, split.X_test, split.y_test, gates=gates)
     assert_type(verdict, Report)
+    assert_type(judge_recipes(estimator, champion, rows.drop(columns="late"), rows["late"], gates=gates), Report)
     run = log_run.submit(estimator, scores, experiment="rides", example=split.X_test.head(), reports=[verdict])
     assert_type(run, PrefectFuture[LoggedRun])
     registered = register_model.submit(run, "rides")  # a task waits for the futures among its arguments
