@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
-from prefect_mlops.core.evaluation.estimates import DRAWS, Rows, measure, measure_both
+from prefect_mlops.core.evaluation.estimates import DRAWS, Rows, ScoreEstimate, measure, measure_both
 from prefect_mlops.core.evaluation.influence_functions import influence
 from prefect_mlops.core.evaluation.intervals import MIN_UNITS, _newcombe, alone, difference, gap, shown
 from prefect_mlops.core.evaluation.predictions import CachedPredictions
@@ -466,3 +466,16 @@ def test_rows_of_one_class_have_no_score() -> None:
     data = table().assign(late=1)
     with pytest.raises(DataCheckError, match="roc_auc is not defined: the target has one value only"):
         compared("roc_auc", data)
+
+
+def test_equal_units_that_differ_alike_leave_one_degree_of_freedom_less_than_there_are_units() -> None:
+    found = ScoreEstimate(
+        score=0.5,
+        spread=np.tile([1.0, -1.0], 10) / 20,
+        used=np.arange(20),
+        sizes=np.ones(20),
+        rows=20,
+        resampled=False,
+        method="paired t",
+    )
+    assert alone(found).freedom == 19
