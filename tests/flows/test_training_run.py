@@ -233,6 +233,7 @@ def test_signs_of_leakage_are_warnings_in_verdict_and_report_and_refuse_nothing(
     assert "- Warning: patient: no feature numbers the rows" in summary
 
 
+@pytest.mark.slow
 def test_a_small_table_gets_a_decision_by_cross_validation(
     declare: Callable[..., str], project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
