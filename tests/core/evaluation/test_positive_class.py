@@ -167,7 +167,9 @@ def of_two_classes() -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in ("bool", "str") else pytest.mark.slow) for kind in sorted(KINDS)]
+)
 @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
 def test_every_scorer_of_scikit_learn_gives_the_score_of_0_and_1(kind: str, first: bool) -> None:
     X, metrics = rows(1), of_two_classes()
