@@ -687,7 +687,10 @@ class TrainingRun:
         refitted = refit_champion(self, judged, measured, recipe=self._recipe, tags=self._facts())
         if refitted.decision == "promoted":
             self.summary.title = f"v{refitted.version} promoted"
-            self.summary.lines[0] = f"v{refitted.version} is the champion: {refitted.reason.partition(', which')[0]}."
+            again = refitted.reason.partition(", which")[0]
+            self.summary.lines[0] = (
+                f"v{refitted.version} is the champion: {again}. What follows is of v{judged.version}, which was judged."
+            )
             return refitted
         self.summary.cards.pop()
         self.summary.lines.insert(1, f"v{refitted.version} was refused: {refitted.reason}.")

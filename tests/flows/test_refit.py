@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.evaluation.unseen_rows import find_unseen_rows
@@ -41,6 +44,11 @@ def test_the_refitted_version_goes_live_and_the_judged_one_is_compared_with(proj
     unseen = find_unseen_rows({"champion": live}, project.TABLES["cancer"]).check
     assert not unseen.passed
     assert "it was trained on all rows after v1 was judged" in unseen.observed
+
+    with get_client(sync_client=True) as prefect:
+        keyed = ArtifactFilter(key=ArtifactFilterKey(any_=["verdict-train-cancer"]))
+        verdict = prefect.read_artifacts(artifact_filter=keyed, sort=ArtifactSort.CREATED_DESC)[0].data
+    assert "v1 trained again on all 569 rows. What follows is of v1, which was judged." in verdict
 
     assert train(spec) == decision.model_copy(update={"again": True})
     lenient = declare("cancer", refit="all", limits=Limits(size_mb=500))
