@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from sklearn import datasets
 
-from prefect_mlops.core.evaluation.leakage import find_leakage
+from prefect_mlops.core.evaluation.leakage import check_leakage
 from prefect_mlops.examples import flights
 from prefect_mlops.examples.flights import arrivals
 
@@ -108,7 +108,7 @@ def main() -> None:
     print("| flights | named | seconds |\n| --- | --- | --- |")
     for words, X, y, order in flight_tables():
         started = time.perf_counter()
-        checks = find_leakage(X, y, order=order)
+        checks = check_leakage(X, y, order=order).checks
         took = time.perf_counter() - started
         print(f"| {words} | {'; '.join(named(check) for check in checks if not check.passed)} | {took:.2f} |")
     tried, alarms = 0, []
@@ -117,7 +117,7 @@ def main() -> None:
             if len(X) < LEAST_ROWS:
                 continue
             tried += 1
-            checks = [check for check in find_leakage(X, y) if not check.passed]
+            checks = [check for check in check_leakage(X, y).checks if not check.passed]
             alarms += [f"- {words}: {named(check)}" for check in checks]
     print(f"\n{tried} other tables:\n", *alarms, sep="\n")
 

@@ -46,18 +46,14 @@ def judge_on(
     judged = _judged(champion)
     rows = with_columns_of(spec, rows, [challenger, *([judged.estimator] if judged else [])])
     both = spec.order_by and spec.group_by
-    report = judge_model(
+    report: Report = judge_model(
         challenger,
         judged,
         rows.drop(columns=spec.target),
         rows[spec.target],
-        gates=spec.gates,
-        order_by=spec.order_by,
-        group_by=spec.group_by,
-        seed=spec.seed,
+        **_options(spec),
         known_groups=None if training_rows is None or not both else training_rows[spec.group_by].unique(),
         set_apart=set_apart,
-        positive=spec.positive,
     )
     if judged is champion or champion is None or judged is None:
         return report.model_copy(update={"subject": spec.name})
@@ -69,18 +65,25 @@ def judge_on(
 def _judge_recipes(spec: ModelSpec, rows: pd.DataFrame, challenger: Any, champion: LoadedModel | None) -> Report:
     """Judge by cross-validation: no row is left out, as both recipes are trained anew."""
     rows = with_columns_of(spec, rows, [challenger, *([champion.estimator] if champion else [])])
-    report = judge_recipes(
+    report: Report = judge_recipes(
         challenger,
         champion,
         rows.drop(columns=spec.target),
         rows[spec.target],
-        gates=spec.gates,
-        order_by=spec.order_by,
-        group_by=spec.group_by,
-        seed=spec.seed,
-        positive=spec.positive,
+        **_options(spec),
     )
     return report.model_copy(update={"subject": spec.name})
+
+
+def _options(spec: ModelSpec) -> dict[str, Any]:
+    """What a spec says of judging, by holdout or cross-validation."""
+    return {
+        "gates": spec.gates,
+        "order_by": spec.order_by,
+        "group_by": spec.group_by,
+        "seed": spec.seed,
+        "positive": spec.positive,
+    }
 
 
 def _judged(champion: LoadedModel | None) -> LoadedModel | None:

@@ -683,8 +683,18 @@ class TrainingRun:
         return self.spec.refit == "all" and decision.decision == "promoted"
 
     def _refit(self, judged: Decision, measured: Measurements) -> Decision:
-        """Train the promoted recipe on all rows, and say which version is the champion then."""
-        refitted = refit_champion(self, judged, measured, recipe=self._recipe, tags=self._facts())
+        """Train the promoted recipe on all rows, and say which version is the champion then.
+
+        Where that fails, the judged version is the champion as it would be without a refit.
+        """
+        try:
+            refitted = refit_champion(self, judged, measured, recipe=self._recipe, tags=self._facts())
+        except MLOpsError as error:
+            failed = (
+                f"It was not trained again on all rows: {error}. Start with force to train, decide and refit again."
+            )
+            self.summary.lines.insert(1, failed)
+            return judged
         if refitted.decision == "promoted":
             self.summary.title = f"v{refitted.version} promoted"
             again = refitted.reason.partition(", which")[0]

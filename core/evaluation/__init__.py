@@ -2,7 +2,9 @@
 
 - ``models``: a model scored, or a challenger compared with the champion, in one call
 - ``unseen_rows``: which rows may judge: those that, by their lineage, none of the models has learned from
+- ``model_view``: takes the place of a fitted model in scorers, with predictions of its own
 - ``predictions``: cached predictions: computed once for all rows of the test set, read again for any subset of them
+- ``positive_class``: two classes of any kind as 0 and 1, for scores of one class
 - ``scoring``: scores by scikit-learn scorer names and custom metrics; why a score cannot be computed
 - ``estimates``: one score on some rows, with its variation over the resampling units
 - ``influence_functions``: the derivative of a metric by the weight of each row, in closed form
@@ -23,7 +25,9 @@ __all__ = [
     "influence_functions",
     "intervals",
     "leakage",
+    "model_view",
     "models",
+    "positive_class",
     "predictions",
     "resampling_units",
     "scoring",

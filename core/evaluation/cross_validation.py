@@ -24,16 +24,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
-from prefect_mlops.core.evaluation.gates import check_conditions
+from prefect_mlops.core.evaluation.gates import check_conditions, require_gates
 from prefect_mlops.core.evaluation.importance import one_thread
 from prefect_mlops.core.evaluation.intervals import MIN_UNITS as MIN_UNITS_OF_INTERVAL
 from prefect_mlops.core.evaluation.intervals import SHOWN, Estimate
-from prefect_mlops.core.evaluation.models import comparison_title, estimator_of, known_columns
-from prefect_mlops.core.evaluation.positive_class import BinaryView, coded_labels
+from prefect_mlops.core.evaluation.models import comparison_title, estimator_of, known_columns, require_rows
 from prefect_mlops.core.evaluation.scoring import score_model
 from prefect_mlops.core.evaluation.unseen_rows import CHECK_ID, EXPECTED, NAME
 from prefect_mlops.core.lineage.training_data import lineage_of
-from prefect_mlops.core.metrics import Metric, metric_name, require_metrics
+from prefect_mlops.core.metrics import metric_name
 from prefect_mlops.core.reports import Check, Report
 from prefect_mlops.core.specs.fingerprints import described
 from prefect_mlops.core.specs.model import MAX_SEED
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from prefect_mlops.core.metrics import Metric
     from prefect_mlops.core.values import Gate
 
     Places = npt.NDArray[np.intp]
@@ -142,9 +142,10 @@ def judge_recipes(  # noqa: PLR0913 - the options of the judge, one by one
 
     Source: Nadeau and Bengio 2003; Bouckaert and Frank 2004; `core.training.folds` for the folds.
     """
-    metrics = _require_gates(gates)
-    if len(X) != len(y):
-        raise ConfigError(f"{len(X):,} rows but {len(y):,} values of the target: give one for each row")
+    metrics = require_gates(gates)
+    if sliced := [gate.metric for gate in gates if gate.slices]:
+        raise ConfigError(f"gate on {sliced[0]!r}: slices are judged on a holdout, not by cross-validation")
+    require_rows(X, y)
     if order_by:
         order = X[order_by].argsort(kind="stable").to_numpy()
         X, y = X.iloc[order], y.iloc[order]
@@ -203,14 +204,6 @@ def mean_over_folds(scores: NDArray[Any], folds: Folds, *, why: str = "", paired
     return exact
 
 
-def _require_gates(gates: Sequence[Gate]) -> tuple[Metric, ...]:
-    if not gates:
-        raise ConfigError("no gate was given: a promotion needs at least one, e.g. Gate('roc_auc', at_least=0.8)")
-    if sliced := [gate.metric for gate in gates if gate.slices]:
-        raise ConfigError(f"gate on {sliced[0]!r}: slices are judged on a holdout, not by cross-validation")
-    return require_metrics([gate.scorer for gate in gates])
-
-
 # Folds.
 
 
@@ -261,16 +254,10 @@ def _cut(
 
 def _together(estimator: Any, X: pd.DataFrame, group_by: str | None) -> pd.Series | None:
     """Return what rows have to share to stay in one fold: their group, key or features; None where all differ."""
-    import pandas as pd
-
     if group_by:
         return X[group_by]
     learned = lineage_of(estimator)
-    rule = learned.rule if learned else None
-    if rule is None or rule.missing(X.columns):
-        return None
-    identities = pd.Series(rule.hashes(X), index=X.index)
-    return None if identities.is_unique else identities
+    return learned.rule.identities(X) if learned and learned.rule else None
 
 
 def _too_few(seen: str, wanted: str) -> Check:
@@ -352,10 +339,8 @@ def _score(
 
 
 def _score_fold(metric: Metric, fitted: Any, recipe: _Recipe, test: Places, y: pd.Series, positive: object) -> float:
-    X, truth, model = recipe.X.iloc[test], y.iloc[test], fitted
-    if positive is not None and not callable(metric):
-        model, truth = BinaryView(fitted, positive, name=f"the {recipe.role}"), coded_labels(truth, positive)
-    return score_model(model, X, truth, metrics=[metric])[metric_name(metric)]
+    scores = score_model(fitted, recipe.X.iloc[test], y.iloc[test], metrics=[metric], positive=positive)
+    return scores[metric_name(metric)]
 
 
 def _conditions(gate: Gate, ours: _Scores, theirs: _Scores | None, folds: Folds) -> list[Check]:

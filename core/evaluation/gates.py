@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.evaluation.estimates import Rows, ScoreEstimate, measure, measure_both
 from prefect_mlops.core.evaluation.intervals import SHOWN, Estimate, alone, difference, shown
+from prefect_mlops.core.metrics import Metric, require_metrics
 from prefect_mlops.core.reports import Check
 
 if TYPE_CHECKING:
@@ -53,6 +55,17 @@ class Comparison:
         if self.champion is None:
             return measure(gate.scorer, self.challenger, self.rows, chosen), None
         return measure_both(gate.scorer, self.challenger, self.champion, self.rows, chosen)
+
+
+def require_gates(gates: Sequence[Gate]) -> tuple[Metric, ...]:
+    """Return the metrics of gates.
+
+    Raises:
+        ConfigError: no gate, or an unknown metric.
+    """
+    if not gates:
+        raise ConfigError("no gate was given: a promotion needs at least one, e.g. Gate('roc_auc', at_least=0.8)")
+    return require_metrics([gate.scorer for gate in gates])
 
 
 def judge_gates(comparison: Comparison, gates: Sequence[Gate]) -> list[Check]:

@@ -164,23 +164,6 @@ def check_leakage(
 
     Source: scores by `sklearn.ensemble.HistGradientBoostingClassifier` and ``...Regressor``, cross-validated.
     """
-    return Report(
-        kind="leakage",
-        subject=f"{X.shape[1]:,} features",
-        checks=find_leakage(X, y, order=order, groups=groups, seed=seed),
-        rows=len(X),
-    )
-
-
-def find_leakage(
-    X: pd.DataFrame,
-    y: pd.Series,
-    *,
-    order: pd.Series | None = None,
-    groups: pd.Series | None = None,
-    seed: int = 0,
-) -> tuple[Check, ...]:
-    """Return the checks of `check_leakage`, which has the same arguments."""
     for name, given in (("y", y), ("order", order), ("groups", groups)):
         if given is not None and len(given) != len(X):
             raise ConfigError(f"check_leakage: X has {len(X):,} rows and {name} has {len(given):,}: they have to match")
@@ -192,7 +175,9 @@ def find_leakage(
     if target is not None:
         named = {check.subject for check in found}
         found += _telling([feature for feature in features if feature.name not in named], target)
-    return tuple(found) or (_nothing_found(features, len(places), tried=target is not None, timed=times is not None),)
+    if not found:
+        found.append(_nothing_found(features, len(places), tried=target is not None, timed=times is not None))
+    return Report(kind="leakage", subject=f"{X.shape[1]:,} features", checks=tuple(found), rows=len(X))
 
 
 def _nothing_found(features: Sequence[_Feature], rows: int, *, tried: bool, timed: bool) -> Check:

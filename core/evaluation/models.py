@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError, DataCheckError
 from prefect_mlops.core.evaluation.estimates import Rows, measure
-from prefect_mlops.core.evaluation.gates import Comparison, judge_gates
+from prefect_mlops.core.evaluation.gates import Comparison, judge_gates, require_gates
 from prefect_mlops.core.evaluation.intervals import shown
 from prefect_mlops.core.evaluation.positive_class import unlearned_classes
 from prefect_mlops.core.evaluation.predictions import CachedPredictions
@@ -128,10 +128,8 @@ def judge_model(  # noqa: PLR0913 - a spec's options of the judge, one by one
 
     Source: `sklearn.metrics.get_scorer`; `influence_functions`, `intervals`, `gates` of `core.evaluation` name theirs.
     """
-    if not gates:
-        raise ConfigError("no gate was given: a promotion needs at least one, e.g. Gate('roc_auc', at_least=0.8)")
-    metrics = require_metrics([gate.scorer for gate in gates])
-    _require_rows(X, y)
+    metrics = require_gates(gates)
+    require_rows(X, y)
     given = {"challenger": challenger, "champion": champion}
     models = {role: estimator_of(one) for role, one in given.items() if one is not None}
     unseen = find_unseen_rows(models, X, order_by=order_by, set_apart=set_apart)
@@ -177,7 +175,8 @@ def _apart(comparison: Comparison, gates: Sequence[Gate], parts: dict[str, npt.N
         yield f"Rows of a {words}: {int(mask.sum()):,}; {', '.join(scores)}." if scores else f"Rows of a {words}: none."
 
 
-def _require_rows(X: pd.DataFrame, y: pd.Series) -> None:
+def require_rows(X: pd.DataFrame, y: pd.Series) -> None:
+    """Check that there is a target for each row; raises a ConfigError."""
     if len(X) != len(y):
         raise ConfigError(f"{len(X):,} rows but {len(y):,} values of the target: give one for each row")
 
@@ -194,7 +193,7 @@ def _rows(
 ) -> Rows:
     import pandas as pd
 
-    _require_rows(X, y)
+    require_rows(X, y)
     units = resampling_units(X, order_by=order_by, group_by=group_by, identities=identities)
     return Rows(pd.Series(y).reset_index(drop=True), units, seed, positive)
 

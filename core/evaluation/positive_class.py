@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.evaluation.model_view import ModelView
 from prefect_mlops.core.lineage.training_data import estimator_name
 from prefect_mlops.core.text import listed, show
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from prefect_mlops.core.metrics import Metric
 
-METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 OF_ONE_CLASS = frozenset(  # scores of one of two classes, which scikit-learn takes to be 1, or the last in order
     {
         *("average_precision", "f1", "jaccard", "precision", "recall", "neg_brier_score", "d2_brier_score"),
@@ -30,7 +30,7 @@ MAX_NAMED = 8  # classes named in a message; beyond it the count says enough
 _BINARY = 2
 
 
-class BinaryView:
+class BinaryView(ModelView):
     """Takes the place of a fitted classifier of two classes in scorers: 1 is the positive class, 0 the other one.
 
     All that is not named here is the model's.
@@ -58,25 +58,15 @@ class BinaryView:
         self._positive = positive
         self._last = _place(estimator, positive, name=name) == 1
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "model":  # not there yet, as while being copied: asking it would ask for it again
-            raise AttributeError(name)
+    def _predicted(self, method: str, X: pd.DataFrame) -> NDArray[Any]:
         import numpy as np
 
-        found = getattr(self.model, name)
-        if name not in METHODS:
-            return found
-
-        def predict(X: pd.DataFrame) -> NDArray[Any]:
-            answers = np.asarray(found(X))
-            if name == "predict":
-                return np.asarray(answers == self._positive).astype("int64")
-            if self._last:
-                return answers
-            return -answers if name == "decision_function" else answers[:, ::-1]
-
-        predict.__name__ = name  # scikit-learn reads from it how to use the predictions
-        return predict
+        answers = np.asarray(getattr(self.model, method)(X))
+        if method == "predict":
+            return np.asarray(answers == self._positive).astype("int64")
+        if self._last:
+            return answers
+        return -answers if method == "decision_function" else answers[:, ::-1]
 
 
 def _place(estimator: Any, positive: object, *, name: str) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect_mlops.core.evaluation.positive_class import METHODS, BinaryView
+from prefect_mlops.core.evaluation.model_view import ModelView
+from prefect_mlops.core.evaluation.positive_class import BinaryView
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 250_000  # predicted at once: temporary arrays of a model are freed before the next block
 
 
-class CachedPredictions:
+class CachedPredictions(ModelView):
     """Takes the place of a fitted estimator in scorers, for the rows it was made for.
 
     Rows are identified by their number in the index of `features`; all other attributes that a scorer reads
@@ -66,17 +67,7 @@ class CachedPredictions:
             self._coded = CachedPredictions(BinaryView(self, positive, name=name), self.features)
         return self._coded
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "model":  # not there yet, as while being copied: asking it would ask for it again
-            raise AttributeError(name)
+    def _predicted(self, method: str, X: pd.DataFrame) -> NDArray[Any]:
         import numpy as np
 
-        found = getattr(self.model, name)
-        if name not in METHODS:
-            return found
-
-        def predict(X: pd.DataFrame) -> NDArray[Any]:
-            return np.asarray(self.all(name)[X.index.to_numpy()])
-
-        predict.__name__ = name  # scikit-learn reads from it how to use the predictions
-        return predict
+        return np.asarray(self.all(method)[X.index.to_numpy()])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_mlops.core.evaluation.gates import CROSS_VALIDATE
 from prefect_mlops.core.lineage.training_data import Lineage, lineage_of
 from prefect_mlops.core.reports import Check
+from prefect_mlops.core.tables.ordering import as_times
 from prefect_mlops.core.text import listed
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from prefect_mlops.core.lineage.sides import SideRule
 
     Mask = npt.NDArray[np.bool_]
+    _Hashed = dict[tuple[tuple[str, ...], int], npt.NDArray[np.uint64]]  # by columns and seed
 
 CHECK_ID = "unseen-rows"
 NAME, EXPECTED = "unseen rows", "rows that neither model has learned from"
@@ -73,7 +75,8 @@ def find_unseen_rows(
     """
     import numpy as np
 
-    known = {role: _known(lineage_of(estimator), rows, order_by) for role, estimator in models.items()}
+    hashed: _Hashed = {}  # both models mostly go by the same
+    known = {role: _known(lineage_of(estimator), rows, order_by, hashed) for role, estimator in models.items()}
     unclear = {role: one.words for role, one in known.items() if one.mask is None}
     if unclear and not set_apart:
         seen = "; ".join(f"cannot tell for the {role}: {why}" for role, why in unclear.items())
@@ -123,7 +126,12 @@ def _advice(unclear: Mapping[str, str]) -> str:
     return f". {fresh}"
 
 
-def _known(learned: Lineage | None, rows: pd.DataFrame, order_by: str | None) -> _Known:
+def _known(
+    learned: Lineage | None,
+    rows: pd.DataFrame,
+    order_by: str | None,
+    hashed: _Hashed,
+) -> _Known:
     """Ask one lineage about the rows."""
     if learned is None:
         return _Known(None, "it has no lineage, as it was not fitted by train_model")
@@ -132,7 +140,7 @@ def _known(learned: Lineage | None, rows: pd.DataFrame, order_by: str | None) ->
     if learned.refit_of is not None:
         return _Known(None, f"it was trained on all rows after v{learned.refit_of} was judged: compare with that one")
     if learned.rule is not None:
-        return _by_rule(learned.rule, rows)
+        return _by_rule(learned.rule, rows, hashed)
     return _Known(None, "its lineage does not say how its rows were split off: use split_table")
 
 
@@ -143,9 +151,7 @@ def _after(until: str | float, column: str, rows: pd.DataFrame) -> _Known:
     if column not in rows.columns:
         named = f"column {column!r}" if column else "column of time (order_by)"
         return _Known(None, f"its training ended at {until}, and the test rows have no {named}")
-    times = rows[column]
-    if isinstance(times.dtype, pd.PeriodDtype) or pd.api.types.infer_dtype(times, skipna=True) == "period":
-        times = pd.Series(pd.PeriodIndex(times).to_timestamp(), index=times.index)
+    times = as_times(rows[column])
     try:
         last = pd.Timestamp(until) if isinstance(until, str) and not _is_text(times) else until
         later = (times > last).to_numpy(dtype=bool, na_value=False)
@@ -160,13 +166,16 @@ def _is_text(values: pd.Series) -> bool:
     return bool(pd.api.types.is_string_dtype(values.dtype)) or isinstance(values.iloc[:1].squeeze(), str)
 
 
-def _by_rule(rule: SideRule, rows: pd.DataFrame) -> _Known:
+def _by_rule(rule: SideRule, rows: pd.DataFrame, hashed: _Hashed) -> _Known:
     """Find the rows on the test side of a model's split."""
     missing = rule.missing(rows.columns)
     if missing:
         named = listed([repr(name) for name in missing], MAX_NAMED)
         return _Known(None, f"its sides go by {rule.words}, and the test rows have no column {named}: {_where(rule)}")
-    hashes = rule.hashes(rows)
+    same = rule.columns, rule.seed
+    if same not in hashed:
+        hashed[same] = rule.hashes(rows)
+    hashes = hashed[same]
     there, enough = rule.found(hashes)
     if not enough:
         seen = f"{there} of {len(rule.sample)} rows that it was tested on before are among these"

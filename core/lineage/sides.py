@@ -97,6 +97,19 @@ class SideRule(Value):
             hashes[part] = _combined([cells.iloc[part] for cells in chosen], self.seed)
         return hashes
 
+    def identities(self, rows: pd.DataFrame) -> pd.Series | None:
+        """Return the hash of each row, (rows,), where rows share one; None where all differ, or a column is missing.
+
+        Raises:
+            ConfigError: a column holds values that cannot be hashed.
+        """
+        import pandas as pd
+
+        if self.missing(rows.columns):
+            return None
+        found = pd.Series(self.hashes(rows), index=rows.index)
+        return None if found.is_unique else found
+
     def on_test_side(self, rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """Tell which rows are on the test side, (rows,); raises as `hashes` does."""
         return self.below(self.hashes(rows))

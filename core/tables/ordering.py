@@ -1,4 +1,4 @@
-"""Whether the values of a column can be put in order of time: text sorts by its letters."""
+"""The values of a column in order of time: periods begin at a moment, and text sorts by its letters."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 
 _ISO = re.compile(r"\d{4}-\d\d(-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(?P<offset>Z|[+-]\d\d:?\d\d)?)?)?")
 _DIGITS = re.compile(r"\d+")
+
+
+def as_times(values: pd.Series) -> pd.Series:
+    """Return periods as the moments they begin at, and other values as they are, (rows,)."""
+    import pandas as pd
+
+    if isinstance(values.dtype, pd.PeriodDtype) or pd.api.types.infer_dtype(values, skipna=True) == "period":
+        return pd.Series(pd.PeriodIndex(values).to_timestamp(), index=values.index, name=values.name)
+    return values
 
 
 def text_problem(values: pd.Series) -> str:

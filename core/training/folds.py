@@ -78,18 +78,14 @@ def cut_rows(
 
 def _repeated(X: pd.DataFrame, warn: Callable[[str], object]) -> pd.Series | None:
     """Return the identity of each row where rows share one; None where all differ, or it is not known."""
-    import pandas as pd
-
     known = json.loads(X.attrs.get(HOLDOUT_ATTRIBUTE, "{}")).get("rule")
     if known is None:
         return None
     rule = SideRule.model_validate(known)
-    if missing := rule.missing(X.columns):
-        if rule.by == "group":
-            warn(f"folds: the rows were split by {', '.join(missing)}, which is not among them: give it as groups")
-        return None
-    identities = pd.Series(rule.hashes(X), index=X.index)
-    return None if identities.is_unique else identities
+    missing = rule.missing(X.columns)
+    if missing and rule.by == "group":
+        warn(f"folds: the rows were split by {', '.join(missing)}, which is not among them: give it as groups")
+    return rule.identities(X)
 
 
 def _codes(groups: pd.Series, rows: int, *, ordered: bool) -> Places:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from prefect_mlops.core.lineage.training_data import HOLDOUT_ATTRIBUTE
 from prefect_mlops.core.tables.arrow import release_memory
 from prefect_mlops.core.tables.errors import bad_content
 from prefect_mlops.core.tables.formats import require_unique
-from prefect_mlops.core.tables.ordering import text_problem
+from prefect_mlops.core.tables.ordering import as_times, text_problem
 from prefect_mlops.core.tables.read import as_frame, table_name
 from prefect_mlops.core.text import listed
 from prefect_mlops.core.values import Split, Table
@@ -229,7 +230,8 @@ def _sortable(last: Any) -> str | float:
         return str(last.isoformat())
     if isinstance(last, str):
         return last
-    return int(last) if int(last) == last else float(last)  # nanoseconds since 1970 are no exact floats
+    whole = math.isfinite(last) and int(last) == last  # nanoseconds since 1970 are no exact floats
+    return int(last) if whole else float(last)
 
 
 def _known(frame: pd.DataFrame, name: str, column: str) -> pd.Series:
@@ -246,14 +248,10 @@ def _known(frame: pd.DataFrame, name: str, column: str) -> pd.Series:
 
 def _times(values: pd.Series, name: str) -> pd.Series:
     """Return the values to order by; periods as the moments they begin at."""
-    import pandas as pd
-
     if problem := text_problem(values):
         expected = f"a time: make one of {values.name!r} in prepare, e.g. pd.to_datetime(..., format='%d.%m.%Y')"
         raise bad_content(name, name="rows can be ordered", observed=problem, expected=expected)
-    if isinstance(values.dtype, pd.PeriodDtype) or pd.api.types.infer_dtype(values, skipna=True) == "period":
-        return pd.Series(pd.PeriodIndex(values).to_timestamp(), index=values.index, name=values.name)
-    return values
+    return as_times(values)
 
 
 def _require_target(values: pd.Series, name: str) -> None:

@@ -14,7 +14,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 
 from prefect_mlops.core.errors import ConfigError
 from prefect_mlops.core.evaluation import leakage
-from prefect_mlops.core.evaluation.leakage import check_leakage, find_leakage
+from prefect_mlops.core.evaluation.leakage import check_leakage
 from prefect_mlops.core.reports import Check
 
 ROWS = 1_500
@@ -29,6 +29,10 @@ def honest(rows: int = ROWS) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
     X["town"] = chance.choice(["north", "south", "west"], rows)
     number = X["a"] + 0.5 * X["b"] + 0.5 * (X["town"] == "west") + chance.normal(0, 1.5, rows)
     return X, (number > number.median()).astype(int).rename("late"), number.rename("delay")
+
+
+def find_leakage(X: pd.DataFrame, y: pd.Series, **options: object) -> tuple[Check, ...]:
+    return check_leakage(X, y, **options).checks
 
 
 def named(checks: tuple[Check, ...]) -> dict[str, str]:
