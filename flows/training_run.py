@@ -690,10 +690,8 @@ class TrainingRun:
         try:
             refitted = refit_champion(self, judged, measured, recipe=self._recipe, tags=self._facts())
         except MLOpsError as error:
-            failed = (
-                f"It was not trained again on all rows: {error}. Start with force to train, decide and refit again."
-            )
-            self.summary.lines.insert(1, failed)
+            self.summary.lines.insert(1, f"Training it again on all rows did not finish: {error}.")
+            self.summary.lines.insert(2, "The status names the champion; start with force to decide and refit again.")
             return judged
         if refitted.decision == "promoted":
             self.summary.title = f"v{refitted.version} promoted"
