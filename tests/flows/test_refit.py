@@ -10,11 +10,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
 
-from prefect_mlops.core.errors import ConfigError
+from prefect_mlops.core.errors import BackendError, ConfigError
 from prefect_mlops.core.evaluation.unseen_rows import find_unseen_rows
 from prefect_mlops.core.lineage.training_data import lineage_of
 from prefect_mlops.core.promotion.history import read_history
 from prefect_mlops.core.specs.policies import Limits
+from prefect_mlops.flows import refit
 from prefect_mlops.flows.train import train
 from prefect_mlops.tasks import load_model, roll_back_model
 
@@ -70,3 +71,18 @@ def test_with_an_approval_it_is_refused(declare) -> None:
         declare("cancer", refit="all", approval="required")
     with pytest.raises(ConfigError, match="refit: expected 'none' or 'all', got 'some'"):
         declare("cancer", refit="some")
+
+
+@pytest.mark.slow
+def test_where_the_refit_fails_the_judged_version_is_champion(project, declare, monkeypatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise BackendError("the disk is full")
+
+    monkeypatch.setattr(refit, "train_model", failing)
+    decision = train(declare("cancer", refit="all"))
+    assert (decision.decision, decision.version, decision.refit_of) == ("promoted", 1, None)
+    assert entries() == [("promoted", 1, None)]
+    with get_client(sync_client=True) as prefect:
+        keyed = ArtifactFilter(key=ArtifactFilterKey(any_=["verdict-train-cancer"]))
+        verdict = prefect.read_artifacts(artifact_filter=keyed, sort=ArtifactSort.CREATED_DESC)[0].data
+    assert "Training it again on all rows did not finish: the disk is full." in verdict
